@@ -1,0 +1,58 @@
+"""Progress with time left, on a terminal as a bar and elsewhere as one plain line every few seconds."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+PLAIN_INTERVAL_S = 15.0
+
+
+def clock(seconds: float) -> str:
+    """Format a duration.
+
+    Args:
+        seconds: duration in seconds.
+
+    Returns:
+        ``"4s"``, ``"3m20s"`` or ``"2h05m"``.
+
+    >>> clock(4.2), clock(200), clock(7500)
+    ('4s', '3m20s', '2h05m')
+    """
+    total = round(seconds)
+    if total < 60:
+        return f"{total}s"
+    if total < 3600:
+        return f"{total // 60}m{total % 60:02d}s"
+    return f"{total // 3600}h{total % 3600 // 60:02d}m"
+
+
+def track(iterable: Iterable[T], total: int, label: str) -> Iterator[T]:
+    """Yield from ``iterable`` and show how far it is and how long it still takes.
+
+    Args:
+        iterable: the work items.
+        total: how many there are.
+        label: what is being done, in a few words.
+
+    Yields:
+        The items, unchanged.
+    """
+    if sys.stderr.isatty():
+        yield from tqdm(iterable, total=total, desc=label, dynamic_ncols=True)
+        return
+    start = last = time.monotonic()
+    for done, item in enumerate(iterable):
+        now = time.monotonic()
+        if now - last >= PLAIN_INTERVAL_S and done:
+            left = (now - start) / done * (total - done)
+            log.info("%s: %d of %d, %s left", label, done, total, clock(left))
+            last = now
+        yield item

@@ -1,0 +1,1 @@
+"""Raw files to two typed tables, Interactions and ItemCatalog. No deep-learning library, no tokenizer."""

@@ -1,0 +1,67 @@
+# Set-up happens by itself: `make train` and `make test` create .venv on first use.
+VENV ?= .venv
+PYTHON ?= python3
+# one exact torch first: an open range may pull gigabytes of GPU packages onto a laptop
+TORCH ?= torch==2.13.0
+EXPERIMENT ?= ilm_qformer_grounded
+ARGS ?=
+BIN := $(VENV)/bin
+RUN := $(BIN)/python -m
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train train-long test test-slow test-faults lint types format doctor wheel clean
+
+help: ## list what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.torch: | $(BIN)/python
+	$(RUN) pip install --quiet "$(TORCH)"
+	@touch $@
+
+$(VENV)/.train: $(VENV)/.torch pyproject.toml
+	$(RUN) pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.torch pyproject.toml
+	$(RUN) pip install --quiet --editable ".[dev]"
+	@touch $@ $(VENV)/.train
+
+setup: $(VENV)/.dev ## create .venv with everything for work on the code
+
+train: $(VENV)/.train ## the main job: real data, real pretrained LLM, on a CPU (about 20 minutes)
+	$(RUN) ilm_lightning.train experiment=$(EXPERIMENT) $(ARGS)
+
+train-long: $(VENV)/.train ## the same with a long budget, 200 test movies a task and every control (about 2 hours)
+	$(RUN) ilm_lightning.train experiment=$(EXPERIMENT) budget=long $(ARGS)
+
+test: $(VENV)/.dev ## the test suite (offline, minutes)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) pytest -n 2 $(ARGS)
+
+test-slow: $(VENV)/.dev ## real weights and real data
+	OMP_WAIT_POLICY=PASSIVE $(RUN) pytest -m slow $(ARGS)
+
+test-faults: $(VENV)/.dev ## kills and damaged files
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) pytest -m faults $(ARGS)
+
+lint: $(VENV)/.dev ## style and common mistakes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## strict static types
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## rewrite files in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+doctor: $(VENV)/.train ## what this machine has and what is missing
+	$(RUN) ilm_lightning.doctor
+
+wheel: $(VENV)/.dev ## build the wheel into dist/
+	$(RUN) build --wheel --outdir dist .
+
+clean: ## remove .venv and build output; artefacts and runs stay
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

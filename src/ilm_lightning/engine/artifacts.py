@@ -1,0 +1,211 @@
+"""Artefacts: the output folder of one stage, named by the hash of all that determines it.
+
+A folder is built under a temporary name, its files are listed with their hashes in ``manifest.json``, then it is renamed.
+Reading checks the hashes: a damaged folder is named, set aside and rebuilt, never used.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ilm_lightning import __version__
+from ilm_lightning.progress import clock
+
+log = logging.getLogger("ilm_lightning")
+
+MANIFEST = "manifest.json"
+SCRATCH = "checkpoints"
+"""Sub folder of an unfinished stage that survives a restart; it is gone from the finished artefact."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished stage on disk."""
+
+    stage: str
+    key: str
+    path: Path
+    manifest: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        """``stage/hash``, what other stages record as their input."""
+        return f"{self.stage}/{self.key}"
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What the building function returned."""
+        report: dict[str, Any] = self.manifest["report"]
+        return report
+
+
+def fingerprint(value: object) -> str:
+    """Hash plain data.
+
+    Args:
+        value: numbers, strings, lists and dictionaries.
+
+    Returns:
+        16 hexadecimal digits.
+
+    >>> fingerprint({"a": 1, "b": [2]}) == fingerprint({"b": [2], "a": 1})
+    True
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@cache
+def code_version() -> dict[str, str]:
+    """Package version and, in a git checkout, the commit; ``-dirty`` where files differ from it."""
+    folder = Path(__file__).resolve().parent
+    version = {"ilm_lightning": __version__, "python": platform.python_version()}
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit:
+        dirty = _git(folder, "status", "--porcelain", "--untracked-files=no")
+        version["commit"] = commit + ("-dirty" if dirty else "")
+    return version
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON so that a reader sees the old file or the whole new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as stream:
+        json.dump(value, stream, indent=1, ensure_ascii=False, sort_keys=True)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+class Store:
+    """The folder of all artefacts, ``<root>/<stage>/<hash>``."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    def get(
+        self,
+        stage: str,
+        settings: Mapping[str, Any],
+        inputs: Mapping[str, Artifact | str],
+        build: Callable[[Path], Mapping[str, Any]],
+    ) -> Artifact:
+        """Return the artefact of a stage, building it only if it is not there yet.
+
+        Args:
+            stage: name of the stage, also its folder.
+            settings: plain data that determines the output, beside the inputs.
+            inputs: artefacts (or hashes of files) that the stage reads.
+            build: writes the output into the folder it is given and returns a short plain report. After an interruption
+                it is called again on the same folder, with only the ``checkpoints`` sub folder kept.
+
+        Returns:
+            The finished artefact, its files checked.
+        """
+        recipe = {
+            "stage": stage,
+            "settings": dict(settings),
+            "inputs": {name: value.id if isinstance(value, Artifact) else value for name, value in inputs.items()},
+        }
+        key = fingerprint(recipe)
+        folder = self.root / stage / key
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        found = self._read(stage, key, folder)
+        if found is not None:
+            log.info("%-9s %s (there already)", stage, key)
+            return found
+        with self._lock(folder):
+            # another process may have built it while this one waited
+            return self._read(stage, key, folder) or self._build(recipe, stage, key, folder, build)
+
+    def _lock(self, folder: Path) -> FileLock:
+        lock = FileLock(f"{folder}.lock")
+        try:
+            lock.acquire(timeout=0)
+            lock.release()
+        except Timeout:
+            log.info("another run is building %s; waiting for it", folder)
+        return lock
+
+    def _build(
+        self,
+        recipe: Mapping[str, Any],
+        stage: str,
+        key: str,
+        folder: Path,
+        build: Callable[[Path], Mapping[str, Any]],
+    ) -> Artifact:
+        log.info("%-9s %s", stage, key)
+        work = folder.with_name(f"{key}.part")
+        work.mkdir(exist_ok=True)
+        for left in work.iterdir():
+            if left.name != SCRATCH:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        start = time.monotonic()
+        report = build(work)
+        seconds = time.monotonic() - start
+        shutil.rmtree(work / SCRATCH, ignore_errors=True)
+        files = {str(path.relative_to(work)): path for path in sorted(work.rglob("*")) if path.is_file()}
+        manifest = {
+            **recipe,
+            "report": dict(report),
+            "seconds": round(seconds, 2),
+            "versions": code_version(),
+            "files": {name: {"sha256": file_hash(path), "bytes": path.stat().st_size} for name, path in files.items()},
+        }
+        write_json(work / MANIFEST, manifest)
+        work.replace(folder)
+        log.info("%-9s done in %s", stage, clock(seconds))
+        return Artifact(stage, key, folder, manifest)
+
+    def _read(self, stage: str, key: str, folder: Path) -> Artifact | None:
+        if not folder.is_dir():
+            return None
+        damage = "manifest.json is missing"
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            damage = self._damage(folder, manifest)
+        except (OSError, ValueError) as error:
+            damage = f"manifest.json cannot be read ({error})"
+        if not damage:
+            return Artifact(stage, key, folder, manifest)
+        aside = folder.with_name(f"{key}.damaged-{time.time_ns()}")
+        folder.replace(aside)
+        log.warning("artefact %s/%s is damaged: %s; it was moved to %s and is built again", stage, key, damage, aside)
+        return None
+
+    @staticmethod
+    def _damage(folder: Path, manifest: Mapping[str, Any]) -> str:
+        for name, entry in manifest["files"].items():
+            path = folder / name
+            if not path.is_file():
+                return f"{name} is missing"
+            if path.stat().st_size != entry["bytes"] or file_hash(path) != entry["sha256"]:
+                return f"{name} has changed since it was written"
+        return ""

@@ -1,0 +1,106 @@
+"""Lightning callbacks: progress lines, step-wise seeds, a history file."""
+
+import csv
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as pl
+import torch
+from tqdm import tqdm
+
+from ilm_lightning.progress import PLAIN_INTERVAL_S, clock
+
+log = logging.getLogger("ilm_lightning")
+
+
+class StepSeed(pl.Callback):
+    """Seed every training step by (seed, step): dropout and draws after a restart are those of the run that never stopped."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Set torch's generators."""
+        torch.manual_seed((self.seed * 1_000_003 + trainer.global_step) % 2**63)
+
+
+class Progress(pl.Callback):
+    """Step, loss, speed and time left: a bar on a terminal, a line every 15 s elsewhere."""
+
+    def __init__(self, label: str, steps: int) -> None:
+        self.label = label
+        self.steps = steps
+        self._bar: tqdm[Any] | None = None
+        self._start = self._last = 0.0
+        self._first = 0
+        self._loss = float("nan")
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._start = self._last = time.monotonic()
+        self._first = trainer.global_step
+        if sys.stderr.isatty():
+            self._bar = tqdm(total=self.steps, initial=self._first, desc=self.label, dynamic_ncols=True, unit="step")
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Show the running mean of the loss."""
+        loss = float(outputs["loss"] if isinstance(outputs, dict) else outputs)
+        self._loss = loss if self._loss != self._loss else 0.95 * self._loss + 0.05 * loss
+        step, now = trainer.global_step, time.monotonic()
+        if self._bar is not None:
+            self._bar.update(1)
+            self._bar.set_postfix(loss=f"{self._loss:.3f}", refresh=False)
+        elif now - self._last >= PLAIN_INTERVAL_S:
+            per_step = (now - self._start) / max(step - self._first, 1)
+            left = clock(per_step * (self.steps - step))
+            log.info("%-9s step %d/%d  loss %.3f  %.2f s/step  %s left", self.label, step, self.steps, self._loss, per_step, left)
+            self._last = now
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+class History(pl.Callback):
+    """Append logged values to ``history.csv`` (step, seconds, name, value) and say validation losses on screen."""
+
+    def __init__(self, path: Path, label: str, every: int) -> None:
+        self.path = path
+        self.label = label
+        self.every = every
+        self._start = time.monotonic()
+
+    def _write(self, trainer: pl.Trainer, prefix: str) -> None:
+        new = not self.path.exists()
+        with self.path.open("a", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            if new:
+                writer.writerow(["step", "seconds", "name", "value"])
+            for name, value in sorted(trainer.callback_metrics.items()):
+                if name.startswith(prefix):
+                    writer.writerow([trainer.global_step, round(time.monotonic() - self._start, 1), name, float(value)])
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Record training values every ``every`` steps."""
+        if trainer.global_step % self.every == 0:
+            self._write(trainer, "train/")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Record and print validation values."""
+        if trainer.sanity_checking:
+            return
+        self._write(trainer, "val/")
+        values = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+        shown = "  ".join(f"{name} {value:.3f}" for name, value in sorted(values.items()))
+        log.info("%-9s step %d/%d  %s", self.label, trainer.global_step, trainer.max_steps, shown)

@@ -1,0 +1,89 @@
+"""Hydra entry of every command: finds ``conf/``, composes, checks, and turns user errors into one clear message."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from ilm_lightning.engine.config import Config, as_config
+from ilm_lightning.engine.validate import ConfigError, validate
+
+log = logging.getLogger("ilm_lightning")
+
+
+def conf_dir() -> Path:
+    """Folder of the config groups: inside the installed package, or at the root of a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "conf", package.parents[1] / "conf"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise ConfigError(f"no conf/ folder beside {package}: the installation is incomplete, reinstall the package")
+
+
+def register_schema() -> None:
+    """Register the typed schema that every composed config is checked against."""
+    ConfigStore.instance().store(name="schema", node=Config)
+
+
+def setup_logging() -> None:
+    """Plain messages on standard error; libraries only from warnings on."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    log.setLevel(os.environ.get("ILM_LOG_LEVEL", "INFO"))
+
+
+def load_run_config(resume: str, outputs: str) -> Config:
+    """Read the stored configuration of an earlier run.
+
+    Args:
+        resume: name or folder of the run.
+        outputs: folder of runs.
+
+    Returns:
+        The configuration the run was started with.
+
+    Raises:
+        ConfigError: there is no such run.
+    """
+    for folder in (Path(resume), Path(outputs) / resume):
+        if (folder / "config.yaml").is_file():
+            return as_config(OmegaConf.load(folder / "config.yaml"))
+    known = sorted(path.parent.name for path in Path(outputs).glob("*/config.yaml"))
+    raise ConfigError(f"resume={resume}: no such run under {outputs}; there are: {', '.join(known) or 'none'}")
+
+
+def hydra_command(config_name: str, task: Callable[[Config], float]) -> int:
+    """Compose the configuration from the command line and run a task on it.
+
+    Args:
+        config_name: file under ``conf/`` without ``.yaml``.
+        task: what to do with the typed configuration; its return value is the objective of sweepers.
+
+    Returns:
+        Exit status: 0, or 1 after a user error whose message was printed.
+    """
+    setup_logging()
+    register_schema()
+
+    def wrapped(node: DictConfig) -> float:
+        config = as_config(node)
+        if config.resume is not None:
+            config = load_run_config(config.resume, config.outputs)
+        validate(config)
+        return task(config)
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(wrapped)()
+    except (ValueError, FileNotFoundError, RuntimeError) as error:
+        if os.environ.get("ILM_TRACEBACK"):
+            raise
+        log.error("error: %s", error)
+        return 1
+    except KeyboardInterrupt:
+        log.error("interrupted: what was finished is kept; the same command continues")
+        return 130
+    return 0

@@ -1,0 +1,244 @@
+"""Typed configuration: one dataclass per config group. Cheap to import (no torch), so `--cfg job` answers at once.
+
+Defaults that the paper does not give are ours; the YAML files under ``conf/`` say so where they set them.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+
+@dataclass
+class DataConfig:
+    """Where interactions and items come from."""
+
+    name: str = MISSING
+    """Shown beside every number."""
+    kind: str = MISSING
+    """Reader: movielens_small, ml_latest_small, ml_100k, ml_1m or custom."""
+    path: str | None = None
+    """Folder of the raw files; null: the asset of this name is fetched."""
+    film_facts: bool = True
+    """Join people, countries, languages, length, critics and awards from the film-facts asset."""
+    min_ratings: int = 5
+    """Items with fewer ratings leave the catalogue (their behavioral vectors are noise)."""
+    split_seed: int = 0
+    """Seed of the split of movies into train, validation and test."""
+    interactions: str | None = None
+    """custom only: CSV or parquet file of interactions."""
+    items: str | None = None
+    """custom only: CSV or parquet file of items."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """custom only: our column name -> the file's column name."""
+
+
+@dataclass
+class AlsConfig:
+    """Alternating least squares for implicit feedback (library ``implicit``)."""
+
+    factors: int = 64
+    regularization: float = 0.05
+    alpha: float = 1.0
+    iterations: int = 15
+
+
+@dataclass
+class EncoderConfig:
+    """Which vectors stand for an item."""
+
+    name: str = MISSING
+    """semantic, behavioral or combined."""
+    text_model: str = "all-minilm-l6-v2"
+    """Asset name or folder of a sentence-transformers model."""
+    text_fields: list[str] = field(default_factory=lambda: ["title", "genres", "tags"])
+    """Texts encoded apart and averaged."""
+    als: AlsConfig = field(default_factory=AlsConfig)
+
+
+@dataclass
+class AdapterConfig:
+    """Item vectors -> soft tokens."""
+
+    kind: str = MISSING
+    """qformer, mlp or constant (free soft tokens shared by all items: the blind control)."""
+    init: str = "random"
+    """qformer: pretrained (phase 1, itself BERT-initialised), bert or random; others: random."""
+    num_queries: int = 8
+    """Soft tokens per item."""
+    hidden_size: int = 384
+    num_layers: int = 6
+    num_heads: int = 12
+    intermediate_size: int = 1536
+    cross_attention_every: int = 2
+    """Cross-attention in every k-th layer; 1 is the paper's wording, 2 is BLIP-2's code."""
+    source_tokens: int = 1
+    """S: key/value tokens each source vector is expanded to (1 = the paper)."""
+    dropout: float = 0.1
+    bert: str = "all-minilm-l6-v2"
+    """BERT-type checkpoint that initialises the Q-Former."""
+
+
+@dataclass
+class PretrainingConfig:
+    """Phase 1 of the Q-Former."""
+
+    losses: list[str] = field(default_factory=lambda: ["itc", "itm", "itg", "iic"])
+    """Any of itc, itm, itg, iic, uic, vg."""
+    steps: int = 600
+    batch_size: int = 32
+    """Items per item-text batch."""
+    pair_batch_size: int = 128
+    """Positive pairs per item-item or user-item batch."""
+    proportions: dict[str, float] = field(default_factory=lambda: {"item_text": 0.7, "item_item": 0.3, "user_item": 0.3})
+    """Shares of the batches, over the pair sets that the losses need."""
+    lr: float = 1e-4
+    warmup_steps: int = 50
+    weight_decay: float = 0.05
+    margin: float = 1.0
+    pair_mode: str = "margin"
+    """margin (Eq. 2), margin_all (all in-batch negatives) or infonce (the first preprint)."""
+    source_dropout: float = 0.0
+    """Probability of dropping the semantic source."""
+    max_text_tokens: int = 64
+    label_smoothing: float = 0.1
+    val_every: int = 200
+
+
+@dataclass
+class LMConfig:
+    """The language model."""
+
+    name: str = MISSING
+    """Asset name, local folder or hub name."""
+    dtype: str = "auto"
+    """Weights when frozen: float32, bfloat16, or auto (bfloat16 where the processor gains from it)."""
+
+
+@dataclass
+class TuningConfig:
+    """Phase 2."""
+
+    mode: str = MISSING
+    """frozen, lora or full."""
+    steps: int = 600
+    batch_size: int = 8
+    adapter_lr: float = 1e-3
+    lm_lr: float = 1e-4
+    warmup_steps: int = 30
+    weight_decay: float = 0.05
+    gradient_clip: float = 1.0
+    adapter_first_steps: int = 0
+    """Steps of the adapter alone with the LLM frozen, before ``steps`` in ``mode`` (ELM's two stages)."""
+    lora_rank: int = 8
+    lora_alpha: int = 16
+    val_every: int = 200
+    """Steps between validation losses; the best checkpoint is kept."""
+    val_examples: int = 240
+    checkpoint_every_s: float = 120.0
+
+
+@dataclass
+class TasksConfig:
+    """Language tasks and their teacher."""
+
+    kind: str = MISSING
+    """elm."""
+    teacher: str = "facts"
+    names: list[str] = field(default_factory=list)
+    """Subset of the 24 tasks; empty: all."""
+    title_in_prompt: bool = False
+    neighbour_space: str = "semantic"
+    """Fixed space of nearest neighbours, whatever encoder the variant uses."""
+
+
+@dataclass
+class EvaluationConfig:
+    """What is generated and scored on test movies."""
+
+    movies: int = 40
+    """Test movies, each once a task."""
+    conditions: list[str] = field(default_factory=lambda: ["own", "shuffled", "hard_shuffled", "constant", "knn_copy"])
+    """Any of own, shuffled, hard_shuffled, constant, knn_copy, blind, title, facts."""
+    split: str = "test"
+    """test, or validation while settings are chosen."""
+    scorer: str = "all-minilm-l6-v2"
+    max_new_tokens: int = 96
+    batch_size: int = 48
+    derangements: int = 5
+    bootstrap: int = 5000
+    samples: int = 3
+    """Movies whose texts are printed."""
+
+
+@dataclass
+class TrainerConfig:
+    """Hardware."""
+
+    accelerator: str = "auto"
+    devices: int = 1
+    precision: str = "auto"
+    """auto: bf16-mixed where the processor gains from it, else 32-true."""
+    threads: int = 0
+    """CPU threads; 0: all cores."""
+    log_every: int = 20
+
+
+@dataclass
+class LoggerConfig:
+    """CSV is always written; W&B where asked for."""
+
+    wandb: bool = False
+    project: str = "ilm_lightning"
+    offline: bool = True
+
+
+@dataclass
+class Config:
+    """A whole run."""
+
+    name: str = "ilm_qformer"
+    """The row of the paper's tables."""
+    seed: int = 0
+    run: str | None = None
+    """Name of the run folder under ``outputs``; null: name and configuration hash."""
+    resume: str | None = None
+    """An earlier run (name or folder): its stored configuration is taken and unfinished stages continue."""
+    outputs: str = "outputs"
+    artifacts: str = "artifacts"
+    assets: dict[str, str] = field(default_factory=dict)
+    """Asset name -> local path, taken before any download."""
+    data: DataConfig = field(default_factory=DataConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    pretraining: PretrainingConfig = field(default_factory=PretrainingConfig)
+    lm: LMConfig = field(default_factory=LMConfig)
+    tuning: TuningConfig = field(default_factory=TuningConfig)
+    tasks: TasksConfig = field(default_factory=TasksConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+
+
+def as_config(node: Any) -> Config:
+    """Turn a composed Hydra node into a typed ``Config``.
+
+    Args:
+        node: the ``DictConfig`` given by Hydra or loaded from a run's ``config.yaml``.
+
+    Returns:
+        Plain dataclasses, all interpolations resolved.
+
+    Raises:
+        ValueError: a key is unknown, missing or of the wrong type.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(Config), node)
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"configuration: {error}") from error
+    assert isinstance(config, Config)
+    return config

@@ -1,0 +1,45 @@
+"""One data module for both phases: training batch ``k`` is a pure function of ``k``, so resuming means starting at the step reached."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import lightning as pl
+from torch.utils.data import DataLoader, IterableDataset
+
+
+class BatchStream(IterableDataset[Any]):
+    """The training batches from step ``start`` on, without end."""
+
+    def __init__(self, batch: Callable[[int], Any], start: int = 0) -> None:
+        self.batch = batch
+        self.start = start
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the batches of steps ``start``, ``start + 1``, …"""
+        step = self.start
+        while True:
+            yield self.batch(step)
+            step += 1
+
+
+class StreamDataModule(pl.LightningDataModule):
+    """Training batches by step number, validation batches from a list.
+
+    Args:
+        batch: step number -> collated batch.
+        validation: collated validation batches; may be empty.
+    """
+
+    def __init__(self, batch: Callable[[int], Any], validation: Sequence[Any]) -> None:
+        super().__init__()
+        self.batch = batch
+        self.validation = validation
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches from the trainer's present step on."""
+        start = self.trainer.global_step if self.trainer is not None else 0
+        return DataLoader(BatchStream(self.batch, start), batch_size=None, num_workers=0)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Every validation batch once."""
+        return DataLoader(self.validation, batch_size=None, num_workers=0)  # type: ignore[arg-type]

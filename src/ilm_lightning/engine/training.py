@@ -1,0 +1,135 @@
+"""Fit a LightningModule for a number of steps, resume where it stopped, and return with its best validation weights."""
+
+import logging
+import warnings
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning as pl
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from ilm_lightning.engine.artifacts import SCRATCH
+from ilm_lightning.engine.callbacks import History, Progress, StepSeed
+from ilm_lightning.engine.config import TrainerConfig
+from ilm_lightning.engine.datamodule import StreamDataModule
+
+log = logging.getLogger("ilm_lightning")
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How long and how often; steps are optimiser steps."""
+
+    label: str
+    steps: int
+    val_every: int
+    seed: int
+    gradient_clip: float | None = 1.0
+    checkpoint_every_s: float = 120.0
+    monitor: str = "val/loss"
+
+
+def precision_of(config: TrainerConfig) -> str:
+    """Resolve ``precision=auto``: bf16 autocast where processor or GPU gain from it, else fp32."""
+    from ilm_lightning.hardware import cpu_bf16
+
+    if config.precision != "auto":
+        return config.precision
+    on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
+    fast = torch.cuda.is_bf16_supported() if on_gpu else cpu_bf16()
+    return "bf16-mixed" if fast else "32-true"
+
+
+def quiet_lightning() -> None:
+    """Keep Lightning's advice on loaders and loggers out of the user's sight; errors and our own lines stay."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+    warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
+
+
+def fit(
+    module: pl.LightningModule,
+    data: StreamDataModule,
+    settings: FitSettings,
+    trainer_config: TrainerConfig,
+    work: Path,
+    logger: Any = False,
+) -> dict[str, float]:
+    """Train; on a second call on the same folder continue from the last checkpoint.
+
+    Args:
+        module: wired model; its checkpoint holds trainable weights only.
+        data: training batches by step, validation batches.
+        settings: budget.
+        trainer_config: hardware.
+        work: the stage's unfinished folder; checkpoints go to its ``checkpoints`` sub folder, ``history.csv`` beside.
+        logger: a Lightning logger or False.
+
+    Returns:
+        ``{"best_step", "best_val_loss", "steps"}``; the module holds the best validation weights.
+    """
+    quiet_lightning()
+    folder = work / SCRATCH / settings.label
+    folder.mkdir(parents=True, exist_ok=True)
+    validate = len(data.validation) > 0
+    best = ModelCheckpoint(folder, filename="best", monitor=settings.monitor, save_top_k=1, enable_version_counter=False)
+    last = ModelCheckpoint(
+        folder,
+        filename="last",
+        save_top_k=1,
+        monitor=None,
+        train_time_interval=timedelta(seconds=settings.checkpoint_every_s),
+        enable_version_counter=False,
+        save_on_exception=True,
+    )
+    history = SCRATCH + f"/{settings.label}/history.csv"
+    trainer = pl.Trainer(
+        accelerator=trainer_config.accelerator,
+        devices=trainer_config.devices,
+        precision=precision_of(trainer_config),  # type: ignore[arg-type]
+        max_steps=settings.steps,
+        max_epochs=-1,
+        val_check_interval=min(settings.val_every, settings.steps) if validate else None,
+        check_val_every_n_epoch=None,
+        limit_val_batches=1.0 if validate else 0,
+        num_sanity_val_steps=0,
+        gradient_clip_val=settings.gradient_clip,
+        callbacks=[
+            StepSeed(settings.seed),
+            Progress(settings.label, settings.steps),
+            History(work / history, settings.label, trainer_config.log_every),
+            last,
+            *([best] if validate else []),
+        ],
+        logger=logger,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=trainer_config.log_every,
+        default_root_dir=folder,
+    )
+    start = folder / "last.ckpt"
+    if start.is_file():
+        step = torch.load(start, weights_only=True, map_location="cpu")["global_step"]
+        log.info("%-9s continues from step %d", settings.label, step)
+    trainer.fit(module, datamodule=data, ckpt_path=str(start) if start.is_file() else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return _finish(module, trainer, best if validate else None, work, settings)
+
+
+def _finish(
+    module: pl.LightningModule, trainer: pl.Trainer, best: ModelCheckpoint | None, work: Path, settings: FitSettings
+) -> dict[str, float]:
+    history = work / SCRATCH / settings.label / "history.csv"
+    if history.is_file():
+        (work / f"history-{settings.label}.csv").write_bytes(history.read_bytes())
+    report: dict[str, float] = {"steps": trainer.global_step}
+    if best is not None and best.best_model_path:
+        checkpoint = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
+        module.load_state_dict(checkpoint["state_dict"], strict=False)
+        report |= {"best_step": checkpoint["global_step"], "best_val_loss": float(best.best_model_score or float("nan"))}
+    return report

@@ -1,0 +1,147 @@
+import subprocess
+import sys
+import time
+from itertools import product
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from ilm_lightning.engine.command import conf_dir, load_run_config, register_schema
+from ilm_lightning.engine.config import Config, as_config
+from ilm_lightning.engine.validate import ConfigError, validate
+
+GROUPS = sorted(p.name for p in conf_dir().iterdir() if p.is_dir())
+OPTIONS = sorted(f"{p.parent.name}={p.stem}" for p in conf_dir().glob("*/*.yaml"))
+
+
+def composed(*overrides: str) -> Config:
+    register_schema()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return as_config(compose("train", list(overrides)))
+
+
+def test_every_group_and_option_is_found() -> None:
+    assert GROUPS == [
+        "adapter", "budget", "data", "encoder", "evaluation", "experiment", "lm", "logger", "pretraining", "tasks",
+        "trainer", "tuning",
+    ]  # fmt: skip
+    assert len(OPTIONS) == len(list(conf_dir().rglob("*.yaml"))) - 1
+    assert len(OPTIONS) >= 40
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_composes_and_is_valid(option: str, tmp_path: Path) -> None:
+    extra = []
+    if option == "data=custom":
+        for name in ("interactions", "items"):
+            (tmp_path / f"{name}.csv").write_text("x\n")
+            extra.append(f"data.{name}={tmp_path / name}.csv")
+    config = composed(option, *extra)
+    validate_pair = option.startswith("adapter=") and "qformer" not in option
+    validate(config)
+    assert not validate_pair or config.adapter.init == "random"
+
+
+def test_axes_combine() -> None:
+    axes = product(("semantic", "behavioral", "combined"), ("mlp", "qformer", "qformer_random"), ("frozen", "lora", "full"))
+    for encoder, adapter, tuning in axes:
+        config = composed(f"encoder={encoder}", f"adapter={adapter}", f"tuning={tuning}", "adapter.num_queries=4")
+        validate(config)
+        assert (config.encoder.name, config.tuning.mode, config.adapter.num_queries) == (encoder, tuning, 4)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "adapter", "init", "mode", "losses"),
+    [
+        ("elm", "mlp", "random", "full", None),
+        ("ilm_mlp", "mlp", "random", "frozen", None),
+        ("ilm_qformer_random", "qformer", "random", "frozen", None),
+        ("ilm_qformer", "qformer", "pretrained", "frozen", ["itc", "itm", "itg", "iic"]),
+        ("ilm_qformer_grounded", "qformer", "pretrained", "frozen", ["itc", "itm", "itg", "iic", "vg"]),
+        ("ilm_qformer_lora", "qformer", "pretrained", "lora", ["itc", "itm", "itg", "iic"]),
+        ("ilm_qformer_full", "qformer", "pretrained", "full", ["itc", "itm", "itg", "iic"]),
+    ],
+)
+def test_experiments_are_the_papers_rows(
+    experiment: str, adapter: str, init: str, mode: str, losses: list[str] | None
+) -> None:
+    config = composed(f"experiment={experiment}")
+    assert config.name == experiment
+    assert (config.adapter.kind, config.adapter.init, config.tuning.mode) == (adapter, init, mode)
+    assert losses is None or config.pretraining.losses == losses
+    assert len((conf_dir() / "experiment" / f"{experiment}.yaml").read_text().splitlines()) <= 40
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["pretraining.losses=[itc,foo]"], "pretraining.losses=foo"),
+        (["adapter.num_queries=0"], r"adapter.num_queries=0 must be above 0"),
+        (["adapter=mlp", "adapter.init=pretrained"], "needs a Q-Former"),
+        (["adapter.num_heads=5"], "not divisible"),
+        (["data=custom"], "data.interactions=FILE"),
+        (["data=custom", "data.interactions=nowhere.csv"], "nowhere.csv: there is no such file"),
+        (["data.path=/no/where"], "/no/where"),
+        (["+assets={film-facts: /no/where}"], "no such file"),
+        (["evaluation.conditions=[shuffled]"], "must hold 'own'"),
+        (["encoder=semantic", "pretraining.source_dropout=0.5"], "needs encoder=combined"),
+        (["encoder.name=both"], "semantic, behavioral, combined"),
+        (["tuning.mode=qlora"], "frozen, lora, full"),
+    ],
+)
+def test_impossible_settings_name_the_key_and_the_fix(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        validate(composed(*overrides))
+
+
+def test_wrong_type_is_a_clear_error() -> None:
+    with pytest.raises(Exception, match=r"steps"):
+        composed("tuning.steps=many")
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ilm_lightning.train", *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["adapter.queries=3"], "adapter.queries"),
+        (["experiment=nope"], "ilm_qformer_grounded"),
+        (["tuning.steps=0"], "tuning.steps=0 must be above 0"),
+        (["resume=nothing"], "no such run"),
+    ],
+)
+def test_command_line_errors_are_short(arguments: list[str], message: str, tmp_path: Path) -> None:
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cfg_job_prints_within_three_seconds_and_imports_nothing_heavy(tmp_path: Path) -> None:
+    start = time.monotonic()
+    done = run("--cfg", "job", "experiment=ilm_qformer", cwd=tmp_path)
+    seconds = time.monotonic() - start
+    assert "name: ilm_qformer" in done.stdout
+    assert seconds < 3
+    code = "import sys, ilm_lightning.train; print([m for m in ('torch', 'lightning', 'transformers', 'polars') if m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"
+
+
+def test_stored_configuration_is_read_back(tmp_path: Path) -> None:
+    from omegaconf import OmegaConf
+
+    config = composed("experiment=ilm_mlp", "seed=7")
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    OmegaConf.save(OmegaConf.structured(config), folder / "config.yaml")
+    assert load_run_config("mine", str(tmp_path)) == config
+    assert load_run_config(str(folder), "elsewhere") == config
+    with pytest.raises(ConfigError, match="there are: mine"):
+        load_run_config("other", str(tmp_path))

@@ -1,0 +1,1 @@
+"""Tables to item and user vectors: behavioral (ALS), semantic (sentence-transformers), combined."""

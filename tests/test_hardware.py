@@ -1,0 +1,60 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from ilm_lightning import hardware
+
+
+def test_bf16_flags(tmp_path: Path) -> None:
+    new, old = tmp_path / "new", tmp_path / "old"
+    new.write_text("processor : 0\nflags\t\t: fpu avx512f avx512_bf16\n")
+    old.write_text("processor : 0\nflags\t\t: fpu avx2\n")
+    assert hardware.cpu_bf16(new)
+    assert not hardware.cpu_bf16(old)
+    assert not hardware.cpu_bf16(tmp_path / "absent")
+
+
+def test_available_memory_is_the_smaller_of_system_and_container(tmp_path: Path) -> None:
+    proc, cgroup = tmp_path / "proc", tmp_path / "cgroup"
+    proc.mkdir()
+    cgroup.mkdir()
+    assert hardware.available_memory(proc, cgroup) is None
+    (proc / "meminfo").write_text("MemTotal: 100 kB\nMemAvailable: 50 kB\n")
+    assert hardware.available_memory(proc, cgroup) == 50 * 1024
+    (cgroup / "memory.max").write_text("max\n")
+    (cgroup / "memory.current").write_text("0\n")
+    assert hardware.available_memory(proc, cgroup) == 50 * 1024
+    (cgroup / "memory.max").write_text("20480\n")
+    (cgroup / "memory.current").write_text("10240\n")
+    assert hardware.available_memory(proc, cgroup) == 10240
+
+
+def test_tree_sum_counts_descendants_only(tmp_path: Path) -> None:
+    for pid, parent, pages in ((10, 1, 3), (11, 10, 4), (12, 11, 5), (20, 1, 100)):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} (a (b) c) S {parent} 0 0")
+        (tmp_path / str(pid) / "statm").write_text(f"999 {pages} 0")
+    page = hardware.process_tree_rss(10, tmp_path) // 12
+    assert hardware.process_tree_rss(10, tmp_path) == 12 * page
+    assert hardware.process_tree_rss(11, tmp_path) == 9 * page
+    assert hardware.process_tree_rss(77, tmp_path) == 0
+
+
+def test_peak_sees_a_child() -> None:
+    child = "import time; block = bytearray(64 << 20); print('up', flush=True); time.sleep(30)"
+    with hardware.PeakMemory(interval_s=0.02) as memory:
+        before = memory.peak
+        with subprocess.Popen([sys.executable, "-c", child], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            deadline = time.monotonic() + 10
+            while memory.peak < before + (60 << 20) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            process.kill()
+    assert memory.peak >= before + (60 << 20)
+
+
+def test_machine_facts_are_sane() -> None:
+    assert hardware.usable_cores() >= 1
+    assert isinstance(hardware.cuda_devices(), tuple)

@@ -132,7 +132,9 @@ def sample_hard_negatives(
     valid = candidates.any(dim=1)
     # a row without a candidate takes itself, so that the one draw stays defined for all rows
     allowed = candidates | torch.diag(~valid)
-    both = torch.stack([similarities.detach().T, similarities.detach()]).float()
+    # a loss that is not a number is reported with its batch later; the draw must not fail first
+    scores = similarities.detach().float().nan_to_num()
+    both = torch.stack([scores.T, scores])
     weights = both.masked_fill(~allowed, -torch.inf).softmax(dim=2)
     drawn = torch.multinomial(weights.flatten(0, 1), 1, generator=generator).view(2, -1)
     return HardNegatives(drawn[0], drawn[1], valid)

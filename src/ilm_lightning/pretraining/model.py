@@ -1,0 +1,335 @@
+"""The model of phase 1: Q-Former, text branch and heads, from a batch to named loss terms.
+
+Letters in shapes: B pairs in the batch, n distinct items, q queries, e contrastive width, t text length.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ilm_lightning.adapters import QFormerAdapter, QueryOutput, TextBranch
+from ilm_lightning.adapters.base import check_sources
+from ilm_lightning.pretraining import losses as L
+from ilm_lightning.pretraining.batches import Batch, ItemTextBatch, PairBatch
+from ilm_lightning.pretraining.pairs import ITEM_ITEM, LOSS_KINDS, USER_ITEM, kinds_needed
+
+PAIR_MODES = ("margin", "margin_all", "infonce")
+TEMPERATURE_RANGE = (0.01, 0.5)
+MAX_SCALE = 100.0
+
+
+@dataclass(frozen=True)
+class PretrainingSettings:
+    """What phase 1 learns from.
+
+    Attributes:
+        losses: any of itc, itm, itg, iic, uic, vg.
+        loss_weights: weight of each loss; 1 where not named.
+        projection_dim: contrastive width e.
+        temperature: of ITC and InfoNCE at the start; ITC's is learned.
+        label_smoothing: of ITC and ITG.
+        pair_mode: margin (equation 2), margin_all (all in-batch negatives, sorts averaged apart) or infonce.
+        margin: m of equation 2.
+        source_dropout: probability of hiding `dropped_source` of an item in a training step (ours; 0 = the paper).
+        dropped_source: name of that source.
+        vg_scale: sharpness of vocabulary grounding at the start; learned.
+
+    Raises:
+        ValueError: an impossible value or combination.
+    """
+
+    losses: tuple[str, ...] = ("itc", "itm", "itg", "iic")
+    loss_weights: Mapping[str, float] = field(default_factory=dict)
+    projection_dim: int = 256
+    temperature: float = 0.07
+    label_smoothing: float = 0.1
+    pair_mode: str = "margin"
+    margin: float = 1.0
+    source_dropout: float = 0.0
+    dropped_source: str = "semantic"
+    vg_scale: float = 10.0
+
+    def __post_init__(self) -> None:
+        kinds_needed(self.losses)
+        if "itm" in self.losses and "itc" not in self.losses:
+            raise ValueError("pretraining.losses: itm draws its negatives from itc's similarities; add itc")
+        if self.pair_mode not in PAIR_MODES:
+            raise ValueError(f"pretraining.pair_mode={self.pair_mode}: choose one of {', '.join(PAIR_MODES)}")
+        if unknown := sorted(set(self.loss_weights) - set(LOSS_KINDS)):
+            raise ValueError(f"pretraining.loss_weights names {', '.join(unknown)}; losses are {', '.join(LOSS_KINDS)}")
+        if not 0.0 <= self.source_dropout < 1.0:
+            raise ValueError(f"pretraining.source_dropout={self.source_dropout}: give at least 0 and less than 1")
+
+
+class VectorTable(nn.Module):
+    """Frozen vectors of items or users, looked up by row; moves with the model, absent from checkpoints.
+
+    Args:
+        sources: [N, d_s] by source name.
+    """
+
+    def __init__(self, sources: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.names = tuple(sorted(sources))
+        for name in self.names:
+            self.register_buffer(f"source_{name}", sources[name].detach().float(), persistent=False)
+
+    def forward(self, rows: Tensor) -> dict[str, Tensor]:
+        """Vectors [len(rows), d_s] by source name."""
+        return {name: self.get_buffer(f"source_{name}")[rows] for name in self.names}
+
+
+class PretrainingModel(nn.Module):
+    """Q-Former with text branch and heads.
+
+    Args:
+        adapter: what phase 2 will use.
+        text_branch: shares the adapter's self-attention; None if no text loss but VG is on.
+        item_vectors: [I, d_s] by source name.
+        settings: losses and their options.
+        user_vectors: [U, d_s] by source name, for UIC; they pass through the items' input maps.
+        llm_embeddings: [V', d] input embeddings of the LLM for the grounding vocabulary, for VG.
+        token_weights: [V'] weights of the tokens in their bags, for VG; None = all equal.
+
+    Attributes:
+        temperature: of ITC; similarities are divided by it.
+
+    Raises:
+        ValueError: something that the losses need is missing or does not fit.
+    """
+
+    def __init__(
+        self,
+        adapter: QFormerAdapter,
+        text_branch: TextBranch | None,
+        item_vectors: Mapping[str, Tensor],
+        settings: PretrainingSettings | None = None,
+        *,
+        user_vectors: Mapping[str, Tensor] | None = None,
+        llm_embeddings: Tensor | None = None,
+        token_weights: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.settings = settings if settings is not None else PretrainingSettings()
+        on = set(self.settings.losses)
+        width = adapter.qformer.hidden_size
+        self.adapter = adapter
+        reads_text = bool(on & {"itc", "itm", "itg"})
+        if reads_text and text_branch is None:
+            raise ValueError("pretraining.losses: itc, itm and itg need a text branch")
+        self.text_branch = text_branch if reads_text else None
+        self.items = VectorTable(_checked(item_vectors, adapter))
+        self.users: VectorTable | None = None
+        if "uic" in on:
+            if user_vectors is None:
+                raise ValueError("pretraining.losses: uic needs user vectors: fit them with the item vectors")
+            self.users = VectorTable(_checked(user_vectors, adapter))
+        if self.settings.source_dropout and not {self.settings.dropped_source} < set(adapter.source_dims):
+            raise ValueError("pretraining.source_dropout hides one of several sources: use it with encoder=combined")
+        if on & {"itc", "iic", "uic"}:
+            self.item_proj = nn.Linear(width, self.settings.projection_dim)
+        if "itc" in on:
+            self.text_proj = nn.Linear(width, self.settings.projection_dim)
+            self.temperature = nn.Parameter(torch.tensor(self.settings.temperature))
+        if "itm" in on:
+            self.itm_head = nn.Linear(width, 2)
+        if "vg" in on:
+            self._add_grounding(llm_embeddings, token_weights)
+
+    def _add_grounding(self, embeddings: Tensor | None, weights: Tensor | None) -> None:
+        if embeddings is None or embeddings.ndim != 2 or embeddings.shape[1] != self.adapter.output_dim:
+            shape = None if embeddings is None else list(embeddings.shape)
+            raise ValueError(f"vg needs LLM embedding rows [V', {self.adapter.output_dim}], got {shape}")
+        # unit length once here rather than in every step
+        rows = F.normalize(embeddings.detach().float(), dim=1)
+        self.register_buffer("llm_embeddings", rows, persistent=False)
+        self.register_buffer("token_weights", weights, persistent=False)
+        self.vg_log_scale = nn.Parameter(torch.tensor(math.log(self.settings.vg_scale)))
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Terms of any batch: the losses by name, and measures that are not trained on."""
+        if isinstance(batch, PairBatch):
+            return self.item_item_step(batch) if batch.kind == ITEM_ITEM else self.user_item_step(batch)
+        if self.text_branch is None:
+            return self.grounding_step(batch)
+        return self.item_text_step(batch)
+
+    def total(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """Weighted sum of the losses among `terms`."""
+        weights = self.settings.loss_weights
+        return torch.stack([terms[n] * weights.get(n, 1.0) for n in self.settings.losses if n in terms]).sum()
+
+    def item_text_step(self, batch: ItemTextBatch) -> dict[str, Tensor]:
+        """ITC, ITM, ITG and VG, as far as they are on, from one query pass over the batch's distinct items."""
+        rows, inverse = _distinct(batch.items)
+        sources, visible = self.items(rows), self._visible(len(rows))
+        output = self.adapter.qformer(sources, visible)
+        terms: dict[str, Tensor] = {}
+        if "itc" in self.settings.losses:
+            contrast = self._itc(output.hidden[inverse], batch)
+            terms |= {"itc": contrast.loss, "temperature": self.temperature.detach()}
+            if "itm" in self.settings.losses:
+                terms |= self._itm(contrast.similarities, sources, visible, inverse, batch)
+        if "itg" in self.settings.losses:
+            terms |= self._itg(output, inverse, batch)
+        if "vg" in self.settings.losses:
+            terms |= self._vg(output.hidden, inverse, batch)
+        return terms
+
+    def grounding_step(self, batch: ItemTextBatch) -> dict[str, Tensor]:
+        """VG alone: needs no text branch."""
+        rows, inverse = _distinct(batch.items)
+        output = self.adapter.qformer(self.items(rows), self._visible(len(rows)))
+        return self._vg(output.hidden, inverse, batch)
+
+    def item_item_step(self, batch: PairBatch) -> dict[str, Tensor]:
+        """IIC on items that follow one another; one query pass over the distinct items."""
+        rows, inverse = _distinct(torch.cat([batch.left, batch.right]))
+        pooled = self._pooled(self.items(rows))[inverse]
+        return self._pair_terms("iic", pooled[: len(batch.left)], pooled[len(batch.left) :], batch)
+
+    def user_item_step(self, batch: PairBatch) -> dict[str, Tensor]:
+        """UIC on users and their items; one query pass over the distinct users and items."""
+        assert batch.kind == USER_ITEM
+        assert self.users is not None
+        user_rows, user_inverse = _distinct(batch.left)
+        item_rows, item_inverse = _distinct(batch.right)
+        users, items = self.users(user_rows), self.items(item_rows)
+        pooled = self._pooled({name: torch.cat([users[name], items[name]]) for name in users})
+        left, right = pooled[user_inverse], pooled[len(user_rows) + item_inverse]
+        return self._pair_terms("uic", left, right, batch)
+
+    def item_queries(self, rows: Tensor) -> Tensor:
+        """Unit query vectors [n, q, e] of the items at `rows` in the contrastive space."""
+        return self._project(self.item_proj, self.adapter.qformer(self.items(rows)).hidden)
+
+    def texts(self, token_ids: Tensor, mask: Tensor) -> Tensor:
+        """Unit vectors [n, e] of texts [n, t] in the contrastive space, from their first token."""
+        assert self.text_branch is not None
+        hidden = self.text_branch.encode_text(self.adapter.qformer, token_ids, mask)
+        return self._project(self.text_proj, hidden[:, 0])
+
+    def adapter_state(self) -> dict[str, Tensor]:
+        """Weights that phase 2 starts from, detached and on the CPU."""
+        return {name: value.detach().cpu().contiguous() for name, value in self.adapter.state_dict().items()}
+
+    def _visible(self, n: int) -> Tensor | None:
+        """Mask [n, sources] that hides one source of some items, in training and where asked for."""
+        if not (self.training and self.settings.source_dropout):
+            return None
+        names = list(self.adapter.source_dims)
+        visible = torch.ones(n, len(names), dtype=torch.bool)
+        visible[:, names.index(self.settings.dropped_source)] = torch.rand(n) >= self.settings.source_dropout
+        return visible.to(self.adapter.output_projection.weight.device)
+
+    def _project(self, head: nn.Linear, hidden: Tensor) -> Tensor:
+        return F.normalize(head(hidden).float(), dim=-1)
+
+    def _itc(self, hidden: Tensor, batch: ItemTextBatch) -> L.ItcOutput:
+        if self.training:
+            with torch.no_grad():
+                self.temperature.clamp_(*TEMPERATURE_RANGE)
+        queries = self._project(self.item_proj, hidden)
+        texts = self.texts(batch.token_ids, batch.mask)
+        # cosines are divided by a small temperature: bf16's three digits would show
+        with torch.autocast(queries.device.type, enabled=False):
+            return L.itc_loss(
+                queries,
+                texts,
+                self.temperature,
+                batch.items,
+                batch.text_ids,
+                label_smoothing=self.settings.label_smoothing,
+            )
+
+    def _itm(
+        self,
+        similarities: Tensor,
+        sources: Mapping[str, Tensor],
+        visible: Tensor | None,
+        inverse: Tensor,
+        batch: ItemTextBatch,
+    ) -> dict[str, Tensor]:
+        """True pairs, then a negative item per text, then a negative text per item; rows without one are left out."""
+        assert self.text_branch is not None
+        negatives = L.sample_hard_negatives(similarities, batch.items, batch.text_ids)
+        own = torch.arange(len(inverse), device=inverse.device)
+        some = own[negatives.valid]
+        items = inverse[torch.cat([own, negatives.items[some], some])]
+        texts = torch.cat([own, some, negatives.texts[some]])
+        hidden = self.text_branch.encode_joint(
+            self.adapter.qformer,
+            {name: vectors[items] for name, vectors in sources.items()},
+            batch.token_ids[texts],
+            batch.mask[texts],
+            None if visible is None else visible[items],
+        )
+        loss, accuracy = L.itm_loss(self.itm_head(hidden).mean(dim=1), n_matched=len(own))
+        return {"itm": loss, "itm_accuracy": accuracy}
+
+    def _itg(self, output: QueryOutput, inverse: Tensor, batch: ItemTextBatch) -> dict[str, Tensor]:
+        assert self.text_branch is not None
+        keys_values = tuple((key[inverse], value[inverse]) for key, value in output.keys_values)
+        ids = self.text_branch.decoder_ids(batch.token_ids)
+        hidden = self.text_branch.decode_text(self.adapter.qformer, keys_values, ids, batch.mask)
+        # the vocabulary head is the costliest map: only where a next token exists
+        follows = batch.mask[:, 1:]
+        logits = self.text_branch.logits(hidden[:, :-1][follows])
+        smoothed, plain = L.itg_loss(
+            logits, batch.token_ids[:, 1:][follows], label_smoothing=self.settings.label_smoothing
+        )
+        return {"itg": smoothed, "itg_nll": plain}
+
+    def _vg(self, hidden: Tensor, inverse: Tensor, batch: ItemTextBatch) -> dict[str, Tensor]:
+        loss = L.vocabulary_grounding_loss(
+            self.adapter.output_projection(hidden),
+            self.get_buffer("llm_embeddings"),
+            inverse[batch.bag_items],
+            batch.bag_tokens,
+            self.scale(),
+            token_weights=self.token_weights if isinstance(self.token_weights, Tensor) else None,
+        )
+        return {"vg": loss, "vg_scale": self.scale().detach()}
+
+    def scale(self) -> Tensor:
+        """Sharpness of vocabulary grounding."""
+        return self.vg_log_scale.exp().clamp(max=MAX_SCALE)
+
+    def _pooled(self, sources: Mapping[str, Tensor]) -> Tensor:
+        """Unit vectors [n, e]: mean query state, projected."""
+        n = len(next(iter(sources.values())))
+        hidden = self.adapter.qformer(sources, self._visible(n)).hidden
+        return self._project(self.item_proj, hidden.mean(dim=1))
+
+    def _pair_terms(self, name: str, left: Tensor, right: Tensor, batch: PairBatch) -> dict[str, Tensor]:
+        settings = self.settings
+        if settings.pair_mode == "infonce":
+            with torch.autocast(left.device.type, enabled=False):
+                return {name: L.in_batch_info_nce(left, right, batch.related, temperature=settings.temperature)}
+        if settings.pair_mode == "margin_all":
+            loss, active = L.in_batch_pair_loss(left, right, batch.related, margin=settings.margin)
+        else:
+            drawn = batch.negatives >= 0
+            together = torch.arange(len(left) + int(drawn.sum()), device=left.device) < len(left)
+            partners = torch.cat([right, right[batch.negatives[drawn]]])
+            loss, active = L.pair_contrastive_loss(
+                torch.cat([left, left[drawn]]), partners, together, margin=settings.margin
+            )
+        return {name: loss, f"{name}_active": active}
+
+
+def _distinct(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Sorted distinct rows, and where each row of the argument is among them."""
+    found, inverse = torch.unique(rows, return_inverse=True)
+    return found, inverse
+
+
+def _checked(sources: Mapping[str, Tensor], adapter: QFormerAdapter) -> dict[str, Tensor]:
+    """The sources that the adapter reads; the adapter's own check names a missing or misfitting one."""
+    return dict(zip(adapter.source_dims, check_sources(sources, adapter.source_dims), strict=True))

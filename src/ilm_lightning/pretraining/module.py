@@ -1,0 +1,111 @@
+"""Lightning wiring of phase 1."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from typing import Any
+
+import lightning as pl
+import torch
+from torch import Tensor
+
+from ilm_lightning.pretraining.batches import Batch, PairBatch
+from ilm_lightning.pretraining.losses import ITM_PRIOR
+from ilm_lightning.pretraining.model import PretrainingModel
+from ilm_lightning.pretraining.optim import parameter_groups, warmup_cosine
+from ilm_lightning.pretraining.pairs import Ints, TextPairs
+from ilm_lightning.pretraining.retrieval import bag_retrieval, retrieval
+
+log = logging.getLogger("ilm_lightning")
+STUCK_WITHIN = 0.01
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss became infinite or not a number."""
+
+
+class PretrainingModule(pl.LightningModule):  # type: ignore[misc]
+    """Batches of `PairBatches` and `EvaluationBatches` through a `PretrainingModel`.
+
+    Logs every term under `train/` and `val/`; `val/loss` is the weighted sum of the held-out losses.
+
+    Args:
+        model: to train.
+        total_steps: length of the learning-rate schedule.
+        learning_rate: its peak.
+        warmup_steps: of the schedule.
+        weight_decay: of AdamW.
+        seed: of the draws in validation; those in training follow torch's generator, to be seeded by step.
+        held_out: item-text pairs for retrieval after each validation.
+        vocabulary: LLM token ids of the grounding vocabulary, for retrieval through VG.
+    """
+
+    def __init__(
+        self,
+        model: PretrainingModel,
+        total_steps: int,
+        learning_rate: float = 1e-4,
+        warmup_steps: int = 50,
+        weight_decay: float = 0.05,
+        seed: int = 0,
+        held_out: TextPairs | None = None,
+        vocabulary: Ints | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters("total_steps", "learning_rate", "warmup_steps", "weight_decay", "seed")
+        self.model, self.held_out, self.vocabulary = model, held_out, vocabulary
+        self._sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Weighted sum of the batch's losses; stops on a loss that is not a number."""
+        terms = self.model(batch)
+        total = self.model.total(terms)
+        if not torch.isfinite(total):
+            ids = batch.left if isinstance(batch, PairBatch) else batch.items
+            values = ", ".join(f"{name}={value.item():.4g}" for name, value in terms.items())
+            raise NonFiniteLossError(
+                f"phase 1, batch {batch.step}: a loss is not finite ({values}); rows {ids.tolist()}; "
+                "lower pretraining.lr, or look at these rows' vectors"
+            )
+        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=1)
+        self.log("train/loss", total.detach(), batch_size=1)
+        return total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Sum up the held-out terms, each weighted by the pairs it was taken over."""
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(self.hparams["seed"] * 1_000_003 + batch_idx)
+            terms = self.model(batch)
+        size = len(batch.left if isinstance(batch, PairBatch) else batch.items)
+        for name, value in terms.items():
+            self._sums[name][0] += value.item() * size
+            self._sums[name][1] += size
+
+    def on_validation_epoch_end(self) -> None:
+        """Log held-out means, their weighted sum and retrieval; warn of an ITM that learned nothing."""
+        means = {name: total / size for name, (total, size) in self._sums.items()}
+        self._sums.clear()
+        if not means:
+            return
+        values = {f"val/{name}": value for name, value in means.items()}
+        values["val/loss"] = float(self.model.total({name: torch.tensor(value) for name, value in means.items()}))
+        if self.held_out is not None and "itc" in self.model.settings.losses:
+            values |= {f"val/text_{name}": value for name, value in retrieval(self.model, self.held_out).items()}
+        if self.held_out is not None and self.vocabulary is not None and "vg" in self.model.settings.losses:
+            found = bag_retrieval(self.model, self.held_out, self.vocabulary)
+            values |= {f"val/bag_{name}": value for name, value in found.items()}
+        self.log_dict(values)
+        if self.global_step and abs(means.get("itm", 0.0) - ITM_PRIOR) < STUCK_WITHIN:
+            message = "ITM rests at %.3f, its labels' entropy: nothing learned; train longer, or lower pretraining.lr"
+            log.warning(message, means["itm"])
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with warm-up and cosine, by step."""
+        settings = self.hparams
+        groups = parameter_groups(self.model, settings["weight_decay"])
+        optimizer = torch.optim.AdamW(groups, lr=settings["learning_rate"], betas=(0.9, 0.999))
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: warmup_cosine(step, settings["warmup_steps"], settings["total_steps"])
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -37,8 +37,9 @@ class _Attention(nn.Module):
 
     def split(self, fused: Tensor, parts: int) -> tuple[Tensor, ...]:
         """Splits [n, l, parts * h] into `parts` tensors of [n, a, l, h / a]."""
-        rows, length, _ = fused.shape
-        return fused.view(rows, length, parts, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        rows, length, width = fused.shape
+        heads = (parts, self.num_heads, width // (parts * self.num_heads))
+        return fused.view(rows, length, *heads).permute(2, 0, 3, 1, 4).unbind(0)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """Attention of [n, a, l, h / a] over k keys; mask is bool, broadcast to [n, a, l, k], True = visible.

@@ -60,12 +60,13 @@ def init_from_bert(qformer: QFormer, text_branch: TextBranch | None, state_dict:
         ValueError: If the checkpoint lacks a tensor or its sizes do not fit; nothing is changed then.
     """
     checkpoint = _Checkpoint(state_dict)
-    plans: list[tuple[str, nn.Module, dict[str, _Start]]] = [("qformer", qformer, _query_starts(qformer, checkpoint))]
-    if text_branch is not None:
-        plans.append(("text_branch", text_branch, _text_starts(text_branch, checkpoint)))
-    for prefix, module, starts in plans:
-        _check_shapes(prefix, module, starts)
-    return [line for plan in plans for line in _copy(*plan)]
+    query_starts = _query_starts(qformer, checkpoint)
+    _check_shapes("qformer", qformer, query_starts)
+    if text_branch is None:
+        return _copy("qformer", qformer, query_starts)
+    text_starts = _text_starts(text_branch, checkpoint)
+    _check_shapes("text_branch", text_branch, text_starts)
+    return _copy("qformer", qformer, query_starts) + _copy("text_branch", text_branch, text_starts)
 
 
 def _linear(checkpoint: _Checkpoint, target: str, *names: str) -> dict[str, _Start]:

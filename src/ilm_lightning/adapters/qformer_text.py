@@ -31,7 +31,7 @@ class _Packing:
 
     def pad(self, packed: Tensor) -> Tensor:
         padded = packed.new_zeros(self.rows * self.length, packed.shape[-1])
-        return padded.index_copy(0, self.index, packed).view(self.rows, self.length, -1)
+        return padded.index_copy(0, self.index, packed).view(self.rows, self.length, packed.shape[-1])
 
     def pack(self, padded: Tensor) -> Tensor:
         return padded.flatten(0, 1).index_select(0, self.index)
@@ -182,12 +182,12 @@ class TextBranch(nn.Module):
         hidden = torch.cat([qformer.embed_queries(rows).flatten(0, 1), self._embed(qformer, ids, text_packing)])
         for layer, ffn in zip(qformer.blocks[:-1], self.ffns, strict=False):
             hidden = _attend(layer.self_attention, hidden, packing, visible)
-            queries = layer.after_self_attention(hidden[: rows * count].view(rows, count, -1), keys)
+            queries = layer.after_self_attention(hidden[: rows * count].view(rows, count, qformer.hidden_size), keys)
             hidden = torch.cat([queries.flatten(0, 1), ffn(hidden[rows * count :])])
         last = qformer.blocks[-1]  # only its query rows are read
         query, key, value = last.self_attention.split(packing.pad(last.self_attention.qkv(hidden)), 3)
         context = last.self_attention.attend(query[:, :, :count], key, value, visible)
-        queries = last.self_attention.finish(context, hidden[: rows * count].view(rows, count, -1))
+        queries = last.self_attention.finish(context, hidden[: rows * count].view(rows, count, qformer.hidden_size))
         return last.after_self_attention(queries, keys)
 
     def logits(self, hidden: Tensor) -> Tensor:

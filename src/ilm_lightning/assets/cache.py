@@ -172,13 +172,15 @@ def _restamp(folder: Path, manifest: Manifest) -> None:
 
 
 def install(built: Path, entry: Path, trash: Path) -> None:
-    """Put a finished folder in the place of a cache entry.
+    """Put a finished folder in the place of a cache entry, readable for all who may read the cache.
 
     Args:
         built: the finished folder, on the same file system.
         entry: where it belongs; an older entry there is removed.
         trash: a folder to move the older entry into.
     """
+    for path in tree(built):
+        path.chmod(path.stat().st_mode | 0o444)
     if entry.exists():
         old = Path(tempfile.mkdtemp(dir=trash)) / entry.name
         entry.replace(old)

@@ -1,6 +1,7 @@
 """One-time conversions of raw assets into the folders that the package reads; heavy imports stay in the functions."""
 
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -21,7 +22,10 @@ def gguf_to_folder(raw: Path, out: Path) -> None:
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging as bars
 
+    if not sys.stderr.isatty():
+        bars.disable_progress_bar()
     log.info("converting the quantised weights to float32 (once, under a minute)")
     tokenizer = AutoTokenizer.from_pretrained(raw, gguf_file="model.gguf")
     model = AutoModelForCausalLM.from_pretrained(
@@ -29,6 +33,7 @@ def gguf_to_folder(raw: Path, out: Path) -> None:
     )
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
+    bars.enable_progress_bar()
 
 
 def movielens_table(raw: Path, out: Path) -> None:

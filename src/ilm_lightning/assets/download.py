@@ -2,6 +2,7 @@
 
 import http.client
 import logging
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -54,7 +55,7 @@ def download(
             _from_one(url, part, checksum, label, attempts, backoff, timeout, sleep)
             return part
         except AssetError as error:
-            reasons.append(f"{url}: {error}")
+            reasons.append(f"{url}: {error}" if len(urls) > 1 else str(error))
             log.debug("%s", reasons[-1])
     raise AssetError("; ".join(reasons))
 
@@ -89,7 +90,11 @@ def _from_one(
                 raise AssetError(f"HTTP {error.code} {error.reason}") from error
             reason = f"HTTP {error.code}"
         except (OSError, http.client.HTTPException) as error:
-            reason = str(getattr(error, "reason", error)) or type(error).__name__
+            cause = getattr(error, "reason", error)
+            reason = str(cause) or type(error).__name__
+            if isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN:
+                # no such host: waiting does not bring it
+                raise AssetError(f"host not found ({cause.strerror})") from error
         if attempt == attempts:
             raise AssetError(f"{reason} ({attempts} attempts)")
         pause = backoff * 2 ** (attempt - 1)

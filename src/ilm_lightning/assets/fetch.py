@@ -71,7 +71,7 @@ def resolve(
     asset = REGISTRY.get(str(name_or_path))
     if asset is None:
         return _bare_path(name_or_path, cache)
-    given = _given_path(asset, overrides)
+    given = given_path(asset, overrides)
     _show_licence(asset, cache)
     found = _from_given(asset, given, cache) if given is not None else _from_cache(asset, cache, log.warning)
     if found is None:
@@ -89,7 +89,7 @@ def _bare_path(name_or_path: str | Path, cache: Path) -> ResolvedAsset:
     raise AssetError(f"{name_or_path!r} is neither a path nor an asset ({', '.join(REGISTRY)}){hint}")
 
 
-def _given_path(asset: Asset, overrides: Mapping[str, str] | None) -> Path | None:
+def given_path(asset: Asset, overrides: Mapping[str, str] | None) -> Path | None:
     """The user's own copy, if one was named.
 
     Raises:
@@ -187,7 +187,7 @@ def _fetch(asset: Asset, cache: Path, offline: bool) -> ResolvedAsset:
         if ready is not None:
             return ready
         tried = []
-        for source in asset.sources:
+        for position, source in enumerate(asset.sources, 1):
             reason = sources.blocked(source, offline)
             if reason is None:
                 try:
@@ -199,7 +199,8 @@ def _fetch(asset: Asset, cache: Path, offline: bool) -> ResolvedAsset:
                     )
                 except (AssetError, OSError) as error:
                     reason = str(error)
-                    log.info("%s: %s: %s", asset.name, source.where, reason)
+                    if position < len(asset.sources):
+                        log.info("%s: not from %s: %s", asset.name, source.where, reason)
             tried.append(f"{source.where}: {reason}")
         raise AssetError(_report(asset, cache, tried))
 

@@ -43,14 +43,14 @@ APACHE_2 = Licence(
 )
 CC0 = Licence("CC0-1.0", "Public domain.", "https://creativecommons.org/publicdomain/zero/1.0/")
 MOVIELENS_SHARED = Licence(
-    "MovieLens terms (redistribution under the same terms)",
+    "MovieLens, share alike",
     _MOVIELENS_COMMON + " Redistribution, also of derived data, only under these same terms.",
     "https://files.grouplens.org/datasets/movielens/ml-latest-small-README.html",
     _MOVIELENS_CITATION,
     restricted=True,
 )
 MOVIELENS_CLOSED = Licence(
-    "MovieLens terms (no redistribution)",
+    "MovieLens, no redistribution",
     _MOVIELENS_COMMON + " No redistribution without separate permission.",
     "https://grouplens.org/datasets/movielens/",
     _MOVIELENS_CITATION,

@@ -1,0 +1,47 @@
+"""Phase 2: prompts with item slots, the language model behind them, training and generation."""
+
+from ilm_lightning.lm.backbone import (
+    Backbone,
+    LMReference,
+    LoRASettings,
+    Tuning,
+    apply_tuning,
+    load_backbone,
+    resolve_dtype,
+)
+from ilm_lightning.lm.batch import IGNORE_INDEX, PLACEHOLDER_ID, PromptBatch
+from ilm_lightning.lm.collate import Collator, LengthGroupedSampler, interpolate, sorted_batches
+from ilm_lightning.lm.generate import Generation, TargetLosses, generate, target_losses
+from ilm_lightning.lm.model import ItemLanguageModel, LMOutput
+from ilm_lightning.lm.prompts import PromptTokenizer, TokenisedExample, chat_template
+from ilm_lightning.lm.report import ParameterRow, parameter_report
+from ilm_lightning.lm.splice import splice
+
+__all__ = [
+    "IGNORE_INDEX",
+    "PLACEHOLDER_ID",
+    "Backbone",
+    "Collator",
+    "Generation",
+    "ItemLanguageModel",
+    "LMOutput",
+    "LMReference",
+    "LengthGroupedSampler",
+    "LoRASettings",
+    "ParameterRow",
+    "PromptBatch",
+    "PromptTokenizer",
+    "TargetLosses",
+    "TokenisedExample",
+    "Tuning",
+    "apply_tuning",
+    "chat_template",
+    "generate",
+    "interpolate",
+    "load_backbone",
+    "parameter_report",
+    "resolve_dtype",
+    "sorted_batches",
+    "splice",
+    "target_losses",
+]

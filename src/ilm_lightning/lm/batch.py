@@ -1,0 +1,73 @@
+"""The batch that phase 2 trains on: token ids with placeholder positions, and the vectors that go there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+PLACEHOLDER_ID = -1
+"""Id of a soft-token position. Outside every vocabulary, so the embedding matrix is never resized."""
+
+IGNORE_INDEX = -100
+"""Label of a position that is no target, as in ``torch.nn.functional.cross_entropy``."""
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """Prompts with item slots, their targets, and the vectors of the batch's unique slots.
+
+    Attributes:
+        input_ids: token ids ``[B, T]``, int64; soft-token positions hold ``PLACEHOLDER_ID``.
+        attention_mask: ``[B, T]``, int64; 1 where there is a token.
+        labels: ``[B, T]``, int64; ``IGNORE_INDEX`` where the token is no target.
+        sources: per source of the encoder, the vectors of the unique slots ``[u, d_s]``, float32.
+        slot_index: ``[n_slots]``, int64; the unique row of each slot, slots counted row by row.
+        example_ids: the ``B`` examples' ids.
+        token_weights: weight of each target token ``[B, T]``, float32, or None for equal weights.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+    sources: Mapping[str, Tensor]
+    slot_index: Tensor
+    example_ids: list[str]
+    token_weights: Tensor | None = None
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(self.example_ids)
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of tokens that are no padding."""
+        return int(self.attention_mask.sum())
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "PromptBatch":
+        """Return the batch with all its tensors on ``device``."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=non_blocking)
+
+        return replace(
+            self,
+            input_ids=move(self.input_ids),
+            attention_mask=move(self.attention_mask),
+            labels=move(self.labels),
+            sources={name: move(vectors) for name, vectors in self.sources.items()},
+            slot_index=move(self.slot_index),
+            token_weights=None if self.token_weights is None else move(self.token_weights),
+        )
+
+    def pin_memory(self) -> "PromptBatch":
+        """Return the batch in page-locked memory (called by ``DataLoader(pin_memory=True)``)."""
+        return replace(
+            self,
+            input_ids=self.input_ids.pin_memory(),
+            attention_mask=self.attention_mask.pin_memory(),
+            labels=self.labels.pin_memory(),
+            sources={name: vectors.pin_memory() for name, vectors in self.sources.items()},
+            slot_index=self.slot_index.pin_memory(),
+            token_weights=None if self.token_weights is None else self.token_weights.pin_memory(),
+        )

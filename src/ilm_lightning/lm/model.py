@@ -1,0 +1,258 @@
+"""The item-language model: an adapter's soft tokens among the words of a language model's prompt."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ilm_lightning.adapters import Adapter
+from ilm_lightning.lm.backbone import Backbone, causal_lm, set_training_mode
+from ilm_lightning.lm.batch import IGNORE_INDEX, PLACEHOLDER_ID, PromptBatch
+from ilm_lightning.lm.splice import splice
+
+if TYPE_CHECKING:
+    from transformers import Cache, PretrainedConfig
+    from transformers.modeling_outputs import BaseModelOutputWithPast
+
+RMS_ROWS = 8192
+"""Embedding rows from which the embeddings' scale is taken, evenly spaced."""
+
+
+@dataclass(frozen=True)
+class LMOutput:
+    """Losses of a batch, in nats.
+
+    Attributes:
+        loss: scalar; mean over target tokens, weighted where the batch has token weights.
+        token_losses: ``[n_targets]``, unweighted, in reading order.
+        target_rows: ``[n_targets]``, int64; the example of each target token.
+        example_losses: ``[B]``; mean of each example's token losses, unweighted, NaN for one without target.
+    """
+
+    loss: Tensor
+    token_losses: Tensor
+    target_rows: Tensor
+    example_losses: Tensor
+
+
+class ItemLanguageModel(nn.Module):
+    """Adapter and language model.
+
+    Soft tokens are brought to the root mean square of the language model's input embeddings, times a learned gain.
+    The adapter computes in float32, the language model in the backbone's ``compute_dtype``, whatever autocast says.
+
+    Args:
+        adapter: maps item vectors to soft tokens.
+        backbone: the language model, set up for a tuning mode.
+
+    Raises:
+        ValueError: if the adapter's output is not as wide as the language model's embeddings.
+    """
+
+    embedding_rms: Tensor
+
+    def __init__(self, adapter: Adapter, backbone: Backbone) -> None:
+        super().__init__()
+        self.adapter = adapter
+        self.lm = backbone.lm
+        self.tuning = backbone.tuning
+        self.compute_dtype = backbone.compute_dtype
+        self.reference = backbone.reference
+        width = self._embedding().weight.shape[1]
+        if adapter.output_dim != width:
+            raise ValueError(
+                f"the adapter's soft tokens are {adapter.output_dim} wide, the embeddings of "
+                f"{backbone.reference.name} {width}; build the adapter with output_dim={width}"
+            )
+        self.log_gain = nn.Parameter(torch.zeros(()))
+        self.register_buffer("embedding_rms", self._measure_rms())
+
+    def _embedding(self) -> nn.Embedding:
+        embedding: nn.Embedding = causal_lm(self.lm).get_input_embeddings()
+        return embedding
+
+    @torch.no_grad()
+    def _measure_rms(self) -> Tensor:
+        # through the module, not its weight: some architectures scale what they look up
+        embedding = self._embedding()
+        rows = embedding.weight.shape[0]
+        ids = torch.linspace(0, rows - 1, min(rows, RMS_ROWS), device=embedding.weight.device).long()
+        scale: Tensor = embedding(ids).float().square().mean().sqrt()
+        return scale
+
+    @property
+    def num_queries(self) -> int:
+        """Soft tokens per item slot."""
+        return self.adapter.num_queries
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.log_gain.device
+
+    def train(self, mode: bool = True) -> "ItemLanguageModel":
+        """Switch the trained parts; frozen parts of the language model stay in evaluation mode."""
+        super().train(mode)
+        set_training_mode(self.lm, self.tuning, mode)
+        return self
+
+    @contextmanager
+    def lm_precision(self) -> Iterator[None]:
+        """Run the language model in ``compute_dtype``, whatever autocast is set outside."""
+        autocast = self._embedding().weight.dtype is not self.compute_dtype
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=autocast):
+            yield
+
+    def soft_tokens(self, sources: Mapping[str, Tensor]) -> Tensor:
+        """Compute soft tokens at the language model's embedding scale.
+
+        Args:
+            sources: vectors of items per source ``[n, d_s]``.
+
+        Returns:
+            ``[n, num_queries, d]``, float32.
+
+        Raises:
+            ValueError: if a source is missing or has another width than the adapter was built for.
+        """
+        with torch.autocast(self.device.type, enabled=False):
+            raw: Tensor = self.adapter({name: vectors.float() for name, vectors in sources.items()})
+            rms = raw.square().mean(-1, keepdim=True).add(1e-12).sqrt()
+            return raw / rms * self.embedding_rms.float() * self.log_gain.exp()
+
+    def embed(self, batch: PromptBatch, soft: Tensor | None = None) -> Tensor:
+        """Return the batch's input embeddings ``[B, T, d]`` with the soft tokens in their places.
+
+        Args:
+            batch: the prompts.
+            soft: soft tokens of the rows that ``batch.slot_index`` counts ``[u, q, d]``; computed if None.
+
+        Raises:
+            ValueError: if slots and placeholders disagree.
+        """
+        words = self._embedding()(batch.input_ids.clamp_min(0))
+        if len(batch.slot_index) == 0:
+            soft = words.new_zeros(0, self.num_queries, words.shape[-1])
+            return splice(words, batch.input_ids, PLACEHOLDER_ID, soft)
+        if soft is None:
+            soft = self.soft_tokens(batch.sources)
+        return splice(words, batch.input_ids, PLACEHOLDER_ID, soft[batch.slot_index])
+
+    def run_lm(
+        self,
+        embeddings: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor | None = None,
+        cache: "Cache | None" = None,
+    ) -> "BaseModelOutputWithPast":
+        """Run the language model without its vocabulary head.
+
+        Args:
+            embeddings: ``[B, T, d]``.
+            attention_mask: ``[B, T]``, with a cache ``[B, cached + T]``.
+            position_ids: ``[B, T]``; None counts from the left, which padding on the right allows.
+            cache: keys and values of the tokens before; extended in place.
+        """
+        return causal_lm(self.lm).get_decoder()(
+            inputs_embeds=embeddings,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Project hidden states ``[n, d]`` to logits ``[n, V]``, float32, scaled as the architecture wants."""
+        lm = causal_lm(self.lm)
+        return scale_logits(lm.get_output_embeddings()(hidden).float(), lm.config)
+
+    def target_logits(self, batch: PromptBatch, soft: Tensor | None = None) -> Tensor:
+        """Return the logits that predict the target tokens ``[n_targets, V]``, float32, in reading order."""
+        with self.lm_precision():
+            embeddings = self.embed(batch, soft)
+            hidden = self.run_lm(embeddings, batch.attention_mask).last_hidden_state
+            return self.logits(hidden[:, :-1][batch.labels[:, 1:] != IGNORE_INDEX])
+
+    def forward(self, batch: PromptBatch, soft: Tensor | None = None) -> LMOutput:
+        """Compute the loss of the targets; logits exist only where there is a label.
+
+        Args:
+            batch: prompts, targets and vectors, padded on the right.
+            soft: soft tokens of the rows that ``batch.slot_index`` counts ``[u, q, d]``; computed from the batch's
+                vectors if None.
+
+        Returns:
+            The losses.
+
+        Raises:
+            ValueError: if the batch holds no target token, or slots and placeholders disagree.
+        """
+        is_target = batch.labels[:, 1:] != IGNORE_INDEX
+        targets = batch.labels[:, 1:][is_target]
+        if len(targets) == 0:
+            raise ValueError(f"the batch of examples {batch.example_ids[:4]} … holds no target token")
+        with torch.autocast(self.device.type, enabled=False):
+            losses = F.cross_entropy(self.target_logits(batch, soft), targets, reduction="none")
+        rows = is_target.nonzero()[:, 0]
+        if batch.token_weights is None:
+            loss = losses.mean()
+        else:
+            weights = batch.token_weights[:, 1:][is_target]
+            loss = (losses * weights).sum() / weights.sum().clamp_min(1e-12)
+        sums = losses.detach().new_zeros(len(batch)).index_add(0, rows, losses.detach())
+        return LMOutput(loss, losses, rows, sums / torch.bincount(rows, minlength=len(batch)))
+
+    def save_pretrained(
+        self, folder: str | Path, tokenizer: str | None = None, extra: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write a portable folder; see ``ilm_lightning.lm.portable.save_pretrained``."""
+        from ilm_lightning.lm.portable import save_pretrained
+
+        save_pretrained(self, folder, tokenizer, extra)
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, lm: str | Path | Backbone | None = None, dtype: str | None = None
+    ) -> "ItemLanguageModel":
+        """Read a portable folder; see ``ilm_lightning.lm.portable.from_pretrained``."""
+        from ilm_lightning.lm.portable import from_pretrained
+
+        return from_pretrained(folder, lm, dtype)
+
+    def trainable_state_dict(self) -> dict[str, Tensor]:
+        """Return what a checkpoint keeps: all outside the language model, and of it what is trained."""
+        from ilm_lightning.lm.portable import trainable_state_dict
+
+        return trainable_state_dict(self)
+
+    def load_trainable_state_dict(self, state: Mapping[str, Tensor], strict: bool = True) -> None:
+        """Load such weights; see ``ilm_lightning.lm.portable.load_trainable_state_dict``."""
+        from ilm_lightning.lm.portable import load_trainable_state_dict
+
+        load_trainable_state_dict(self, state, strict)
+
+
+def scale_logits(logits: Tensor, config: "PretrainedConfig") -> Tensor:
+    """Apply what some architectures do to logits after the vocabulary head.
+
+    Args:
+        logits: ``[..., V]``.
+        config: the language model's config: ``logits_scaling`` divides (Granite), ``logit_scale`` and
+            ``lm_head_multiplier`` multiply (Cohere, Falcon-H1), ``final_logit_softcapping`` bounds (Gemma).
+
+    Returns:
+        The scaled logits; the very same tensor where the config names nothing.
+    """
+    if (divisor := getattr(config, "logits_scaling", None)) is not None:
+        logits = logits / divisor
+    for name in ("logit_scale", "lm_head_multiplier"):
+        if (factor := getattr(config, name, None)) is not None:
+            logits = logits * factor
+    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
+        logits = torch.tanh(logits / cap) * cap
+    return logits

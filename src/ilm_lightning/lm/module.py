@@ -1,0 +1,118 @@
+"""Phase 2 for Lightning: batch to loss to log."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import lightning as pl
+import torch
+from torch import Tensor, nn
+
+from ilm_lightning.lm.batch import PromptBatch
+from ilm_lightning.lm.model import ItemLanguageModel
+
+
+@dataclass(frozen=True)
+class OptimiserSettings:
+    """AdamW with linear warm-up, then cosine to zero, per step.
+
+    Attributes:
+        steps: optimiser steps of the whole run.
+        adapter_lr: peak learning rate of the adapter and the gain.
+        lm_lr: peak learning rate of the language model's trained weights.
+        warmup: share of the steps that warm up.
+        weight_decay: decay of matrices; biases, norms and scalars have none.
+    """
+
+    steps: int
+    adapter_lr: float = 1e-3
+    lm_lr: float = 1e-4
+    warmup: float = 0.05
+    weight_decay: float = 0.05
+
+
+def schedule(step: int, steps: int, warmup_steps: int) -> float:
+    """Return the factor on the peak learning rate at a step: linear warm-up, then cosine to zero.
+
+    >>> [round(schedule(step, 10, 2), 3) for step in (0, 1, 2, 6, 10)]
+    [0.5, 1.0, 1.0, 0.5, 0.0]
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    done = min((step - warmup_steps) / max(steps - warmup_steps, 1), 1.0)
+    return 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def parameter_groups(model: nn.Module, settings: OptimiserSettings) -> list[dict[str, object]]:
+    """Group trained parameters by part of the model and by whether they decay."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((name.startswith("lm."), parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": settings.lm_lr if is_lm else settings.adapter_lr,
+            "weight_decay": settings.weight_decay if decays else 0.0,
+        }
+        for (is_lm, decays), parameters in groups.items()
+    ]
+
+
+class ItemLanguageModule(pl.LightningModule):  # type: ignore[misc]
+    """Trains an ``ItemLanguageModel``; its checkpoints hold trained weights only.
+
+    Args:
+        model: the model.
+        settings: the optimiser's settings.
+    """
+
+    def __init__(self, model: ItemLanguageModel, settings: OptimiserSettings) -> None:
+        super().__init__()
+        self.model = model
+        self.settings = settings
+        self._clock = time.perf_counter()
+
+    def training_step(self, batch: PromptBatch, batch_idx: int) -> Tensor:
+        """Return the loss; log it and the speed.
+
+        Raises:
+            FloatingPointError: if the loss is not finite; it names the examples.
+        """
+        loss: Tensor = self.model(batch).loss
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {float(loss)} at step {self.global_step}, examples {', '.join(batch.example_ids)}; "
+                "lower the learning rate or look at these examples' vectors"
+            )
+        now = time.perf_counter()
+        speed = batch.n_tokens / max(now - self._clock, 1e-9)
+        self._clock = now
+        self.log_dict({"train/loss": loss.detach(), "train/tokens_per_second": speed}, batch_size=len(batch))
+        return loss
+
+    def validation_step(self, batch: PromptBatch, batch_idx: int) -> None:
+        """Log the mean loss over all target tokens."""
+        losses = self.model(batch).token_losses
+        self.log("val/loss", losses.mean(), batch_size=len(losses), sync_dist=True)
+
+    def on_validation_end(self) -> None:
+        """Leave validation out of the measured speed."""
+        self._clock = time.perf_counter()
+
+    def configure_optimizers(self) -> dict[str, object]:
+        """Return AdamW and its schedule."""
+        settings = self.settings
+        warmup_steps = round(settings.warmup * settings.steps)
+        optimiser = torch.optim.AdamW(parameter_groups(self.model, settings), betas=(0.9, 0.999))
+        rates = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: schedule(step, settings.steps, warmup_steps))
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
+
+    def state_dict(self, *args: object, **kwargs: object) -> dict[str, Tensor]:
+        """Return the weights that a checkpoint keeps, without the frozen language model."""
+        return self.model.trainable_state_dict()
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False) -> None:
+        """Load such weights; always strict, so that no weight stays behind unnoticed."""
+        self.model.load_trainable_state_dict(state_dict)

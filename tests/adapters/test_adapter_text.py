@@ -36,6 +36,7 @@ def ids() -> Tensor:
 
 
 MASK = (torch.arange(TOKENS) < torch.tensor([6, 2, 4, 1])[:, None]).long()
+MASK[2, 1] = 0  # padding need not be at the end
 FULL = torch.ones(TEXTS, TOKENS, dtype=torch.long)
 
 

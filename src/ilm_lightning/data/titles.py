@@ -9,8 +9,8 @@ _ARTICLES = (
     "the|a|an|la|le|les|l'|el|los|las|il|lo|gli|i|der|die|das|den|det|de|het|een|ein|eine|un|une|una|o|os|as|en|ett"
 )
 _TRAILING_ARTICLE = re.compile(rf"^(?P<rest>.+), (?P<article>{_ARTICLES})$", re.IGNORECASE)
-# "(1995)", a series' "(2006-2007)" or "(2007-)", and one doubled bracket that MovieLens really holds.
-_YEAR = re.compile(r"\s*\((?P<year>\d{4})(?:[-–]\d{0,4})?\)+\s*$")
+# "(1995)", a series' "(2006-2007)" or "(2007-)", a medium behind it "(1995) (V)", and one doubled bracket: all occur.
+_YEAR = re.compile(r"\s*\((?P<year>\d{4})(?:[-–]\d{0,4})?\)+(?:\s*\((?:V|TV)\))?\s*$")
 _ALSO_KNOWN_AS = re.compile(r"^(?:a\.?k\.?a\.?|aka)\s+", re.IGNORECASE)
 # A bracket behind these words belongs to the title: "Birdman: Or (The Unexpected Virtue of Ignorance)".
 _DANGLING = re.compile(r"(?:^|\W)(?:or|and)$|:$", re.IGNORECASE)

@@ -1,0 +1,133 @@
+"""The user's own data: a file of interactions and a file of items, CSV or parquet."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+
+from ilm_lightning.data.dataset import EVENT_COLUMNS, Dataset, assemble
+from ilm_lightning.data.errors import DataError
+from ilm_lightning.data.movielens import scan_csv
+from ilm_lightning.data.schema import CATALOG_SCHEMA, LIST_COLUMNS
+from ilm_lightning.data.titles import parse_title
+
+TERMS = "The user's own data."
+# What the items file may hold, under our names; "item" is the id. The rest of the catalogue is derived.
+ITEM_COLUMNS = ("item", *(c for c in CATALOG_SCHEMA if c not in ("index", "item_id", "group", "n_ratings", "aliases")))
+_REQUIRED = {"interactions": ("user", "item"), "items": ("item", "title")}
+_OPTIONAL = {"interactions": EVENT_COLUMNS[2:], "items": ITEM_COLUMNS[2:]}
+_CSV = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+
+
+def read_custom(
+    interactions: Path, items: Path, columns: Mapping[str, str] | None = None, list_separator: str = "|"
+) -> Dataset:
+    """Read two files.
+
+    Args:
+        interactions: columns user, item and, where known, rating and timestamp (seconds).
+        items: columns item, title and, where known, year, genres, tags, text, directors, cast, countries,
+            languages, ... (the catalogue's columns). A title may carry its year, as "Heat (1995)".
+        columns: our name -> the file's name, for both files, e.g. ``{"user": "customer", "item": "sku"}``.
+        list_separator: splits genres, tags and people in a CSV; parquet may hold lists.
+
+    Returns:
+        The data, named after the interactions file.
+
+    Raises:
+        DataError: what is wrong, with file, column and remedy.
+    """
+    events = open_table(interactions, "interactions", columns or {})
+    table = open_table(items, "items", columns or {}).collect()
+    if table.height == 0:
+        raise DataError(f"{items}: no items; the file needs one row per item")
+    twice = table.filter(pl.col("item").is_duplicated() & pl.col("item").is_not_null())["item"]
+    if twice.len():
+        raise DataError(f"{items}: column 'item' holds {str(twice[0])!r} more than once; keep one row per item")
+    if table["item"].null_count():
+        raise DataError(f"{items}: column 'item' has empty cells; give every item an id")
+    name = interactions.name.split(".")[0]
+    return assemble(events, _catalog_columns(table, items, list_separator), interactions, name, TERMS)
+
+
+def open_table(path: Path, role: str, columns: Mapping[str, str]) -> pl.LazyFrame:
+    """Open one of the two files and check its columns, reading no more than its header.
+
+    Args:
+        path: .csv, .tsv (also .gz) or .parquet.
+        role: "interactions" or "items".
+        columns: our name -> the file's name.
+
+    Returns:
+        The known columns under our names.
+
+    Raises:
+        DataError: a missing file or column, an unknown ending, an unknown name in ``columns``.
+    """
+    known = (*_REQUIRED[role], *_OPTIONAL[role])
+    for ours in columns:
+        if ours not in {name for group in (*_REQUIRED.values(), *_OPTIONAL.values()) for name in group}:
+            raise DataError(
+                f"data.columns.{ours}: no such column; choose from {', '.join((*EVENT_COLUMNS, *ITEM_COLUMNS[1:]))}"
+            )
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; set data.{role} to your {role} file")
+    frame = _scan(path)
+    try:
+        have = frame.collect_schema().names()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{path}: not readable ({str(error).splitlines()[0]}); save it as CSV or parquet") from error
+    chosen: dict[str, str] = {}
+    for ours in known:
+        theirs = columns.get(ours, ours)
+        if theirs in have:
+            chosen[ours] = theirs
+        elif ours in _REQUIRED[role]:
+            hint = f"name yours with data.columns.{ours}=NAME"
+            raise DataError(f"{path}: column {theirs!r} is missing; the file has {', '.join(have)}; {hint}")
+        elif ours in columns and not any(ours in _REQUIRED[r] + _OPTIONAL[r] for r in _REQUIRED if r != role):
+            raise DataError(f"{path}: column {theirs!r} is missing; the file has {', '.join(have)}")
+    return frame.select(pl.col(theirs).alias(ours) for ours, theirs in chosen.items())
+
+
+def _scan(path: Path) -> pl.LazyFrame:
+    name = path.name.lower()
+    if name.endswith(".parquet"):
+        return pl.scan_parquet(path)
+    if name.endswith(_CSV):
+        return pl.scan_csv(path, separator="\t", infer_schema=False) if ".tsv" in name else scan_csv(path)
+    raise DataError(f"{path}: unknown ending; give a .csv, .tsv or .parquet file")
+
+
+def _catalog_columns(table: pl.DataFrame, path: Path, list_separator: str) -> pl.DataFrame:
+    """Our columns, typed; title and year taken apart where the title carries the year."""
+    parsed = [parse_title(title or "") for title in table["title"].cast(pl.String)]
+    frame = table.rename({"item": "item_id"}).with_columns(
+        pl.Series("title", [p.title for p in parsed], dtype=pl.String),
+        pl.Series("aliases", [list(p.aliases) for p in parsed], dtype=pl.List(pl.String)),
+    )
+    from_title = pl.Series("from_title", [p.year for p in parsed], dtype=pl.Int32)
+    for name, dtype in CATALOG_SCHEMA.items():
+        if name not in frame.columns or name in ("item_id", "title", "aliases"):
+            continue
+        column = frame[name]
+        if name in LIST_COLUMNS and column.dtype == pl.String:
+            cells = [[v.strip() for v in (cell or "").split(list_separator) if v.strip()] for cell in column]
+            frame = frame.with_columns(pl.Series(name, cells, dtype=pl.List(pl.String)))
+        elif dtype == pl.Int32:
+            frame = frame.with_columns(_whole_numbers(column, path))
+    if "year" not in frame.columns:
+        return frame.with_columns(from_title.alias("year"))
+    return frame.with_columns(pl.col("year").fill_null(from_title))
+
+
+def _whole_numbers(column: pl.Series, path: Path) -> pl.Series:
+    """Cells to integers ("1995" and "1995.0"); the first that is none is named."""
+    text = column.cast(pl.String).str.strip_chars().replace("", None)
+    number = text.cast(pl.Float64, strict=False)
+    wrong = text.filter(text.is_not_null() & ~(number.is_finite() & (number.abs() < 2**31)).fill_null(False))
+    if wrong.len():
+        raise DataError(
+            f"{path}: column {column.name!r} holds {wrong[0]!r}, which is not a number; correct it or leave it empty"
+        )
+    return number.cast(pl.Int32).alias(column.name)

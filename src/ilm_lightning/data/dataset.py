@@ -1,0 +1,124 @@
+"""Interactions and catalogue together, and how readers put them together from raw rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from ilm_lightning.data.errors import DataError
+from ilm_lightning.data.tables import Interactions, ItemCatalog
+
+EVENT_COLUMNS = ("user", "item", "rating", "timestamp")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a reader returns.
+
+    Attributes:
+        interactions: who interacted with what.
+        catalog: the items; every index of the interactions is a row of it.
+        name: name of the data, as printed beside numbers.
+        terms: the licence or terms of use, one sentence.
+        report: counts collected on the way (films found in the facts, items dropped...).
+    """
+
+    interactions: Interactions
+    catalog: ItemCatalog
+    name: str
+    terms: str
+    report: Mapping[str, int] = field(default_factory=dict)
+
+
+def assemble(events: pl.LazyFrame, items: pl.DataFrame, source: Path, name: str, terms: str) -> Dataset:
+    """Turn raw rows into a `Dataset`.
+
+    Ids become indices while the events stream, so the strings of a large file are never all in memory.
+
+    Args:
+        events: columns user, item (any type), and rating, timestamp (string or number; may be absent).
+        items: columns of the catalogue, at least ``item_id`` and ``title``. Items that occur in the events alone
+            are appended without text.
+        source: the interactions file, for messages.
+        name: name of the data.
+        terms: terms of use.
+
+    Returns:
+        The data, events ordered by user and time.
+
+    Raises:
+        DataError: no events, an empty id, a rating or timestamp that is not a number, duplicate item ids.
+    """
+    events = _typed_events(events, source)
+    users = _collect(events.select("user").unique(), source)["user"]
+    rated = _collect(events.group_by("item").len(), source)
+    if users.len() == 0:
+        raise DataError(f"{source}: no interactions; the file needs one row per user and item")
+    if users.null_count() or rated["item"].null_count():
+        column = "user" if users.null_count() else "item"
+        raise DataError(f"{source}: column {column!r} has empty cells; every interaction needs a {column}")
+    known = items.with_columns(pl.col("item_id").cast(pl.String)).drop("n_ratings", strict=False)
+    if not rated["item"].is_in(known["item_id"].to_list()).any():
+        ids = f"{str(rated['item'][0])!r} there, {str(known['item_id'].first())!r} here"
+        raise DataError(f"{source}: no item of it occurs in the items file ({ids}); use the same ids in both")
+    extra = _in_id_order(rated["item"].filter(~rated["item"].is_in(known["item_id"].to_list())))
+    known = pl.concat([known, pl.DataFrame({"item_id": extra})], how="diagonal_relaxed")
+    counts = rated.select(pl.col("item").alias("item_id"), pl.col("len").alias("n_ratings"))
+    catalog = ItemCatalog(known.join(counts, on="item_id", how="left", maintain_order="left"))
+    user_ids = _in_id_order(users)
+    user_index = pl.LazyFrame({"user": user_ids}).with_row_index("u")
+    item_index = catalog.frame.lazy().select(pl.col("index").alias("i"), pl.col("item_id").alias("item"))
+    indexed = events.join(user_index, on="user").join(item_index, on="item")
+    columns = (pl.col("u").alias("user"), pl.col("i").alias("item"), "rating", "timestamp")
+    frame = _collect(indexed.select(*columns), source).sort("user", "timestamp", "item", "rating")
+    interactions = Interactions(frame, user_ids.to_list(), len(catalog))
+    report = {"interactions_read": len(interactions), "items_read": items.height, "items_not_described": len(extra)}
+    return Dataset(interactions, catalog, name, terms, report)
+
+
+def _typed_events(events: pl.LazyFrame, source: Path) -> pl.LazyFrame:
+    """Ids to strings, ratings and timestamps to numbers."""
+    have = _columns(events, source)
+    for column in ("rating", "timestamp"):
+        if column not in have:
+            events = events.with_columns(pl.lit(None, dtype=pl.Float64).alias(column))
+    number = {c: pl.col(c).cast(pl.String).str.strip_chars().cast(pl.Float64, strict=False) for c in EVENT_COLUMNS[2:]}
+    for column, value in number.items():
+        if column not in have:
+            continue
+        text = pl.col(column).cast(pl.String)
+        wrong = events.filter((text.str.strip_chars() != "") & ~value.is_finite().fill_null(False))
+        first = _collect(wrong.select(text).head(1), source)
+        if first.height:
+            bad = f"{source}: column {column!r} holds {first.item()!r}"
+            raise DataError(f"{bad}, which is not a number; correct it or leave it empty")
+    ids = (pl.col(c).cast(pl.String).str.strip_chars().replace("", None) for c in EVENT_COLUMNS[:2])
+    rating = number["rating"].cast(pl.Float32).fill_null(float("nan"))
+    timestamp = number["timestamp"].fill_null(0).cast(pl.Int64)
+    return events.select(*ids, rating.alias("rating"), timestamp.alias("timestamp"))
+
+
+def _columns(events: pl.LazyFrame, source: Path) -> list[str]:
+    try:
+        return events.collect_schema().names()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{source}: not readable ({str(error).splitlines()[0]})") from error
+
+
+def _collect(frame: pl.LazyFrame, source: Path) -> pl.DataFrame:
+    """Run a query in bounded memory; a broken file is named."""
+    try:
+        result: Any = frame.collect(engine="streaming")
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{source}: not readable ({str(error).splitlines()[0]})") from error
+    assert isinstance(result, pl.DataFrame)
+    return result
+
+
+def _in_id_order(ids: pl.Series) -> pl.Series:
+    """Sort ids as numbers where they are, then as text, so that an index does not depend on the order of reading."""
+    frame = pl.DataFrame({"id": ids.cast(pl.String)})
+    number = pl.col("id").cast(pl.Int64, strict=False)
+    return frame.sort(number, "id", nulls_last=True)["id"]

@@ -1,0 +1,237 @@
+"""Readers of the MovieLens releases and of the embedded one."""
+
+from pathlib import Path
+
+import polars as pl
+
+from ilm_lightning.data.dataset import Dataset, assemble
+from ilm_lightning.data.errors import DataError
+from ilm_lightning.data.titles import parse_title
+
+SHARED_TERMS = (
+    "MovieLens (GroupLens): non-commercial use, redistribution under the same terms, cite Harper and Konstan 2015."
+)
+CLOSED_TERMS = "MovieLens (GroupLens): non-commercial use, no redistribution, cite Harper and Konstan 2015."
+MAX_TAGS = 10
+# Older releases say "Children's"; IMAX is a format; the others say that nothing is known.
+_GENRE_NAMES = {"Children's": "Children", "IMAX": "", "(no genres listed)": "", "unknown": ""}
+# The order of the flags in u.item.
+_FLAGS_100K = ["unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama"]
+_FLAGS_100K += [
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+]
+MovieRow = tuple[str, str | None, float | None, list[str]]
+
+
+def clean_genres(genres: list[str]) -> list[str]:
+    """Bring genre names of all releases to those of the newest.
+
+    Args:
+        genres: names as a release writes them.
+
+    Returns:
+        Distinct names; "Children's" is "Children"; "IMAX", "unknown" and "(no genres listed)" are left out.
+
+    >>> clean_genres(["Children's", "IMAX", "Comedy"]), clean_genres(["(no genres listed)"])
+    (['Children', 'Comedy'], [])
+    """
+    names = (_GENRE_NAMES.get(genre.strip(), genre.strip()) for genre in genres)
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def read_movielens_small(folder: Path) -> Dataset:
+    """Read the embedded ratings: ``ratings.parquet`` and ``movies.parquet`` (title and year apart).
+
+    Args:
+        folder: holds both files.
+
+    Returns:
+        100,004 ratings, 671 users, 9,066 movies.
+
+    Raises:
+        DataError: a missing or damaged file or column.
+    """
+    ratings, movies = (_existing(folder, name) for name in ("ratings.parquet", "movies.parquet"))
+    table = _select(pl.scan_parquet(movies), ["movieId", "title", "year", "genres"], movies).collect()
+    rows = [(i, title, year, (genres or "").split("|")) for i, title, year, genres in table.iter_rows()]
+    return assemble(
+        _ratings(pl.scan_parquet(ratings), ratings), _movies(rows), ratings, "movielens-small", SHARED_TERMS
+    )
+
+
+def read_ml_latest_small(folder: Path) -> Dataset:
+    """Read ml-latest-small (or another release in its format): ratings.csv, movies.csv, and tags.csv where present.
+
+    Args:
+        folder: the unpacked archive.
+
+    Returns:
+        100,836 ratings, 610 users, 9,742 movies (release of 2018), each with its `MAX_TAGS` most-given tags.
+
+    Raises:
+        DataError: a missing or damaged file or column.
+    """
+    ratings, movies = _existing(folder, "ratings.csv"), _existing(folder, "movies.csv")
+    table = _select(scan_csv(movies), ["movieId", "title", "genres"], movies).collect()
+    items = _movies([(i, title, None, (genres or "").split("|")) for i, title, genres in table.iter_rows()])
+    if (folder / "tags.csv").is_file():
+        items = items.join(_tags(folder / "tags.csv"), on="item_id", how="left", maintain_order="left")
+    return assemble(_ratings(scan_csv(ratings), ratings), items, ratings, "ml-latest-small", SHARED_TERMS)
+
+
+def read_imdb_ids(folder: Path) -> dict[str, str]:
+    """Read links.csv.
+
+    Args:
+        folder: the unpacked archive.
+
+    Returns:
+        Movie id -> IMDb id as "tt0114709"; empty where the release has no links.csv.
+    """
+    path = folder / "links.csv"
+    if not path.is_file():
+        return {}
+    links = _select(scan_csv(path), ["movieId", "imdbId"], path).drop_nulls().collect()
+    return {movie: f"tt{imdb.zfill(7)}" for movie, imdb in links.iter_rows()}
+
+
+def read_ml_100k(folder: Path) -> Dataset:
+    """Read ml-100k: ``u.data`` (tabs) and ``u.item`` (bars, Latin-1).
+
+    Args:
+        folder: the unpacked archive.
+
+    Returns:
+        100,000 ratings, 943 users, 1,682 movies.
+
+    Raises:
+        DataError: a missing or damaged file.
+    """
+    ratings, movies = _existing(folder, "u.data"), _existing(folder, "u.item")
+    rows: list[MovieRow] = []
+    for number, parts in enumerate((line.split("|") for line in _latin_lines(movies)), start=1):
+        if len(parts) != 5 + len(_FLAGS_100K):
+            raise DataError(
+                f"{movies}: line {number} has {len(parts)} fields, not 24; use the file as GroupLens gives it"
+            )
+        title = "" if parts[1] == "unknown" else parts[1]
+        genres = [name for name, flag in zip(_FLAGS_100K, parts[5:], strict=True) if flag == "1"]
+        rows.append((parts[0], title, None, genres))
+    names = ["user", "item", "rating", "timestamp"]
+    events = pl.scan_csv(ratings, separator="\t", has_header=False, new_columns=names, infer_schema=False)
+    return assemble(_select(events, names, ratings), _movies(rows), ratings, "ml-100k", CLOSED_TERMS)
+
+
+def read_ml_1m(folder: Path) -> Dataset:
+    """Read ml-1m: ``ratings.dat`` and ``movies.dat`` (``::``, Latin-1).
+
+    Args:
+        folder: the unpacked archive; ``ratings.reconstructed.dat.gz`` (some timestamps interpolated) stands in
+            where there is no ``ratings.dat``, and the data's name then says so.
+
+    Returns:
+        1,000,209 ratings, 6,040 users, 3,883 movies, of which 3,706 are rated.
+
+    Raises:
+        DataError: a missing or damaged file.
+    """
+    rebuilt = folder / "ratings.reconstructed.dat.gz"
+    official = (folder / "ratings.dat").is_file() or not rebuilt.is_file()
+    ratings = _existing(folder, "ratings.dat") if official else rebuilt
+    movies = _existing(folder, "movies.dat")
+    rows: list[MovieRow] = []
+    for number, parts in enumerate((line.split("::") for line in _latin_lines(movies)), start=1):
+        if len(parts) != 3:
+            raise DataError(
+                f"{movies}: line {number} is not MovieID::Title::Genres; use the file as GroupLens gives it"
+            )
+        rows.append((parts[0], parts[1], None, parts[2].split("|")))
+    # The single colon as separator leaves an empty column between any two fields.
+    names = ["user", "", "item", " ", "rating", "  ", "timestamp"]
+    raw = pl.scan_csv(ratings, separator=":", has_header=False, new_columns=names, infer_schema=False)
+    events = _select(raw, names[::2], ratings)
+    name = "ml-1m" if official else "ml-1m (reconstructed order)"
+    return assemble(events, _movies(rows), ratings, name, CLOSED_TERMS)
+
+
+def scan_csv(path: Path) -> pl.LazyFrame:
+    """Open a CSV file with a header; every column is text, so that a wrong value can be named later.
+
+    Args:
+        path: UTF-8 file, compressed or not.
+
+    Returns:
+        The lazy frame.
+    """
+    return pl.scan_csv(path, infer_schema=False)
+
+
+def _existing(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; give the folder that holds {name}")
+    return path
+
+
+def _select(frame: pl.LazyFrame, columns: list[str], path: Path) -> pl.LazyFrame:
+    """Select columns; one that is missing, or a file that is none, is named at once."""
+    try:
+        have = frame.collect_schema().names()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{path}: not readable ({str(error).splitlines()[0]})") from error
+    missing = [column for column in columns if column not in have]
+    if missing:
+        raise DataError(f"{path}: column {missing[0]!r} is missing; the file has {', '.join(have)}")
+    return frame.select(columns)
+
+
+def _ratings(frame: pl.LazyFrame, path: Path) -> pl.LazyFrame:
+    names = {"userId": "user", "movieId": "item", "rating": "rating", "timestamp": "timestamp"}
+    return _select(frame, list(names), path).rename(names)
+
+
+def _latin_lines(path: Path) -> list[str]:
+    """Non-empty lines of a Latin-1 file; splitlines() would also split at characters inside titles."""
+    text = path.read_bytes().decode("latin-1")
+    return [line for line in text.replace("\r\n", "\n").split("\n") if line]
+
+
+def _movies(rows: list[MovieRow]) -> pl.DataFrame:
+    """Rows of (id, raw title, year or None, genres) to catalogue columns."""
+    parsed = [parse_title(row[1] or "") for row in rows]
+    years = [p.year if row[2] is None else int(row[2]) for p, row in zip(parsed, rows, strict=True)]
+    return pl.DataFrame(
+        {
+            "item_id": [str(row[0]) for row in rows],
+            "title": [p.title for p in parsed],
+            "year": years,
+            "genres": [clean_genres(row[3]) for row in rows],
+            "aliases": [list(p.aliases) for p in parsed],
+        },
+        schema={
+            "item_id": pl.String,
+            "title": pl.String,
+            "year": pl.Int32,
+            "genres": pl.List(pl.String),
+            "aliases": pl.List(pl.String),
+        },
+    )
+
+
+def _tags(path: Path) -> pl.DataFrame:
+    """Each movie's tags, most users first, in lower case."""
+    tags = _select(scan_csv(path), ["userId", "movieId", "tag"], path)
+    tags = tags.with_columns(pl.col("tag").str.strip_chars().str.to_lowercase()).filter(pl.col("tag") != "")
+    counted = tags.group_by("movieId", "tag").agg(pl.col("userId").n_unique().alias("users"))
+    ordered = counted.sort("movieId", "users", "tag", descending=[False, True, False])
+    grouped = ordered.group_by("movieId", maintain_order=True).agg(pl.col("tag").head(MAX_TAGS).alias("tags"))
+    return grouped.rename({"movieId": "item_id"}).collect()

@@ -45,7 +45,9 @@ def vectors(dims: Mapping[str, int] = COMBINED, rows: int = TEXTS) -> dict[str, 
 def texts() -> tuple[Tensor, Tensor]:
     ids = torch.randint(0, VOCABULARY, (TEXTS, TOKENS), generator=torch.Generator().manual_seed(4))
     lengths = torch.tensor([9, 4, 1, 7, 6])
-    return ids, (torch.arange(TOKENS) < lengths[:, None]).long()
+    mask = (torch.arange(TOKENS) < lengths[:, None]).long()
+    mask[3, 2] = 0  # padding need not be at the end
+    return ids, mask
 
 
 def reference(qformer: QFormer, branch: TextBranch | None = None, every: int = 2) -> Blip2QFormerModel:

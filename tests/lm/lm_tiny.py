@@ -56,7 +56,8 @@ def tiny_llama(**changes: object) -> nn.Module:
         "pad_token_id": 1,
     }
     torch.manual_seed(0)
-    return spread(LlamaForCausalLM(LlamaConfig(**(settings | changes))))
+    # as load_backbone sets it on a CPU, so that a model read from a folder computes the very same
+    return spread(LlamaForCausalLM(LlamaConfig(**(settings | changes), attn_implementation="eager")))
 
 
 def tiny_gpt2() -> nn.Module:

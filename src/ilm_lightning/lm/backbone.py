@@ -1,7 +1,8 @@
 """The language model behind the soft tokens: loading it, and what of it is trained."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -150,14 +151,28 @@ def load_backbone(
     # weights that are trained stay in float32: bf16 cannot hold small updates
     storage = torch.float32 if tuning is Tuning.FULL else compute
     try:
-        lm = AutoModelForCausalLM.from_pretrained(
-            str(source), dtype=storage, attn_implementation=attention, revision=revision or "main"
-        )
+        with _no_progress_bar():
+            lm = AutoModelForCausalLM.from_pretrained(
+                str(source), dtype=storage, attn_implementation=attention, revision=revision or "main"
+            )
     except OSError as error:
         raise ValueError(f"cannot load the language model {str(source)!r}: {error}") from error
     digest = weights_sha256(folder) if folder.is_dir() else None
     reference = LMReference(name or (folder.name if folder.is_dir() else str(source)), digest, revision)
     return Backbone(apply_tuning(lm, tuning, lora), tuning, compute, reference)
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def parse_tuning(tuning: Tuning | str) -> Tuning:

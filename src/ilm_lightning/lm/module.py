@@ -83,8 +83,8 @@ class ItemLanguageModule(pl.LightningModule):  # type: ignore[misc]
         loss: Tensor = self.model(batch).loss
         if not torch.isfinite(loss):
             raise FloatingPointError(
-                f"the loss is {float(loss)} at step {self.global_step}, examples {', '.join(batch.example_ids)}; "
-                "lower the learning rate or look at these examples' vectors"
+                f"the loss is {float(loss.detach())} at step {self.global_step}, "
+                f"examples {', '.join(batch.example_ids)}; lower the learning rate or look at their vectors"
             )
         now = time.perf_counter()
         speed = batch.n_tokens / max(now - self._clock, 1e-9)

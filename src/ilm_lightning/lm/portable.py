@@ -17,6 +17,7 @@ from ilm_lightning.lm.backbone import (
     Tuning,
     apply_tuning,
     load_backbone,
+    parse_tuning,
 )
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def from_pretrained(
 
 
 def _backbone(folder: Path, config: Mapping[str, Any], lm: str | Path | Backbone | None, dtype: str) -> Backbone:
-    tuning = Tuning(config["tuning"])
+    tuning = parse_tuning(config["tuning"])
     expected = LMReference(**config["lm"])
     if tuning is Tuning.FULL:
         if not (folder / LM_FOLDER).is_dir():
@@ -188,6 +189,7 @@ def _backbone(folder: Path, config: Mapping[str, Any], lm: str | Path | Backbone
     else:
         base = load_backbone(lm or expected.name, Tuning.FROZEN, dtype, revision=expected.revision if not lm else None)
     _check_same_lm(expected, base.reference)
+    apply_tuning(base.lm, Tuning.FROZEN)
     if tuning is Tuning.FROZEN:
         return Backbone(base.lm, tuning, base.compute_dtype, expected)
     return Backbone(_with_lora(folder, base), tuning, base.compute_dtype, expected)
@@ -206,6 +208,5 @@ def _with_lora(folder: Path, base: Backbone) -> torch.nn.Module:
 
     if not (folder / LORA_FOLDER / "adapter_config.json").is_file():
         raise ValueError(f"{folder} says that it was trained with LoRA, but holds no {LORA_FOLDER} folder")
-    apply_tuning(base.lm, Tuning.FROZEN)
     wrapped: torch.nn.Module = PeftModel.from_pretrained(base.lm, str(folder / LORA_FOLDER), is_trainable=True)
     return wrapped.eval()

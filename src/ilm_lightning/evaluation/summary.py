@@ -1,0 +1,245 @@
+"""From a table of predictions to the numbers of a run: every condition, own against its controls, what chance gives."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ilm_lightning.evaluation.retrieval import target_retrieval
+from ilm_lightning.evaluation.semantic import rouge_l
+from ilm_lightning.evaluation.slots import Facts, Mentions, slot_accuracy
+from ilm_lightning.evaluation.spread import teacher_spread
+from ilm_lightning.evaluation.statistics import Difference, paired_bootstrap
+
+CONDITIONS = ("own", "shuffled", "hard_shuffled", "blind", "constant", "knn_copy", "title", "facts")
+# what the own vector has to beat; kNN copy, title and facts are printed beside
+CONTROLS = ("shuffled", "blind", "constant")
+REQUIRED = ("example_id", "task", "movie", "condition", "target", "generated")
+# averaged per condition and task where the table holds them
+MEASURES = ("sc", "rouge_l", "loss", "bits", "cut_off")
+SIGNIFICANCE = 0.05
+
+
+class Scorer(Protocol):
+    """What is needed of a scorer."""
+
+    name: str
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed ``n`` texts to ``[n, d]`` of unit length."""
+
+    def semantic_consistency(self, generated: Sequence[str], targets: Sequence[str]) -> NDArray[np.float64]:
+        """Score ``n`` texts against their targets, times 100."""
+
+
+def score(frame: pl.DataFrame, scorer: Scorer) -> pl.DataFrame:
+    """Score every prediction.
+
+    Args:
+        frame: predictions with at least ``target`` and ``generated``.
+        scorer: embeds texts.
+
+    Returns:
+        The frame with ``sc`` and ``rouge_l``, both times 100; rows without a generated text (null) stay null.
+    """
+    texts = frame.with_row_index("row").filter(pl.col("generated").is_not_null())
+    generated, targets = texts["generated"].to_list(), texts["target"].to_list()
+    scores = pl.DataFrame(
+        {
+            "row": texts["row"],
+            "sc": np.asarray(scorer.semantic_consistency(generated, targets), dtype=np.float64),
+            "rouge_l": rouge_l(generated, targets),
+        }
+    )
+    plain = frame.drop("sc", "rouge_l", strict=False).with_row_index("row")
+    return plain.join(scores, on="row", how="left", maintain_order="left").drop("row")
+
+
+def summarise(
+    frame: pl.DataFrame,
+    scorer: Scorer | None = None,
+    *,
+    mentions: Mentions | None = None,
+    truth: Mapping[str, Facts] | None = None,
+    seen: Collection[str] = (),
+    resamples: int = 5000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Summarise a run's predictions; any subset of the conditions and measures will do.
+
+    Args:
+        frame: one row per example and condition (shuffled: one per derangement, averaged here) with the columns
+            ``example_id, task, movie, condition, target, generated`` and any of ``sc``, ``rouge_l``, ``loss`` (mean
+            nats per target token), ``bits`` (per whole target), ``cut_off`` (bool). ``generated`` may be null where
+            only losses were taken.
+        scorer: gives retrieval and the teacher's spread; without it they are left out.
+        mentions: finds the facts that a text names; without it slots are left out.
+        truth: per example id what is true of its movie; None takes what the target names.
+        seen: kinds of facts that the item's vector was made from.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Returns:
+        A JSON-able dictionary: ``all`` and ``tasks`` (means per measure and condition), ``differences`` (own minus
+        each control and minus the best of them), ``spread``, ``retrieval``, ``slots``, and counts.
+
+    Raises:
+        ValueError: a missing column or condition name, or no prediction with the own vector.
+    """
+    _check(frame)
+    measures = [name for name in MEASURES if name in frame.columns]
+    means = frame.group_by("condition", "task", "movie", "example_id").agg(
+        pl.col(name).cast(pl.Float64).fill_nan(None).mean() for name in measures
+    )
+    own = frame.filter(pl.col("condition") == "own")
+    tasks = sorted(own["task"].unique().to_list())
+    result: dict[str, Any] = {
+        "scorer": None if scorer is None else scorer.name,
+        "n_examples": own["example_id"].n_unique(),
+        "n_movies": own["movie"].n_unique(),
+        "n_tasks": len(tasks),
+        "tasks": {task: _means(means.filter(pl.col("task") == task), measures) for task in tasks},
+        "all": _macro(means, measures, tasks),
+        "differences": _differences(means, measures, resamples, seed),
+    }
+    spreads = {} if scorer is None else _spreads(own, scorer)
+    result["spread"] = spreads
+    result["uninformative"] = [task for task, spread in spreads.items() if not spread["informative"]]
+    texts = frame.filter(pl.col("generated").is_not_null())
+    if scorer is not None:
+        result["retrieval"] = _retrievals(texts, scorer)
+    if mentions is not None:
+        result["slots"] = _slots(texts, mentions, truth, seen)
+    return result
+
+
+def _check(frame: pl.DataFrame) -> None:
+    missing = [name for name in REQUIRED if name not in frame.columns]
+    if missing:
+        raise ValueError(f"the predictions lack the columns {', '.join(missing)}")
+    unknown = sorted(set(frame["condition"].to_list()) - set(CONDITIONS))
+    if unknown:
+        raise ValueError(f"unknown condition {unknown[0]!r}: choose from {', '.join(CONDITIONS)}")
+    if frame.filter(pl.col("condition") == "own").is_empty():
+        raise ValueError("the predictions hold no row of condition 'own': every control is compared with it")
+
+
+def _means(rows: pl.DataFrame, measures: Sequence[str]) -> dict[str, Any]:
+    """Means per measure and condition, conditions in the order of the report."""
+    table: dict[str, Any] = {"n": rows.filter(pl.col("condition") == "own").height}
+    for name in measures:
+        found = dict(rows.group_by("condition").agg(pl.col(name).mean()).iter_rows())
+        table[name] = {key: found[key] for key in CONDITIONS if found.get(key) is not None}
+    return table
+
+
+def _macro(means: pl.DataFrame, measures: Sequence[str], tasks: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Unweighted means of task means; a condition that lacks a task has none."""
+    table: dict[str, dict[str, float]] = {}
+    per_task = means.group_by("condition", "task").agg(pl.col(name).mean() for name in measures)
+    for name in measures:
+        known = per_task.filter(pl.col(name).is_not_null() & pl.col("task").is_in(list(tasks)))
+        macro = known.group_by("condition").agg(pl.col(name).mean(), pl.col("task").n_unique().alias("n"))
+        full = {key: mean for key, mean, n in macro.iter_rows() if n == len(tasks)}
+        table[name] = {key: full[key] for key in CONDITIONS if key in full}
+    return table
+
+
+def _differences(means: pl.DataFrame, measures: Sequence[str], resamples: int, seed: int) -> dict[str, Any]:
+    """Own minus each other condition in SC and ROUGE-L, other minus own in bits, and own minus the best control."""
+    found: dict[str, Any] = {}
+    present = [key for key in CONDITIONS if key != "own" and key in set(means["condition"].to_list())]
+    for measure in ("sc", "rouge_l", "bits"):
+        if measure not in measures:
+            continue
+        # fewer bits are better: the sign is turned so that above 0 the own vector wins
+        sign = -1.0 if measure == "bits" else 1.0
+        rows = {key: _paired(means, measure, [key], sign) for key in present}
+        controls = [key for key in CONTROLS if key in rows and rows[key].height]
+        if controls:
+            rows["best_control"] = _paired(means, measure, controls, sign)
+        found[measure] = {
+            key: _difference(pairs, resamples, seed) for key, pairs in rows.items() if not pairs.is_empty()
+        }
+    return found
+
+
+def _paired(means: pl.DataFrame, measure: str, others: Sequence[str], sign: float) -> pl.DataFrame:
+    """Differences of examples that have both values; of several others the best by the mean of each task."""
+    values = means.select("condition", "task", "movie", "example_id", measure).drop_nulls(measure)
+    own = values.filter(pl.col("condition") == "own").drop("condition")
+    rest = values.filter(pl.col("condition").is_in(list(others)))
+    best = (
+        rest.group_by("task", "condition")
+        .agg((sign * pl.col(measure)).mean().alias("mean"))
+        .sort("task", "mean", "condition", descending=[False, True, False])
+        .unique("task", keep="first", maintain_order=True)
+    )
+    rest = rest.join(best.select("task", "condition"), on=["task", "condition"], how="semi")
+    both = own.join(rest.rename({"condition": "other"}), on=["task", "movie", "example_id"], suffix="_other")
+    difference = (sign * (pl.col(measure) - pl.col(f"{measure}_other"))).alias("difference")
+    return both.select("task", "movie", "example_id", "other", difference).sort("task", "movie", "example_id")
+
+
+def _difference(pairs: pl.DataFrame, resamples: int, seed: int) -> dict[str, Any]:
+    result: Difference = paired_bootstrap(
+        pairs["difference"].to_numpy(), pairs["movie"].to_list(), pairs["task"].to_list(), resamples, seed
+    )
+    plain = asdict(result)
+    against = dict(pairs.select("task", "other").unique().iter_rows())
+    for name, task in plain["tasks"].items():
+        task["against"] = against[name]
+    better = [t for t in result.tasks.values() if t.mean > 0]
+    plain["better_tasks"] = len(better)
+    plain["significant_tasks"] = sum(t.p_holm < SIGNIFICANCE for t in better)
+    plain["n_tasks"] = len(result.tasks)
+    return plain
+
+
+def _by_task(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    parts = rows.partition_by("task", as_dict=True, maintain_order=True)
+    return {str(task): parts[(task,)] for (task,) in sorted(parts)}
+
+
+def _spreads(own: pl.DataFrame, scorer: Scorer) -> dict[str, dict[str, Any]]:
+    found = {}
+    for task, rows in _by_task(own.unique("example_id", maintain_order=True)).items():
+        spread = teacher_spread(scorer.embed(rows["target"].to_list()), rows["movie"].to_list())
+        if spread is not None:
+            found[task] = asdict(spread)
+    return found
+
+
+def _retrievals(texts: pl.DataFrame, scorer: Scorer) -> dict[str, Any]:
+    """Per condition: per task, and the mean of task means; shuffled counts its first derangement only."""
+    found: dict[str, Any] = {}
+    # one target per movie and task
+    rows = texts.unique(["condition", "task", "movie"], keep="first", maintain_order=True)
+    for condition in CONDITIONS:
+        per_task = {}
+        for task, part in _by_task(rows.filter(pl.col("condition") == condition)).items():
+            generated, targets = part["generated"].to_list(), part["target"].to_list()
+            per_task[task] = asdict(target_retrieval(scorer.embed(generated), scorer.embed(targets)))
+        if per_task:
+            keys = [key for key in next(iter(per_task.values())) if key != "n"]
+            macro = {key: float(np.mean([row[key] for row in per_task.values()])) for key in keys}
+            found[condition] = {"all": macro, "tasks": per_task}
+    return found
+
+
+def _slots(
+    texts: pl.DataFrame, mentions: Mentions, truth: Mapping[str, Facts] | None, seen: Collection[str]
+) -> dict[str, Any]:
+    """Per condition, over the texts of all tasks."""
+    found = {}
+    for condition in CONDITIONS:
+        rows = texts.filter(pl.col("condition") == condition)
+        if rows.is_empty():
+            continue
+        facts = None if truth is None else [truth[key] for key in rows["example_id"].to_list()]
+        report = slot_accuracy(rows["generated"].to_list(), rows["target"].to_list(), mentions, facts, seen)
+        found[condition] = asdict(report)
+    return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -173,9 +173,10 @@ def user_item_pairs(interactions: pl.DataFrame, n_users: int, n_items: int, drop
     return EdgePairs(USER_ITEM, left, right, _known(USER_ITEM, left, right, (n_users, n_items)))
 
 
-def hold_out(
-    pairs: TextPairs | EdgePairs, seed: int, share: float = 0.1, groups: Sequence[str] | None = None
-) -> tuple[Any, Any]:
+Pairs = TypeVar("Pairs", TextPairs, EdgePairs)
+
+
+def hold_out(pairs: Pairs, seed: int, share: float = 0.1, groups: Sequence[str] | None = None) -> tuple[Pairs, Pairs]:
     """Split a pair set at random into training and held-out part.
 
     Negatives for training avoid the training pairs only: which pairs are held out must not show in what is never

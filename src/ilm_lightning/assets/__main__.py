@@ -99,6 +99,8 @@ def _get(arguments: argparse.Namespace, console: Console) -> int:
             failed += 1
             continue
         console.print(f"{name}: {found.name}, {found.source}, {found.path}", highlight=False, soft_wrap=True)
+        if found.source.startswith("path "):
+            console.print(f"  used where it lies; runs find it at $ILM_DATA/{name}", highlight=False, soft_wrap=True)
     return int(failed > 0)
 
 

@@ -180,7 +180,9 @@ def install(built: Path, entry: Path, trash: Path) -> None:
         trash: a folder to move the older entry into.
     """
     for path in tree(built):
-        path.chmod(path.stat().st_mode | 0o444)
+        mode = path.stat().st_mode
+        if mode & 0o444 != 0o444:
+            path.chmod(mode | 0o444)
     if entry.exists():
         old = Path(tempfile.mkdtemp(dir=trash)) / entry.name
         entry.replace(old)

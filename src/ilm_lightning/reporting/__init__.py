@@ -1,0 +1,1 @@
+"""Runs to tables that people read."""

@@ -1,0 +1,1 @@
+"""Tasks: prompts with item slots and their targets."""

@@ -1,0 +1,23 @@
+"""The 24 language tasks about movies: names, prompts, the deterministic `facts` teacher, and the examples."""
+
+from ilm_lightning.tasks.elm.build import build_examples, nearest_neighbours
+from ilm_lightning.tasks.elm.facts import facts_of_item, facts_prompt, title_prompt
+from ilm_lightning.tasks.elm.names import INTERPOLATION, NEIGHBOUR_TASKS, PAIR_TASKS, TASKS, TWO_SLOT_TASKS
+from ilm_lightning.tasks.elm.prompts import PROMPTS, SLOT
+from ilm_lightning.tasks.elm.vocabulary import mentions
+
+__all__ = [
+    "INTERPOLATION",
+    "NEIGHBOUR_TASKS",
+    "PAIR_TASKS",
+    "PROMPTS",
+    "SLOT",
+    "TASKS",
+    "TWO_SLOT_TASKS",
+    "build_examples",
+    "facts_of_item",
+    "facts_prompt",
+    "mentions",
+    "nearest_neighbours",
+    "title_prompt",
+]

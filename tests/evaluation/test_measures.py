@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ilm_lightning.evaluation.retrieval import target_retrieval
-from ilm_lightning.evaluation.slots import slot_accuracy, slot_score
+from ilm_lightning.evaluation.slots import slot_accuracy, slot_score, with_people
 from ilm_lightning.evaluation.spread import teacher_spread
 from ilm_lightning.evaluation.words import nearest_words
 
@@ -98,6 +98,16 @@ def test_slots_can_be_judged_by_the_whole_truth() -> None:
     assert (empty.kinds, empty.seen, empty.unseen) == ({}, None, None)
     with pytest.raises(ValueError, match="one target and one truth"):
         slot_accuracy(["genres=A"], ["genres=A"], mentions, [])
+
+
+def test_people_are_found_and_judged_by_their_roles() -> None:
+    find = with_people(lambda _: {}, {"Al Pacino", "Michael Mann", "Pelé"})
+    assert find("Michael Mann's film (with Al Pacino) and Pelé!")["people"] == {"Michael Mann", "Al Pacino", "Pelé"}
+    assert find("al pacino, Alan Pacino")["people"] == set()
+    truth = [{"directors": {"Michael Mann"}, "cast": {"Al Pacino"}}]
+    report = slot_accuracy(["Michael Mann and Pelé"], ["with Al Pacino"], find, truth)
+    assert report.kinds["people"].score == 0.5
+    assert list(report.kinds) == ["people"]
 
 
 class Words:

@@ -14,7 +14,6 @@ from ilm_lightning.pretraining.batches import (
     ItemTextBatch,
     PairBatch,
     PairBatches,
-    PairSets,
     schedule,
 )
 from ilm_lightning.pretraining.pairs import (
@@ -22,6 +21,7 @@ from ilm_lightning.pretraining.pairs import (
     ITEM_TEXT,
     USER_ITEM,
     EdgePairs,
+    PairSets,
     TextPairs,
     bag_idf,
     bag_vocabulary,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ilm_lightning.pretraining.pairs import KINDS, EdgePairs, Ints, TextPairs
+from ilm_lightning.pretraining.pairs import KINDS, EdgePairs, Ints, PairSets, TextPairs
 
 SCHEDULE_PERIOD = 1000
 """The order of the kinds repeats after this many steps; shares are exact to one part in it."""
@@ -63,7 +63,6 @@ class PairBatch:
 
 
 Batch = ItemTextBatch | PairBatch
-PairSets = Mapping[str, TextPairs | EdgePairs]
 
 
 def schedule(proportions: Mapping[str, float], period: int = SCHEDULE_PERIOD) -> list[str]:

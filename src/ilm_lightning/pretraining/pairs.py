@@ -5,7 +5,7 @@ Built once from typed tables, split 90/10 into a part to train on and a part for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -174,6 +174,8 @@ def user_item_pairs(interactions: pl.DataFrame, n_users: int, n_items: int, drop
 
 
 Pairs = TypeVar("Pairs", TextPairs, EdgePairs)
+PairSets = Mapping[str, TextPairs | EdgePairs]
+"""Pair sets by kind."""
 
 
 def hold_out(pairs: Pairs, seed: int, share: float = 0.1, groups: Sequence[str] | None = None) -> tuple[Pairs, Pairs]:

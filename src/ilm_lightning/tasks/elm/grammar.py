@@ -67,7 +67,9 @@ def render(plan: Plan, lookup: Lookup, most: int = 1000) -> Written | None:
     is_list = sentences[0].startswith(("1.", "- "))
     ended = [line if line[-1] in ".!?:;," else f"{line}." for line in sentences]
     ended[-1] = ended[-1].rstrip(";,:.") + "." if ended[-1][-1] in ";,:." else ended[-1]
-    return Written(sentence_case(("\n" if is_list else " ").join(ended)), frozenset(kinds))
+    # A name such as "Jr." brings its own full stop.
+    text = ("\n" if is_list else " ").join(ended).replace("..", ".")
+    return Written(sentence_case(text), frozenset(kinds))
 
 
 def _fill(option: str, lookup: Lookup) -> Written | None:

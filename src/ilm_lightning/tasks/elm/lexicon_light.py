@@ -145,7 +145,7 @@ LIGHT = (
         hook="a torn map, a perilous road and a treasure worth everything",
         tonight="you will travel the world without leaving the sofa",
         surprise="the journey changes the travellers more than the treasure does",
-        warn="you will be dragged through jungle, storm and cliffhanger",
+        warn="you will be dragged through storms, ravines and cliffhangers",
         skip="homebodies who find quests tiring",
     ),
     GenreWords(
@@ -156,7 +156,7 @@ LIGHT = (
         kind="romance",
         pattern=r"romances?|romantic",
         premise="two people fall in love against the odds",
-        setting="first kisses, love letters and lonely apartments",
+        setting="first kisses, love letters and lonely nights",
         mood="tender and yearning",
         draw="chemistry, longing and stolen kisses",
         theme="love, longing and second chances",

@@ -57,7 +57,9 @@ def critic_score(item: Item) -> int | None:
 def foreign_language(item: Item) -> str | None:
     """The film's first language where it has no English; otherwise None."""
     languages = known_languages(item.languages)
-    return languages[0] if languages and "English" not in languages else None
+    # "Sign Language" would read "Sign Language-language".
+    spoken = [name for name in languages if not name.lower().endswith("language")]
+    return spoken[0] if spoken and "English" not in languages else None
 
 
 def era(year: int) -> str:
@@ -116,7 +118,7 @@ def weaknesses(item: Item, following: int) -> tuple[Opinion, ...]:
     found: list[Opinion] = []
     score = critic_score(item)
     if score is not None and score < 60:
-        share = f"{'only' if score else 'exactly'} {score}% of critics"
+        share = f"only {score}% of critics" if score else "not one critic"
         found.append(Opinion("reception", f"{share} liked it", f"weak reviews ({share} liked it)"))
     if language := foreign_language(item):
         words = f"{language}-language dialogue"
@@ -135,7 +137,9 @@ def weaknesses(item: Item, following: int) -> tuple[Opinion, ...]:
         found.append(Opinion("audience", "hardly anybody has sought it out", "a tiny audience"))
     if item.certificate in ADULT:
         rating = f"{item.certificate} rating"
-        found.append(Opinion("certificate", f"its {rating} shuts younger viewers out", f"{article(rating)}: no kids"))
+        found.append(
+            Opinion("certificate", f"its {rating} shuts younger viewers out", f"{article(rating)} that shuts kids out")
+        )
     elif item.certificate in TAME:
         rating = f"{item.certificate} rating"
         found.append(Opinion("certificate", f"its {rating} keeps it tame", f"{article(rating)} that keeps it tame"))

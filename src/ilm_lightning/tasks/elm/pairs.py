@@ -59,12 +59,14 @@ def _cards(first: Film, second: Film) -> dict[str, Piece]:
         return {
             "both.two": (f"{article(one)} and {article(two)}", kinds),
             "both.line": (f"the first film is {article(one)}, the second {article(two)}", kinds),
-            "both.next": (article(two), kinds2 and frozenset(f"2.{kind}" for kind in kinds2)),
+            "both.next": (article(two), frozenset(f"2.{kind}" for kind in kinds2)),
+            "both.part": (f"part {one}, part {two}", kinds),
         }
     plural = one.replace(first.pieces["label"][0], first.pieces["plural"][0])
     return {
         "both.two": (f"two {plural}", kinds),
         "both.line": (f"the first and the second film are both {plural}", kinds),
+        "both.part": (f"wholly {one}", kinds),
         "both.next": (f"another {one}", frozenset(f"2.{kind}" for kind in kinds2)),
     }
 
@@ -79,6 +81,12 @@ def _shared_genres(first: Film, second: Film) -> dict[str, Piece]:
         pieces["both.mood"] = _of_both(words[0].mood)
         for name in ("draw", "theme", "setting"):
             pieces[f"both.{name}"] = _of_both(getattr(words[0], name))
+    (mood1, _), (mood2, _) = first.pieces["mood"], second.pieces["mood"]
+    if mood1 != mood2:
+        (one, _), (two, _) = first.pieces["card"], second.pieces["card"]
+        clause = f"where the first film is {article(f'{mood1} {one}')}, the second is {article(f'{mood2} {two}')}"
+        kinds = _cards(first, second)["both.line"][1]
+        pieces["apart.moods"] = (clause, kinds)
     only = (
         [name for name in first.genres if name not in shared],
         [name for name in second.genres if name not in shared],
@@ -103,7 +111,9 @@ def _blend(first: Film, second: Film) -> dict[str, Piece]:
     pieces["blend.mood"] = _of_both(moods)
     if "decade" in first.pieces and "decade" in second.pieces:
         when = sorted({first.pieces["decade"][0], second.pieces["decade"][0]})
-        pieces["blend.when"] = _of_both(when[0] if len(when) == 1 else f"between {when[0]} and {when[1]}", "era")
+        pieces["blend.when"] = _of_both(
+            f"in {when[0]}" if len(when) == 1 else f"between {when[0]} and {when[1]}", "era"
+        )
     short, long = sorted((first.item.runtime or 0, second.item.runtime or 0))
     if short:
         span = f"about {long} minutes" if short == long else f"between {short} and {long} minutes"

@@ -19,17 +19,17 @@ ABOUT: dict[str, tuple[Plan, ...]] = {
             "Behind the camera is {director}. | {cast} appear in it. | It lasts {minutes}.",
         ),
         (
-            "This {full_card} shows how {premise1}. | This {full_card} shows how {premise}.",
+            "This {full_card} shows how {premise1}.",
             "Meanwhile {premise2}. | It lasts {minutes}. | It is a {popular} title.",
             "The director is {director}. | {cast} are among the players.",
         ),
         (
-            "By {director}, this {full_card} follows one line: {premise}. | In this {full_card}, {premise}.",
+            "In this {full_card}[ by {director}] {premise}.",
             "It was {verdict}. | {cast} take part. | It is {popular}.",
         ),
         (
             "{cast} appear in {a full_card}: {premise}. | The plot of this {full_card} is quickly told: {premise}.",
-            "It is {a popular} {minutes} long, {verdict}. | It was {verdict}. | It is {popular}.",
+            "It runs {minutes}[ and was {verdict}]. | It was {verdict}. | It is {popular}.",
         ),
     ),
     "long_description": (
@@ -46,19 +46,19 @@ ABOUT: dict[str, tuple[Plan, ...]] = {
             "{director} made it. | {cast} act in it.",
         ),
         (
-            "{setting}: that is the world of this {nation_card}[ for {minutes}].",
+            "{setting}: that is the world of this {nation_card}[, {minutes} long].",
             "It is {mood} and turns on {theme}.",
             "{cast} play under the direction of {director}. | {director} is the director.",
             "It reached {crowd}[ and was {verdict}].",
         ),
         (
-            "Picture {setting}, in {a mood} key.",
-            "Such is this {nation_card}, which deals with {theme}.",
+            "Picture {setting}: such is this {nation_card}.",
+            "In {a mood} key it deals with {theme}.",
             "It was directed by {director}[ from a script by {writer}].",
             "It lasts {minutes} and was {verdict}. | It lasts {minutes}. | It was {verdict}.",
         ),
         (
-            "{theme} lie at the heart of this {nation_card}.",
+            "At the heart of this {nation_card}: {theme}.",
             "Its places are {setting}; its tone is {mood}.",
             "Made in {year}, it runs {minutes}[ and was {verdict}]. | It is {popular}.",
             "{director} leads {cast}. | {director} directs.",
@@ -92,8 +92,8 @@ ABOUT: dict[str, tuple[Plan, ...]] = {
     "pitch": (
         (
             "{hook}.",
-            "Directed by {director}, this {card} plays to {crowd}. | This {card} plays to {crowd}.",
-            "{cast} lead the way. | And the proof is there: {plus1}.",
+            "This {card}[ by {director}] sells itself[: {plus1}].",
+            "{cast} lead the way.",
         ),
         (
             "Imagine {hook1}. | Imagine {hook}.",
@@ -103,12 +103,12 @@ ABOUT: dict[str, tuple[Plan, ...]] = {
         (
             "{a card} with {hook1}. | {a card} with {hook}.",
             "Stir in {hook2}. | Stir in {plus_thing1}.",
-            "{star} sells the ticket, {director} delivers. | {director} delivers. | {plus1}.",
+            "The bait is {star}, the hand that of {director}. | {plus1}.",
         ),
         (
             "{hook1}, told as {a card}.",
             "On top of that, {hook2}. | The tone is {mood}.",
-            "With {cast}, and with {plus_thing1} to show. | With {plus_thing1} to show.",
+            "To show for it: [{cast}, and ]{plus_thing1}.",
         ),
         (
             "{cast} in {a card} by {director}: {hook1}. | {a card}: {hook1}.",

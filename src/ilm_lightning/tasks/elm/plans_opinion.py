@@ -11,7 +11,11 @@ OPINION: dict[str, tuple[Plan, ...]] = {
             "{praise2}.",
             "{plus1}[, and {plus2}].",
         ),
-        ("{plus1}, and rightly so. | Warmly recommended.", "In this {card} {praise}.", "What is more, {plus2}."),
+        (
+            "{plus1}, which is one reason to see it. | Warmly recommended.",
+            "In this {card} {praise}.",
+            "What is more, {plus2}.",
+        ),
         ("As {a card} it shines: {praise}.", "{plus1}[; {plus2}].", "Warmly recommended."),
     ),
     "negative_review": (
@@ -22,7 +26,11 @@ OPINION: dict[str, tuple[Plan, ...]] = {
             "{fault2}.",
             "{minus1}[, and {minus2}].",
         ),
-        ("{minus1}, and no wonder. | A letdown.", "In this {card} {fault}.", "To make it worse, {minus2}."),
+        (
+            "{minus1}, which is reason enough to stay away. | A letdown.",
+            "In this {card} {fault}.",
+            "To make it worse, {minus2}.",
+        ),
         ("As {a card} it fails: {fault}.", "{minus1}[; {minus2}].", "Not recommended."),
     ),
     "neutral_review": (
@@ -58,7 +66,7 @@ OPINION: dict[str, tuple[Plan, ...]] = {
         ),
         (
             "The trouble with this {card} is plain: {gripe}.",
-            "Then there is {minus_thing1}.",
+            "Then add {minus_thing1}[ and {minus_thing2}].",
         ),
         (
             "{gripe1}. | {gripe}.",
@@ -89,41 +97,68 @@ OPINION: dict[str, tuple[Plan, ...]] = {
             "In the hilarious version of this {card} {gag}.",
             "{cast} would keep straight faces. | The {dec} hairdos would be part of the joke.",
         ),
-        ("{gag1}. | {gag}.", "{gag2}.", "That is this {card}, rewritten by a clown, with {setting} as his playground."),
+        (
+            "{gag1}. | {gag}.",
+            "{gag2}.",
+            "That is this {card}, rewritten by a clown, with {setting1} as his playground.",
+            "{star} would get the custard pie.",
+        ),
         (
             "Take the {mood} tone of this {card} and turn it upside down.",
             "Now {gag}.",
-            "Laughter would fill {the_setting}. | {crowd} would giggle throughout.",
+            "{crowd} would giggle[ for {minutes}].",
         ),
     ),
     "sadder": (
-        ("A more sorrowful take on this {card}: {sorrow}.", "Tears would blur {setting1}."),
-        ("{sorrow}.", "Thus ends the tearful version of this {card}, its {mood} tone turned to grief."),
+        (
+            "A more sorrowful take on this {card}: {sorrow}.",
+            "Tears would blur {setting1}[, and {star} would be left alone].",
+        ),
+        (
+            "{sorrow}.",
+            "Thus ends the tearful version of this {card}, its {mood} tone turned to grief.",
+            "{director} would film it in the rain. | {crowd} would cry.",
+        ),
         (
             "To break hearts, this {card} would need one change: {sorrow}.",
             "No comfort would follow in its {minutes}. | No comfort would follow.",
+            "{star} would never smile again.",
         ),
         (
             "{sorrow1}. | {sorrow}.",
             "{sorrow2}.",
             "As a tragedy, this {card} would leave nothing of {theme1} but regret.",
+            "Its {minutes} would end in silence.",
         ),
         (
             "Slow the music and dim the light: in this {card} {sorrow}.",
-            "{crowd} would go home weeping. | Everyone would go home weeping.",
+            "{crowd} would go home weeping[ after {minutes}].",
         ),
     ),
     "scarier": (
-        ("As a nightmare, this {card} would go further: {dread}.", "Nobody would feel safe among {setting1}."),
-        ("{dread}.", "That is the terrifying cut of this {card}, all its {mood} moments turned to ice."),
+        (
+            "As a nightmare, this {card} would go further: {dread}.",
+            "Nobody would feel safe among {setting1}[, least of all {star}].",
+        ),
+        (
+            "{dread}.",
+            "That is the terrifying cut of this {card}, all its {mood} moments turned to ice.",
+            "{crowd} would scream[ for {minutes}].",
+        ),
         (
             "To chill the blood, this {card} needs darkness: {dread}.",
             "Its {minutes} would feel endless. | The night would feel endless.",
+            "{star} would not survive it.",
         ),
-        ("{dread1}. | {dread}.", "{dread2}.", "So this {card} would become a bad dream about {theme1}."),
+        (
+            "{dread1}. | {dread}.",
+            "{dread2}.",
+            "So this {card} would become a bad dream about {theme1}.",
+            "{director} would keep the lamps off.",
+        ),
         (
             "Turn off the lamps in this {card}; {dread}.",
-            "{crowd} would sleep with the light on. | Nobody would sleep afterwards.",
+            "{crowd} would sleep with the light on[ after these {minutes}].",
         ),
     ),
     "improve": (
@@ -131,7 +166,7 @@ OPINION: dict[str, tuple[Plan, ...]] = {
         (
             "{fix1}. | {fix}.",
             "{fix2}.",
-            "Do the same for the rest of this {card}: {remedy1}. | That would make a stronger {card}.",
+            "As for the rest of this {card}, {remedy1}. | That would make a stronger {card}.",
         ),
         ("[{remedy1}; ]above all, {fix}.", "So this {card} would gain."),
         ("A better cut of this {card} is easy to imagine.", "{fix}.", "While at it, {remedy1}."),

@@ -9,36 +9,36 @@ from ilm_lightning.tasks.elm.grammar import Plan
 PAIRS: dict[str, tuple[Plan, ...]] = {
     "similarities": (
         (
-            "Both {both.fact1}[ and {both.fact2}]. | Both offer {both.draw}.",
+            "Both {both.fact1}[ and {both.fact2}]. | Both deal with {both.theme}.",
             "{both.line}.",
-            "They share {both.draw}. | They do not belong to one genre.",
+            "They share {both.draw}. | The first is {1.mood}, the second {2.mood}.",
         ),
         (
             "{both.two} turn out to be related.",
             "Both {both.fact1}[ and {both.fact2}].",
-            "{both.draw} unite them.",
+            "{both.draw} unite them. | The first is {1.mood}, the second {2.mood}.",
         ),
         (
             "{both.draw}: both films have them. | Far apart as they seem, both {both.fact1}.",
             "{both.line}.",
-            "They also {both.fact2}. | They also {both.fact1}.",
+            "They also {both.fact2}. | The first is {1.mood}, the second {2.mood}.",
         ),
         (
             "{both.line}, yet both {both.fact1}. | {both.line}.",
-            "The two {both.fact2}. | There is more.",
-            "Viewers find {both.draw} in each.",
+            "The two {both.fact2}. | The first is {1.mood}, the second {2.mood}.",
+            "Viewers find {both.draw} in each. | Viewers find {1.draw1} in the first.",
         ),
         (
             "[Alike in {both.kinds}, ]{both.two} both {both.fact1}. | Alike in {both.kinds}: {both.two}.",
             "They {both.fact2}, too.",
-            "Expect {both.draw} twice.",
+            "Expect {both.draw} twice. | The first is {1.mood}, the second {2.mood}.",
         ),
     ),
     "interpolation": (
         (
             "Halfway between {both.two} lies a {blend.mood} film.",
             "It mixes {blend.draw}.",
-            "Its home is {blend.when}.",
+            "Its date would lie {blend.when}.",
         ),
         (
             "{blend.setting}: here {both.two} meet.",
@@ -47,17 +47,17 @@ PAIRS: dict[str, tuple[Plan, ...]] = {
         (
             "Cross {a 1.card} with {both.next}.",
             "The child would be {blend.mood}, full of {blend.draw}.",
-            "Its date: {blend.when}.",
+            "Its date would lie {blend.when}.",
         ),
         (
-            "{blend.draw} would sit side by side in the film between {both.two}.",
+            "{blend.draw} would fill the film between {both.two}.",
             "Its theme would be {blend.theme}.",
             "It would last {blend.length}.",
         ),
         (
-            "Part {1.card}, part {2.card}, the blend would play among {blend.setting}.",
+            "{both.part}, the blend would play among {blend.setting}.",
             "The tone would be {blend.mood}.",
-            "{1.director} and {2.director} might direct it together. | Its date: {blend.when}.",
+            "{1.director} and {2.director} might direct it together. | Its date would lie {blend.when}.",
         ),
     ),
     "why_like_nn": (
@@ -99,7 +99,7 @@ PAIRS: dict[str, tuple[Plan, ...]] = {
             "The second alone turns to {apart.theme2}. | The first alone turns to {apart.theme1}.",
         ),
         (
-            "Where the first is {a 1.mood} {1.card}, the second is {a 2.mood} {2.card}.",
+            "{apart.moods}. | {both.line}.",
             "{apart.fact1}. | One adds {apart.draw}.",
             "{apart.fact2}.",
         ),
@@ -118,7 +118,7 @@ PAIRS: dict[str, tuple[Plan, ...]] = {
     "common_with_nn": (
         (
             "{both.two} have {both.theme} in common. | {both.two} are neighbours.",
-            "Each of them is {both.mood}. | Viewers of one watch the other.",
+            "Each of them is {both.mood}. | The first is {1.mood}, the second {2.mood}.",
             "The pair {both.fact1}.",
         ),
         (
@@ -132,7 +132,7 @@ PAIRS: dict[str, tuple[Plan, ...]] = {
             "Besides, they {both.fact1}.",
         ),
         (
-            "{both.line}; what links them is {both.theme}. | {both.line}; what links them is that they {both.fact1}.",
+            "{both.line}; what links them is {both.theme}. | {both.line}.",
             "They {both.fact1}[ and {both.fact2}].",
         ),
         (

@@ -19,7 +19,7 @@ TEACHER_VERSION = "facts-1"
 LEAST_FACTS = 2
 # Words and punctuation marks; a longer first sentence stays.
 LONGEST = 58
-LONGEST_OF = {"long_description": 70}
+LONGEST_OF = {"long_description": 66}
 NO_GENRE = "no known genre"
 TOO_FEW_FACTS = "fewer than two facts"
 NO_OPINION = "no opinion follows from its facts"
@@ -105,6 +105,11 @@ def _first_good(task: str, item_id: str, lookup: Lookup, sides: tuple[str, ...])
     start = pick(len(plans), task, item_id)
     for turn in range(len(plans)):
         written = render(plans[(start + turn) % len(plans)], lookup, LONGEST_OF.get(task, LONGEST))
-        if written and all(sum(kind.startswith(side) for kind in written.kinds) >= LEAST_FACTS for side in sides):
+        if written and all(_names_enough(written, side) for side in sides):
             return written
     return TOO_FEW_FACTS
+
+
+def _names_enough(written: Written, side: str) -> bool:
+    """Whether a film's genre and at least one more fact are named."""
+    return f"{side}genre" in written.kinds and sum(k.startswith(side) for k in written.kinds) >= LEAST_FACTS

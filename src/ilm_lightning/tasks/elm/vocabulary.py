@@ -125,6 +125,7 @@ DEMONYMS: Mapping[str, str] = {
     "Algeria": "Algerian",
     "Venezuela": "Venezuelan",
     "Uruguay": "Uruguayan",
+    "Ecuador": "Ecuadorian",
 }
 _COUNTRY_ALIASES = {
     "USA": "United States",
@@ -154,7 +155,7 @@ _DEMONYM_PATTERN = re.compile(
     r"\b(" + "|".join(sorted(map(re.escape, DEMONYMS.values()), key=len, reverse=True)) + r")\b(?!-language)"
 )
 _COUNTRY_OF = {adjective: country for country, adjective in DEMONYMS.items()}
-_LANGUAGE_PATTERN = re.compile(r"\b([A-Z][\w'’]+(?: [A-Z][\w'’]+)*)-language\b|\bspoken in ([A-Z][\w'’]+)")
+_LANGUAGE_PATTERN = re.compile(r"\b((?:Ancient |Scottish |Yucatec |Serbo-)?[A-Z][\w'’]+)-language\b")
 
 
 def known_genres(genres: Iterable[str]) -> tuple[str, ...]:
@@ -229,7 +230,7 @@ def mentions(text: str) -> dict[str, set[str]]:
     return {
         "genres": {name for name, pattern in _WORD_OF_GENRE.items() if pattern.search(lower)},
         "countries": {_COUNTRY_OF[word] for word in _DEMONYM_PATTERN.findall(_LANGUAGE_PATTERN.sub("", text))},
-        "languages": {first or second for first, second in _LANGUAGE_PATTERN.findall(text)},
+        "languages": set(_LANGUAGE_PATTERN.findall(text)),
         "years": set(re.findall(r"\b(?:18|19|20)\d\d\b", text)),
         "decades": set(re.findall(r"\b(?:18|19|20)\d0s\b", text)),
         "minutes": set(re.findall(r"\b(\d+)[- ]minutes?\b", text)),

@@ -69,21 +69,26 @@ def hydra_command(config_name: str, task: Callable[[Config], float]) -> int:
     setup_logging()
     register_schema()
 
+    failures: list[str] = []
+
     def wrapped(node: DictConfig) -> float:
-        config = as_config(node)
-        if config.resume is not None:
-            config = load_run_config(config.resume, config.outputs)
-        validate(config)
-        return task(config)
+        # Hydra would print a stack trace around a user's error, so it is caught and told here
+        try:
+            config = as_config(node)
+            if config.resume is not None:
+                config = load_run_config(config.resume, config.outputs)
+            validate(config)
+            return task(config)
+        except (ValueError, OSError, RuntimeError) as error:
+            if os.environ.get("ILM_TRACEBACK"):
+                raise
+            failures.append(str(error))
+            log.error("error: %s", error)
+            return float("nan")
 
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(wrapped)()
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
-        if os.environ.get("ILM_TRACEBACK"):
-            raise
-        log.error("error: %s", error)
-        return 1
     except KeyboardInterrupt:
         log.error("interrupted: what was finished is kept; the same command continues")
         return 130
-    return 0
+    return 1 if failures else 0

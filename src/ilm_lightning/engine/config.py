@@ -38,8 +38,8 @@ class AlsConfig:
     """Alternating least squares for implicit feedback (library ``implicit``)."""
 
     factors: int = 64
-    regularization: float = 0.05
-    alpha: float = 1.0
+    regularization: float = 1.0
+    alpha: float = 5.0
     iterations: int = 15
 
 
@@ -100,6 +100,14 @@ class PretrainingConfig:
     """margin (Eq. 2), margin_all (all in-batch negatives) or infonce (the first preprint)."""
     source_dropout: float = 0.0
     """Probability of dropping the semantic source."""
+    grounding_fields: list[str] = field(
+        default_factory=lambda: ["title", "genres", "tags", "decade", "countries", "languages"]
+    )
+    """vg: fields of the item whose LLM tokens are to be predicted; people's names would be most of the tokens."""
+    grounding_min_count: int = 3
+    """vg: tokens in fewer training items are left out."""
+    grounding_scale: float = 40.0
+    """vg: sharpness of the softmax over cosines at the start; from 10 the loss stays above the unigram entropy."""
     max_text_tokens: int = 64
     label_smoothing: float = 0.1
     val_every: int = 200
@@ -167,6 +175,8 @@ class EvaluationConfig:
     batch_size: int = 48
     derangements: int = 5
     bootstrap: int = 5000
+    losses: bool = True
+    """Also score the targets themselves: loss, and bits against the blind control."""
     samples: int = 3
     """Movies whose texts are printed."""
 

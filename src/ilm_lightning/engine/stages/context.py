@@ -1,0 +1,60 @@
+"""What every stage needs: configuration, artefact store, and assets by name."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ilm_lightning.engine.artifacts import Store
+from ilm_lightning.engine.config import Config
+
+if TYPE_CHECKING:
+    from ilm_lightning.assets import ResolvedAsset
+
+
+@dataclass
+class Context:
+    """One run.
+
+    Attributes:
+        config: the validated configuration.
+        store: where artefacts are.
+        run_folder: where this run leaves its results.
+    """
+
+    config: Config
+    store: Store
+    run_folder: Path
+    _assets: "dict[str, ResolvedAsset]" = field(default_factory=dict)
+
+    def asset(self, name: str) -> "ResolvedAsset":
+        """Resolve an asset once a run.
+
+        Args:
+            name: name in the registry, or a path.
+
+        Returns:
+            Path, source, hash and licence.
+        """
+        from ilm_lightning.assets import resolve
+
+        if name not in self._assets:
+            self._assets[name] = resolve(name, overrides=self.config.assets)
+        return self._assets[name]
+
+    @property
+    def lm_dtype(self) -> str:
+        """Weights of the LLM in phase 2: ``bfloat16`` or ``float32``."""
+        from ilm_lightning.engine.training import precision_of
+
+        if self.config.lm.dtype != "auto":
+            return self.config.lm.dtype
+        trained = self.config.tuning.mode == "full"
+        return "bfloat16" if precision_of(self.config.trainer) == "bf16-mixed" and not trained else "float32"
+
+    def logger(self) -> Any:
+        """Lightning's W&B logger where asked for, else False; the CSV history is always written."""
+        if not self.config.logger.wandb:
+            return False
+        from ilm_lightning.engine.tracking import wandb_logger
+
+        return wandb_logger(self.config, self.run_folder)

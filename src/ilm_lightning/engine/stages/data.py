@@ -1,0 +1,149 @@
+"""Stages without training: raw files to tables, tables to vectors, tables to examples."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from ilm_lightning.data.tables import Interactions, ItemCatalog
+from ilm_lightning.embeddings.vectors import ItemVectors
+from ilm_lightning.engine.artifacts import Artifact, file_hash, write_json
+from ilm_lightning.engine.stages.context import Context
+
+CODE = {"prepare": 1, "embed": 1, "tasks": 1}
+"""Raised when a stage's output changes although its settings do not."""
+
+
+def prepare(context: Context) -> Artifact:
+    """Raw files to ``interactions`` and ``items`` tables and the split of movies."""
+    config = context.config.data
+    paths, inputs = _raw_files(context)
+    settings = {
+        "code": CODE["prepare"],
+        "kind": config.kind,
+        "film_facts": config.film_facts,
+        "min_ratings": config.min_ratings,
+        "split_seed": config.split_seed,
+        "columns": dict(config.columns),
+    }
+
+    def build(folder: Path) -> dict[str, Any]:
+        from ilm_lightning.data.load import load_dataset
+        from ilm_lightning.data.prepare import prepare as prepare_dataset
+        from ilm_lightning.data.splits import split_items
+
+        options = {"columns": dict(config.columns)} if config.kind == "custom" else {}
+        dataset = prepare_dataset(load_dataset(config.kind, paths, **options), config.min_ratings)
+        dataset.interactions.write(folder / "interactions.parquet")
+        dataset.catalog.write(folder / "items.parquet")
+        split = split_items(dataset.catalog, config.split_seed)
+        write_json(folder / "split.json", split.tolist())
+        names, counts = np.unique(split, return_counts=True)
+        return {**dataset.report, "split": dict(zip(names.tolist(), counts.tolist(), strict=True)), "terms": dataset.terms}
+
+    return context.store.get("prepare", settings, inputs, build)
+
+
+def _raw_files(context: Context) -> tuple[dict[str, Path], dict[str, str]]:
+    config = context.config.data
+    paths: dict[str, Path] = {}
+    if config.kind == "custom":
+        assert config.interactions is not None
+        assert config.items is not None
+        paths = {"interactions": Path(config.interactions), "items": Path(config.items)}
+        inputs = {name: file_hash(path) for name, path in paths.items()}
+    elif config.path is not None:
+        paths = {"ratings": Path(config.path)}
+        inputs = {"ratings": _folder_hash(Path(config.path))}
+    else:
+        asset = context.asset(config.name)
+        paths, inputs = {"ratings": asset.path}, {"ratings": asset.sha256}
+    if config.film_facts:
+        facts = context.asset("film-facts")
+        paths["film_facts"], inputs["film_facts"] = facts.path, facts.sha256
+    return paths, inputs
+
+
+def _folder_hash(path: Path) -> str:
+    if path.is_file():
+        return file_hash(path)
+    return ",".join(f"{p.name}:{file_hash(p)}" for p in sorted(path.iterdir()) if p.is_file())
+
+
+def embed(context: Context, prepared: Artifact) -> Artifact:
+    """Item and user vectors of every source; variants select what they read."""
+    encoder = context.config.encoder
+    asset = context.asset(encoder.text_model)
+    settings = {
+        "code": CODE["embed"],
+        "fields": list(encoder.text_fields),
+        "als": asdict(encoder.als),
+        "seed": context.config.seed,
+    }
+
+    def build(folder: Path) -> dict[str, Any]:
+        from ilm_lightning.embeddings.build import build_vectors
+
+        interactions, catalog, split = read_tables(prepared)
+        als = encoder.als
+        vectors = build_vectors(
+            interactions,
+            catalog,
+            encoder="combined",
+            model_folder=asset.path,
+            train=split == "train",
+            fields=encoder.text_fields,
+            factors=als.factors,
+            regularization=als.regularization,
+            alpha=als.alpha,
+            iterations=als.iterations,
+            seed=context.config.seed,
+        )
+        vectors.save(folder)
+        return {"dims": vectors.dims, "without_text": int((~vectors.has_text).sum())}
+
+    return context.store.get("embed", settings, {"prepare": prepared, "text_model": asset.sha256}, build)
+
+
+def examples(context: Context, prepared: Artifact, embedded: Artifact) -> Artifact:
+    """The prompts and targets of the language tasks."""
+    tasks = context.config.tasks
+    settings = {
+        "code": CODE["tasks"],
+        "kind": tasks.kind,
+        "teacher": tasks.teacher,
+        "names": sorted(tasks.names),
+        "neighbour_space": tasks.neighbour_space,
+    }
+
+    def build(folder: Path) -> dict[str, Any]:
+        from ilm_lightning.tasks.elm.build import build_examples, nearest_neighbours
+
+        _, catalog, split = read_tables(prepared)
+        space = ItemVectors.load(embedded.path).sources[tasks.neighbour_space]
+        neighbours = nearest_neighbours(space, split)
+        frame, report = build_examples(catalog, split, neighbours, seed=0, tasks=tasks.names or None)
+        frame.write_parquet(folder / "examples.parquet")
+        counts = frame.group_by("split").len().sort("split")
+        return {**report, "examples": dict(counts.iter_rows()), "teacher": tasks.teacher}
+
+    return context.store.get("tasks", settings, {"prepare": prepared, "embed": embedded}, build)
+
+
+def read_tables(prepared: Artifact) -> tuple[Interactions, ItemCatalog, np.ndarray[Any, np.dtype[np.str_]]]:
+    """Read what ``prepare`` wrote.
+
+    Returns:
+        Interactions, catalogue, and per item ``train``, ``validation`` or ``test``.
+    """
+    split = np.array(json.loads((prepared.path / "split.json").read_text(encoding="utf-8")))
+    interactions = Interactions.read(prepared.path / "interactions.parquet")
+    return interactions, ItemCatalog.read(prepared.path / "items.parquet"), split
+
+
+def read_examples(made: Artifact) -> pl.DataFrame:
+    """Read the examples that ``tasks`` wrote."""
+    return pl.read_parquet(made.path / "examples.parquet")

@@ -1,0 +1,86 @@
+"""What a run leaves behind: metrics, predictions, the portable model with its card, and the item vectors that chat needs."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from ilm_lightning.embeddings.vectors import ItemVectors
+from ilm_lightning.engine.artifacts import Artifact, code_version, write_json
+from ilm_lightning.engine.card import model_card
+from ilm_lightning.engine.screen import show_results
+from ilm_lightning.engine.stages.context import Context
+from ilm_lightning.engine.stages.data import read_tables
+from ilm_lightning.engine.stages.tune import MODEL, Inputs
+
+ITEMS = "items"
+"""Sub folder with the catalogue and its vectors, so that chat needs nothing but the run folder and the LLM."""
+
+
+def export(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Artifact) -> float:
+    """Fill the run folder and print the results.
+
+    Args:
+        context: the run.
+        inputs: artefacts before phase 2.
+        tuned: phase 2.
+        evaluated: scores.
+
+    Returns:
+        Semantic consistency over all tasks, own vectors.
+    """
+    folder = context.run_folder
+    metrics = json.loads((evaluated.path / "metrics.json").read_text(encoding="utf-8"))
+    metrics["run"] = run_facts(context, inputs, tuned, evaluated)
+    write_json(folder / "metrics.json", metrics)
+    _copy(evaluated.path / "predictions.parquet", folder / "predictions.parquet")
+    _copy_folder(tuned.path / MODEL, folder / MODEL)
+    (folder / MODEL / "README.md").write_text(model_card(context, inputs, metrics), encoding="utf-8")
+    _items(context, inputs, folder / ITEMS)
+    _, catalog, _ = read_tables(inputs.prepared)
+    words = json.loads((evaluated.path / "words.json").read_text(encoding="utf-8"))
+    show_results(metrics, pl.read_parquet(folder / "predictions.parquet"), words, catalog, folder)
+    return float(metrics["all"]["sc"]["own"])
+
+
+def run_facts(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Artifact) -> dict[str, Any]:
+    """Where a number came from: artefacts, seconds of each stage, versions, hardware."""
+    from ilm_lightning.engine.hardware_report import hardware_report
+
+    stages = [inputs.prepared, inputs.embedded, inputs.examples, inputs.pretrained, tuned, evaluated]
+    made = [artifact for artifact in stages if artifact is not None]
+    return {
+        "artifacts": [artifact.id for artifact in made],
+        "seconds": {artifact.stage: artifact.manifest["seconds"] for artifact in made},
+        "built_with": {artifact.stage: artifact.manifest["versions"].get("commit") for artifact in made},
+        "versions": code_version(),
+        "hardware": hardware_report(),
+        "command": context.config.name,
+    }
+
+
+def _copy(source: Path, target: Path) -> None:
+    temporary = target.with_name(f".{target.name}.part")
+    shutil.copyfile(source, temporary)
+    temporary.replace(target)
+
+
+def _copy_folder(source: Path, target: Path) -> None:
+    temporary = target.with_name(f".{target.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(source, temporary)
+    shutil.rmtree(target, ignore_errors=True)
+    temporary.replace(target)
+
+
+def _items(context: Context, inputs: Inputs, folder: Path) -> None:
+    temporary = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    vectors = ItemVectors.load(inputs.embedded.path).select(context.config.encoder.name)
+    vectors.save(temporary)
+    _copy(inputs.prepared.path / "items.parquet", temporary / "items.parquet")
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.replace(folder)

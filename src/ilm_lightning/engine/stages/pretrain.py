@@ -1,0 +1,247 @@
+"""Phase 1 as a stage: item vectors and pair sets to a pretrained Q-Former."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ilm_lightning.embeddings.vectors import ItemVectors
+from ilm_lightning.engine.artifacts import Artifact, write_json
+from ilm_lightning.engine.config import AdapterConfig
+from ilm_lightning.engine.stages.context import Context
+from ilm_lightning.engine.stages.data import read_tables
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ilm_lightning.adapters import Adapter, TextBranch
+    from ilm_lightning.pretraining.pairs import PairSets
+
+CODE = 1
+HELD_OUT_LIMIT = 512
+"""Held-out pairs of each set that one validation reads."""
+
+
+def adapter_settings(config: AdapterConfig, source_dims: dict[str, int], output_dim: int) -> dict[str, Any]:
+    """Arguments of ``build_adapter`` for a configured adapter.
+
+    Args:
+        config: the adapter group.
+        source_dims: width of each source the encoder hands over.
+        output_dim: width of the language model.
+
+    Returns:
+        Plain values; an MLP is matched to the Q-Former of the same group.
+    """
+    same = {"source_dims": source_dims, "output_dim": output_dim, "num_queries": config.num_queries}
+    sizes = {
+        "hidden_size": config.hidden_size,
+        "num_layers": config.num_layers,
+        "num_heads": config.num_heads,
+        "ffn_size": config.intermediate_size,
+        "cross_attention_every": config.cross_attention_every,
+        "source_tokens": config.source_tokens,
+        "dropout": config.dropout,
+    }
+    if config.kind == "qformer":
+        return {"kind": "qformer", **same, **sizes}
+    if config.kind == "mlp":
+        return {"kind": "mlp", **same, "match": sizes}
+    return {"kind": config.kind, **same}
+
+
+def bert_state(folder: Path) -> "dict[str, Tensor]":
+    """Weights of a BERT-type checkpoint folder."""
+    from safetensors.torch import load_file
+
+    file = folder / "model.safetensors"
+    if not file.is_file():
+        raise ValueError(f"{folder} holds no model.safetensors: adapter.bert must be a BERT-type checkpoint folder")
+    return load_file(file)
+
+
+def init_qformer(context: Context, adapter: "Adapter", text_branch: "TextBranch | None") -> list[str]:
+    """Copy BERT's weights into a Q-Former; returns one line per tensor."""
+    from ilm_lightning.adapters import QFormerAdapter, init_from_bert
+
+    assert isinstance(adapter, QFormerAdapter)
+    state = bert_state(context.asset(context.config.adapter.bert).path)
+    return init_from_bert(adapter.qformer, text_branch, state)
+
+
+def pretrain(context: Context, prepared: Artifact, embedded: Artifact) -> Artifact:
+    """Train the Q-Former on the variant's losses; keeps its best held-out weights."""
+    config = context.config
+    adapter = {key: value for key, value in asdict(config.adapter).items() if key != "init"}
+    settings = {
+        "code": CODE,
+        "pretraining": asdict(config.pretraining),
+        "adapter": adapter,
+        "encoder": config.encoder.name,
+        "seed": config.seed,
+    }
+    inputs: dict[str, Artifact | str] = {
+        "prepare": prepared,
+        "embed": embedded,
+        "bert": context.asset(config.adapter.bert).sha256,
+        "lm": context.asset(config.lm.name).sha256,
+    }
+    return context.store.get("pretrain", settings, inputs, lambda folder: _build(context, prepared, embedded, folder))
+
+
+def _build(context: Context, prepared: Artifact, embedded: Artifact, folder: Path) -> dict[str, Any]:
+    import lightning as pl
+    from safetensors.torch import save_file
+
+    from ilm_lightning.engine.datamodule import StreamDataModule
+    from ilm_lightning.engine.training import FitSettings, fit
+    from ilm_lightning.pretraining.batches import EvaluationBatches, PairBatches
+    from ilm_lightning.pretraining.module import PretrainingModule
+
+    config, phase = context.config, context.config.pretraining
+    pl.seed_everything(config.seed, verbose=False)
+    train, held_out = pair_sets(context, prepared)
+    vocabulary = _vocabulary(train)
+    model, origin = _model(context, embedded, vocabulary)
+    sizes = {"item_text": phase.batch_size, "item_item": phase.pair_batch_size, "user_item": phase.pair_batch_size}
+    stream = PairBatches(train, dict(phase.proportions), sizes, config.seed, vocabulary)
+    checks = EvaluationBatches(held_out, sizes, config.seed, vocabulary, HELD_OUT_LIMIT)
+    module = PretrainingModule(
+        model,
+        phase.steps,
+        phase.lr,
+        phase.warmup_steps,
+        phase.weight_decay,
+        config.seed,
+        held_out.get("item_text"),  # type: ignore[arg-type]
+        vocabulary,
+    )
+    fitting = FitSettings("pretrain", phase.steps, phase.val_every, config.seed)
+    report = fit(module, StreamDataModule(stream.__getitem__, checks), fitting, config.trainer, folder)
+    save_file(model.adapter_state(), folder / "adapter.safetensors")
+    write_json(folder / "adapter.json", model.adapter.config)
+    write_json(folder / "origin.json", origin)
+    counts = {kind: {"train": len(train[kind]), "held_out": len(held_out[kind])} for kind in train}
+    return {**report, "pairs": counts, "validation": _best_row(folder, int(report.get("best_step", 0)))}
+
+
+def pair_sets(context: Context, prepared: Artifact) -> "tuple[PairSets, PairSets]":
+    """The pair sets that the losses need: training and held-out part; texts of training movies only."""
+    from ilm_lightning.data.splits import assert_no_text_leak
+    from ilm_lightning.pretraining import pairs
+
+    phase = context.config.pretraining
+    interactions, catalog, split = read_tables(prepared)
+    sets: dict[str, Any] = {}
+    for kind in pairs.kinds_needed(phase.losses):
+        if kind == pairs.ITEM_TEXT:
+            sets[kind] = _text_pairs(context, catalog, split)
+            assert_no_text_leak(split, sets[kind].items, catalog)
+        elif kind == pairs.ITEM_ITEM:
+            sets[kind] = pairs.consecutive_item_pairs(interactions.frame, len(catalog))
+        else:
+            sets[kind] = pairs.user_item_pairs(interactions.frame, interactions.n_users, len(catalog))
+    groups = catalog.frame["group"].to_list()
+    halves = {k: pairs.hold_out(v, context.config.seed, groups=groups if k == pairs.ITEM_TEXT else None) for k, v in sets.items()}
+    return {k: half[0] for k, half in halves.items()}, {k: half[1] for k, half in halves.items()}
+
+
+def _text_pairs(context: Context, catalog: Any, split: Any) -> Any:
+    from dataclasses import replace
+
+    from transformers import AutoTokenizer
+
+    from ilm_lightning.pretraining.pairs import text_pairs, tokenizer_encode
+
+    phase = context.config.pretraining
+    bert = AutoTokenizer.from_pretrained(str(context.asset(context.config.adapter.bert).path))
+    texts = [catalog.item_text(i) for i in range(len(catalog))]
+    pairs = text_pairs(texts, np.flatnonzero(split == "train"), tokenizer_encode(bert, phase.max_text_tokens))
+    if "vg" not in phase.losses:
+        return pairs
+    lm = AutoTokenizer.from_pretrained(str(context.asset(context.config.lm.name).path))
+    words = [", ".join(catalog.text_fields(int(i), phase.grounding_fields)) for i in pairs.items]
+    bags = [np.unique(np.asarray(ids, dtype=np.int64)) for ids in tokenizer_encode(lm, special_tokens=False)(words)]
+    tokens, counts = np.unique(np.concatenate(bags), return_counts=True)
+    kept = tokens[counts >= phase.grounding_min_count]
+    return replace(pairs, bags=[bag[np.isin(bag, kept)] for bag in bags])
+
+
+def _vocabulary(train: "PairSets") -> Any:
+    from ilm_lightning.pretraining.pairs import ITEM_TEXT, TextPairs, bag_vocabulary
+
+    pairs = train.get(ITEM_TEXT)
+    return bag_vocabulary(pairs) if isinstance(pairs, TextPairs) else None
+
+
+def lm_embeddings(folder: Path) -> "Tensor":
+    """Input embeddings ``[V, d]`` of a language model, read without the rest of it."""
+    from safetensors import safe_open
+
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - not a mapping
+                if name.endswith("embed_tokens.weight") or name.endswith("wte.weight") or name == "shared.weight":
+                    rows: Tensor = tensors.get_tensor(name)
+                    return rows
+    raise ValueError(f"no input embeddings found in {folder}: lm.name must be a folder with safetensors weights")
+
+
+def _model(context: Context, embedded: Artifact, vocabulary: Any) -> tuple[Any, list[str]]:
+    import torch
+
+    from ilm_lightning.adapters import TextBranch, build_adapter
+    from ilm_lightning.pretraining.model import PretrainingModel, PretrainingSettings
+
+    config, phase = context.config, context.config.pretraining
+    vectors = ItemVectors.load(embedded.path).select(config.encoder.name)
+    embeddings = lm_embeddings(context.asset(config.lm.name).path)
+    adapter = build_adapter(adapter_settings(config.adapter, vectors.dims, embeddings.shape[1]))
+    branch = None
+    if {"itc", "itm", "itg"} & set(phase.losses):
+        words = bert_state(context.asset(config.adapter.bert).path)
+        rows = next(v.shape[0] for k, v in words.items() if k.endswith("word_embeddings.weight"))
+        branch = TextBranch.for_qformer(adapter.qformer, rows)  # type: ignore[arg-type]
+    origin = init_qformer(context, adapter, branch)
+    settings = PretrainingSettings(
+        losses=tuple(phase.losses),
+        label_smoothing=phase.label_smoothing,
+        pair_mode=phase.pair_mode,
+        margin=phase.margin,
+        source_dropout=phase.source_dropout,
+        vg_scale=phase.grounding_scale,
+    )
+    grounding = embeddings[torch.as_tensor(vocabulary)].float() if "vg" in phase.losses else None
+    users = {name: torch.from_numpy(v) for name, v in vectors.user_sources.items()}
+    model = PretrainingModel(
+        adapter,  # type: ignore[arg-type]
+        branch,
+        vectors.tensors(),
+        settings,
+        user_vectors=users,
+        llm_embeddings=grounding,
+    )
+    return model, origin
+
+
+def _best_row(folder: Path, step: int) -> dict[str, float]:
+    import polars as pl
+
+    path = folder / "history-pretrain.csv"
+    if not path.is_file():
+        return {}
+    frame = pl.read_csv(path).filter((pl.col("step") == step) & pl.col("name").str.starts_with("val/"))
+    return dict(frame.select("name", "value").unique("name", keep="last", maintain_order=True).iter_rows())
+
+
+def load_pretrained(artifact: Artifact) -> "Adapter":
+    """The adapter that ``pretrain`` left, strictly loaded."""
+    from safetensors.torch import load_file
+
+    from ilm_lightning.adapters import build_adapter
+
+    adapter = build_adapter(json.loads((artifact.path / "adapter.json").read_text(encoding="utf-8")))
+    adapter.load_state_dict(load_file(artifact.path / "adapter.safetensors"))
+    return adapter

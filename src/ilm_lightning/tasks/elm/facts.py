@@ -32,18 +32,18 @@ from ilm_lightning.tasks.elm.wording import listing
 # Phrase fields of a genre -> the word that joins the phrases of two genres.
 _JOINS = {
     "premise": " while ",
-    "setting": ", with ",
-    "draw": ", plus ",
-    "theme": ", as well as ",
+    "setting": " with ",
+    "draw": " plus ",
+    "theme": " as well as ",
     "praise": "; ",
     "fault": "; ",
     "gripe": "; ",
-    "risk": ", along with ",
+    "risk": " along with ",
     "gag": ", and ",
     "sorrow": ", and ",
     "dread": ", and ",
     "fix": "; ",
-    "viewer": ", as well as ",
+    "viewer": " as well as ",
     "hook": ". Then ",
     "tonight": ", and ",
     "surprise": ", and ",
@@ -184,18 +184,21 @@ def _fact_pieces(item: Item, following: int) -> dict[str, Piece]:
     return pieces
 
 
+def usable(names: Sequence[str]) -> list[str]:
+    """Names of people without repetitions; one that reads like another fact ("Dawn French") is passed over."""
+    return [name for name in dict.fromkeys(names) if name.strip() and not any(mentions(name).values())]
+
+
 def _people_pieces(item: Item, context: CatalogContext) -> dict[str, Piece]:
-    """Name directors, writers and cast; a name that reads like another fact ("French") is passed over."""
-
-    def usable(names: Sequence[str]) -> list[str]:
-        return [name for name in dict.fromkeys(names) if name.strip() and not any(mentions(name).values())]
-
+    """Name directors, writers and cast."""
     pieces: dict[str, Piece] = {}
-    if directors := usable(item.directors):
+    directors = usable(item.directors)
+    if directors:
         pieces["director"] = _named(listing(directors[:2]), "director")
     if writers := [name for name in usable(item.writers) if name not in directors]:
         pieces["writer"] = _named(listing(writers[:2]), "writer")
-    cast = sorted(usable(item.cast), key=lambda name: -context.credits.get(name, 0))
+    cast = [name for name in usable(item.cast) if name not in directors]
+    cast = sorted(cast, key=lambda name: -context.credits.get(name, 0))
     if len(cast) > 1:
         pieces["cast"] = _named(listing(cast[:2]), "cast")
         pieces["star"] = _named(cast[0], "cast")

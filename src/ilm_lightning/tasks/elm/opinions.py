@@ -167,7 +167,8 @@ def remedies(item: Item) -> tuple[Opinion, ...]:
         found.append(Opinion("language", f"offer better subtitles for the {language}-language dialogue", "subtitles"))
     if item.year is not None and item.year < 1990:
         decade = f"{item.year // 10 * 10}s"
-        found.append(Opinion("era", f"restore its {decade} picture and sound", "a restoration"))
+        what = "picture" if item.year < 1930 else "picture and sound"
+        found.append(Opinion("era", f"restore its {decade} {what}", "a restoration"))
     if item.certificate in ADULT:
         found.append(
             Opinion("certificate", f"soften the {item.certificate} rating for a wider audience", "a softer cut")

@@ -1,10 +1,10 @@
 """Two films side by side: what they share, what parts them, and what lies between."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ilm_lightning.data.item import Item
-from ilm_lightning.tasks.elm.facts import AUDIENCES, CatalogContext, Film, Piece
+from ilm_lightning.tasks.elm.facts import AUDIENCES, CatalogContext, Film, Piece, usable
 from ilm_lightning.tasks.elm.opinions import BRISK, LONG, RATED, critic_score, foreign_language
 from ilm_lightning.tasks.elm.vocabulary import DEMONYMS, GENRES, genre_label, known_countries
 from ilm_lightning.tasks.elm.wording import article, listing
@@ -124,8 +124,8 @@ def _blend(first: Film, second: Film) -> dict[str, Piece]:
 def _shared_facts(one: Item, two: Item, context: CatalogContext) -> Iterator[tuple[str, str]]:
     """Yield (kind, plural verb phrase) for each shared fact, most telling first."""
     for kind, verb, names in (
-        ("director", "were directed by", [name for name in one.directors if name in two.directors]),
-        ("cast", "feature", [name for name in one.cast if name in two.cast]),
+        ("director", "were directed by", [name for name in usable(one.directors) if name in two.directors]),
+        ("cast", "feature", [name for name in usable(one.cast) if name in two.cast]),
     ):
         if names:
             yield kind, f"{verb} {names[0]}"
@@ -162,17 +162,14 @@ def _differences(one: Item, two: Item, context: CatalogContext) -> Iterator[tupl
     """Yield (kind, clause) for each fact that parts the two, most telling first."""
     nations = [known_countries(item.countries)[:1] for item in (one, two)]
     if nations[0] and nations[1] and nations[0] != nations[1]:
-        yield "nation", f"the first is {DEMONYMS[nations[0][0]]}, the second {DEMONYMS[nations[1][0]]}"
+        names = [article(f"{DEMONYMS[nation[0]]} film") for nation in nations]
+        yield "nation", f"the first is {names[0]}, the second {names[1]}"
     if one.year is not None and two.year is not None and one.year != two.year:
-        name: Callable[[int], str] = str
-        if one.year // 10 != two.year // 10:
-            name = "the {}s".format
-            yield (
-                "era",
-                f"the first comes from {name(one.year // 10 * 10)}, the second from {name(two.year // 10 * 10)}",
-            )
+        decades = [f"the {item.year // 10 * 10}s" for item in (one, two) if item.year is not None]
+        if decades[0] != decades[1]:
+            yield "era", f"the first comes from {decades[0]}, the second from {decades[1]}"
         else:
-            yield "era", f"the first dates from {name(one.year)}, the second from {name(two.year)}"
+            yield "era", f"the first dates from {one.year}, the second from {two.year}"
     scores = (critic_score(one), critic_score(two))
     if scores[0] is not None and scores[1] is not None and abs(scores[0] - scores[1]) >= SCORE_GAP:
         yield "reception", f"{scores[0]}% of critics liked the first, {scores[1]}% of critics the second"
@@ -181,5 +178,6 @@ def _differences(one: Item, two: Item, context: CatalogContext) -> Iterator[tupl
     crowds = [AUDIENCES[context.following(item)] for item in (one, two)]
     if crowds[0] != crowds[1]:
         yield "audience", f"the first reached {crowds[0]}, the second {crowds[1]}"
-    if one.directors and two.directors and one.directors[0] != two.directors[0]:
-        yield "director", f"the first is by {one.directors[0]}, the second by {two.directors[0]}"
+    directors = [usable(item.directors)[:1] for item in (one, two)]
+    if directors[0] and directors[1] and directors[0] != directors[1]:
+        yield "director", f"the first is by {directors[0][0]}, the second by {directors[1][0]}"

@@ -20,7 +20,7 @@ ABOUT: dict[str, tuple[Plan, ...]] = {
         ),
         (
             "This {full_card} shows how {premise1}.",
-            "Meanwhile {premise2}. | It lasts {minutes}. | It is a {popular} title.",
+            "Meanwhile {premise2}. | It lasts {minutes}. | It is {popular}.",
             "The director is {director}. | {cast} are among the players.",
         ),
         (
@@ -117,7 +117,7 @@ ABOUT: dict[str, tuple[Plan, ...]] = {
         ),
     ),
     "five_positive_characteristics": (
-        ("1. {a card} with a {mood} spirit", "2. {good1}", "3. {good2}", "4. {good3}", "5. {plus_thing1}"),
+        ("1. {a card} with {a mood} spirit", "2. {good1}", "3. {good2}", "4. {good3}", "5. {plus_thing1}"),
         ("- {plus_thing1}", "- {good1}", "- {good2}", "- {good3}", "- all the pleasures of {a card}"),
         ("1. {good1}", "2. {plus_thing1}", "3. {good2}", "4. the {mood} mood of {a card}", "5. {good3}"),
         ("- {good1}", "- {good2}", "- {a card} at heart", "- {plus_thing1}", "- {good3}"),

@@ -91,7 +91,8 @@ OPINION: dict[str, tuple[Plan, ...]] = {
         ),
         (
             "{gag}: so goes the silly cut of this {card}.",
-            "Nothing {mood1} would survive. | Its {mood} tone would not survive.",
+            "Its {mood} tone would not survive.",
+            "{star} would wear a red nose. | {crowd} would howl.",
         ),
         (
             "In the hilarious version of this {card} {gag}.",
@@ -138,7 +139,7 @@ OPINION: dict[str, tuple[Plan, ...]] = {
     "scarier": (
         (
             "As a nightmare, this {card} would go further: {dread}.",
-            "Nobody would feel safe among {setting1}[, least of all {star}].",
+            "Fear would haunt {setting1}[, and {star} most of all].",
         ),
         (
             "{dread}.",

@@ -36,7 +36,7 @@ PAIRS: dict[str, tuple[Plan, ...]] = {
     ),
     "interpolation": (
         (
-            "Halfway between {both.two} lies a {blend.mood} film.",
+            "Halfway between {both.two} lies {a blend.mood} film.",
             "It mixes {blend.draw}.",
             "Its date would lie {blend.when}.",
         ),
@@ -127,7 +127,7 @@ PAIRS: dict[str, tuple[Plan, ...]] = {
             "Their theme is {both.theme}.",
         ),
         (
-            "A {both.mood} spirit runs through {both.two}. | Something links {both.two}.",
+            "{a both.mood} spirit runs through {both.two}. | Something links {both.two}.",
             "{both.setting} appear in both. | Both {both.fact2}.",
             "Besides, they {both.fact1}.",
         ),

@@ -200,7 +200,7 @@ def genre_label(genres: tuple[str, ...], plural: bool = False, full: bool = Fals
     """
     heads = [name for name in _HEADS if name in genres]
     head = [heads[0]]
-    if head == ["Comedy"] and "Drama" in genres:
+    if head == ["Comedy"] and "Drama" in genres and len(genres) <= GENRES_IN_LABEL:
         head = ["Comedy", "Drama"]
     others = [name for name in genres if name not in head]
     kept = others[: GENRES_IN_LABEL - len(head)]

@@ -44,7 +44,9 @@ def test_every_option_composes_and_is_valid(option: str, tmp_path: Path) -> None
 
 
 def test_axes_combine() -> None:
-    axes = product(("semantic", "behavioral", "combined"), ("mlp", "qformer", "qformer_random"), ("frozen", "lora", "full"))
+    axes = product(
+        ("semantic", "behavioral", "combined"), ("mlp", "qformer", "qformer_random"), ("frozen", "lora", "full")
+    )
     for encoder, adapter, tuning in axes:
         config = composed(f"encoder={encoder}", f"adapter={adapter}", f"tuning={tuning}", "adapter.num_queries=4")
         validate(config)
@@ -129,7 +131,8 @@ def test_cfg_job_prints_within_three_seconds_and_imports_nothing_heavy(tmp_path:
     seconds = time.monotonic() - start
     assert "name: ilm_qformer" in done.stdout
     assert seconds < 3
-    code = "import sys, ilm_lightning.train; print([m for m in ('torch', 'lightning', 'transformers', 'polars') if m in sys.modules])"
+    heavy = ("torch", "lightning", "transformers", "polars")
+    code = f"import sys, ilm_lightning.train; print([m for m in {heavy} if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"
 

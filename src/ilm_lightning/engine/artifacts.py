@@ -1,7 +1,7 @@
 """Artefacts: the output folder of one stage, named by the hash of all that determines it.
 
-A folder is built under a temporary name, its files are listed with their hashes in ``manifest.json``, then it is renamed.
-Reading checks the hashes: a damaged folder is named, set aside and rebuilt, never used.
+A folder is built under a temporary name, its files are listed with their hashes in ``manifest.json``, then it is
+renamed. Reading checks the hashes: a damaged folder is named, set aside and rebuilt, never used.
 """
 
 import hashlib

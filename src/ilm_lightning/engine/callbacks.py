@@ -18,12 +18,14 @@ log = logging.getLogger("ilm_lightning")
 
 
 class StepSeed(pl.Callback):
-    """Seed every training step by (seed, step): dropout and draws after a restart are those of the run that never stopped."""
+    """Seed every training step by (seed, step): a restarted run draws what an unbroken one would have drawn."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Set torch's generators."""
         torch.manual_seed((self.seed * 1_000_003 + trainer.global_step) % 2**63)
 
@@ -59,7 +61,15 @@ class Progress(pl.Callback):
         elif now - self._last >= PLAIN_INTERVAL_S:
             per_step = (now - self._start) / max(step - self._first, 1)
             left = clock(per_step * (self.steps - step))
-            log.info("%-9s step %d/%d  loss %.3f  %.2f s/step  %s left", self.label, step, self.steps, self._loss, per_step, left)
+            log.info(
+                "%-9s step %d/%d  loss %.3f  %.2f s/step  %s left",
+                self.label,
+                step,
+                self.steps,
+                self._loss,
+                per_step,
+                left,
+            )
             self._last = now
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

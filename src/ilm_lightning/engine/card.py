@@ -20,6 +20,7 @@ def model_card(context: Context, inputs: Inputs, metrics: dict[str, Any]) -> str
     config, protocol = context.config, metrics["protocol"]
     lm = context.asset(config.lm.name)
     scores = metrics["all"]["sc"]
+    version = metrics["run"]["versions"]["ilm_lightning"]
     rows = "\n".join(f"| {name} | {value:.2f} |" for name, value in scores.items())
     return f"""---
 library_name: ilm_lightning
@@ -29,7 +30,7 @@ tags: [item-language-model, recommender-systems, soft-tokens]
 # {config.name}
 
 Item vectors ({config.encoder.name}) through a {config.adapter.kind} adapter as {config.adapter.num_queries} soft tokens
-of {lm.name}; language model: {config.tuning.mode}. Made by ilm_lightning {metrics["run"]["versions"]["ilm_lightning"]}.
+of {lm.name}; language model: {config.tuning.mode}. Made by ilm_lightning {version}.
 
 ```python
 from ilm_lightning.lm import ItemLanguageModel
@@ -39,7 +40,7 @@ model = ItemLanguageModel.from_pretrained("model", lm="FOLDER OF THE LANGUAGE MO
 
 ## Scores
 
-Semantic consistency (cosine of {metrics["scorer"]} embeddings, times 100), mean over {metrics["n_tasks"]} tasks,
+Semantic consistency (cosine of {metrics["scorer"]} embeddings times 100), mean of {metrics["n_tasks"]} tasks,
 {metrics["n_movies"]} {protocol["split"]} movies, targets by the `{protocol["teacher"]}` teacher, {protocol["decoding"]}.
 
 | condition | SC |
@@ -53,6 +54,6 @@ Language model: {lm.licence.name if hasattr(lm.licence, "name") else lm.licence}
 
 ## Limits
 
-The targets are sentences made from facts by rule, not people's writing. Texts can name wrong facts: see slot accuracy in
-`metrics.json`. The model knows an item only from its vector.
+The targets are sentences made from facts by rule, not people's writing. Texts can name wrong facts: see slot accuracy
+in `metrics.json`. The model knows an item only from its vector.
 """

@@ -34,6 +34,9 @@ def setup_logging() -> None:
     """Plain messages on standard error; libraries only from warnings on."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     log.setLevel(os.environ.get("ILM_LOG_LEVEL", "INFO"))
+    # bars of loading weights would tear our own lines apart
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
 def load_run_config(resume: str, outputs: str) -> Config:

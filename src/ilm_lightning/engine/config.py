@@ -90,7 +90,9 @@ class PretrainingConfig:
     """Items per item-text batch."""
     pair_batch_size: int = 128
     """Positive pairs per item-item or user-item batch."""
-    proportions: dict[str, float] = field(default_factory=lambda: {"item_text": 0.7, "item_item": 0.3, "user_item": 0.3})
+    proportions: dict[str, float] = field(
+        default_factory=lambda: {"item_text": 0.7, "item_item": 0.3, "user_item": 0.3}
+    )
     """Shares of the batches, over the pair sets that the losses need."""
     lr: float = 1e-4
     warmup_steps: int = 50

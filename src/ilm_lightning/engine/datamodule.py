@@ -1,4 +1,4 @@
-"""One data module for both phases: training batch ``k`` is a pure function of ``k``, so resuming means starting at the step reached."""
+"""One data module for both phases: training batch ``k`` is a function of ``k``, so a resumed run starts there."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ class BatchStream(IterableDataset[Any]):
         self.start = start
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield the batches of steps ``start``, ``start + 1``, …"""
+        """Yield the batches of steps ``start``, ``start + 1`` and so on."""
         step = self.start
         while True:
             yield self.batch(step)

@@ -34,6 +34,21 @@ def set_threads(config: Config) -> None:
 
     torch.set_num_threads(config.trainer.threads or usable_cores())
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+
+
+def check_data(config: Config) -> None:
+    """Look at the headers of the user's own files, so that a missing column is told in the first second."""
+    from ilm_lightning.data.load import check_files
+
+    data = config.data
+    if data.kind == "custom" and data.interactions and data.items:
+        paths = {"interactions": Path(data.interactions), "items": Path(data.items)}
+        check_files(data.kind, paths, data.columns)
+    elif data.path:
+        check_files(data.kind, {"ratings": Path(data.path)})
 
 
 def open_context(config: Config) -> Context:
@@ -71,6 +86,7 @@ def run_pipeline(config: Config) -> float:
     from ilm_lightning.engine.stages.evaluate import evaluate
     from ilm_lightning.engine.stages.export import export
 
+    check_data(config)
     set_threads(config)
     context = open_context(config)
     log.info("run       %s", context.run_folder)

@@ -1,11 +1,17 @@
 """What a run says on screen besides progress: tables readable on a plain terminal."""
 
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from ilm_lightning.data.tables import ItemCatalog
 
 
 def console() -> Console:
@@ -27,3 +33,28 @@ def show_parameters(rows: Sequence[Any]) -> None:
     for row in rows:
         table.add_row(row.component, f"{row.trainable:,}", f"{row.frozen:,}", row.origin)
     console().print(table)
+
+
+def show_results(
+    metrics: Mapping[str, Any], predictions: "pl.DataFrame", words: Sequence[Any], catalog: "ItemCatalog", folder: Path
+) -> None:
+    """Print scores, intervals, sample texts and the soft tokens' nearest words.
+
+    Args:
+        metrics: of the run.
+        predictions: rows per example and condition.
+        words: per movie its row and its soft tokens' nearest words.
+        catalog: the items.
+        folder: the run folder, named at the end.
+    """
+    from ilm_lightning.reporting.console import show
+
+    named = {catalog[entry["movie"]].label: entry["words"] for entry in words}
+    screen = console()
+    show(screen, metrics, predictions, named)
+    protocol = metrics["protocol"]
+    screen.print(
+        f"teacher: {protocol['teacher']}; scorer: {metrics['scorer']}; {protocol['decoding']}; "
+        f"{metrics['n_movies']} {protocol['split']} movies; {protocol['language_model']}"
+    )
+    screen.print(f"results: {folder}   ask it: python -m ilm_lightning.chat run={folder}", markup=False)

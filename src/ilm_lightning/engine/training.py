@@ -76,7 +76,9 @@ def fit(
     folder = work / SCRATCH / settings.label
     folder.mkdir(parents=True, exist_ok=True)
     validate = len(data.validation) > 0
-    best = ModelCheckpoint(folder, filename="best", monitor=settings.monitor, save_top_k=1, enable_version_counter=False)
+    best = ModelCheckpoint(
+        folder, filename="best", monitor=settings.monitor, save_top_k=1, enable_version_counter=False
+    )
     last = ModelCheckpoint(
         folder,
         filename="last",
@@ -90,7 +92,7 @@ def fit(
     trainer = pl.Trainer(
         accelerator=trainer_config.accelerator,
         devices=trainer_config.devices,
-        precision=precision_of(trainer_config),  # type: ignore[arg-type]
+        precision=precision_of(trainer_config),
         max_steps=settings.steps,
         max_epochs=-1,
         val_check_interval=min(settings.val_every, settings.steps) if validate else None,
@@ -131,5 +133,8 @@ def _finish(
     if best is not None and best.best_model_path:
         checkpoint = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
         module.load_state_dict(checkpoint["state_dict"], strict=False)
-        report |= {"best_step": checkpoint["global_step"], "best_val_loss": float(best.best_model_score or float("nan"))}
+        report |= {
+            "best_step": checkpoint["global_step"],
+            "best_val_loss": float(best.best_model_score or float("nan")),
+        }
     return report

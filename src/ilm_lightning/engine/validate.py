@@ -1,4 +1,4 @@
-"""Checks of a configuration that need no model and no data: they fail in the first second, with the fix in the message."""
+"""Checks of a configuration that need no model and no data: they fail in the first second and say what to do."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -90,7 +90,10 @@ def _numbers(config: Config) -> None:
         raise ConfigError(
             f"adapter.hidden_size={adapter.hidden_size} is not divisible by adapter.num_heads={adapter.num_heads}"
         )
-    for key, value in (("adapter.dropout", adapter.dropout), ("pretraining.source_dropout", pretraining.source_dropout)):
+    for key, value in (
+        ("adapter.dropout", adapter.dropout),
+        ("pretraining.source_dropout", pretraining.source_dropout),
+    ):
         if not 0 <= value < 1:
             raise ConfigError(f"{key}={value} must lie in [0, 1)")
     if pretraining.source_dropout and config.encoder.name != "combined":

@@ -35,14 +35,18 @@ def prepare(context: Context) -> Artifact:
         from ilm_lightning.data.prepare import prepare as prepare_dataset
         from ilm_lightning.data.splits import split_items
 
-        options = {"columns": dict(config.columns)} if config.kind == "custom" else {}
-        dataset = prepare_dataset(load_dataset(config.kind, paths, **options), config.min_ratings)
+        columns = dict(config.columns) if config.kind == "custom" else None
+        dataset = prepare_dataset(load_dataset(config.kind, paths, columns=columns), config.min_ratings)
         dataset.interactions.write(folder / "interactions.parquet")
         dataset.catalog.write(folder / "items.parquet")
         split = split_items(dataset.catalog, config.split_seed)
         write_json(folder / "split.json", split.tolist())
         names, counts = np.unique(split, return_counts=True)
-        return {**dataset.report, "split": dict(zip(names.tolist(), counts.tolist(), strict=True)), "terms": dataset.terms}
+        return {
+            **dataset.report,
+            "split": dict(zip(names.tolist(), counts.tolist(), strict=True)),
+            "terms": dataset.terms,
+        }
 
     return context.store.get("prepare", settings, inputs, build)
 

@@ -119,9 +119,7 @@ def _build(
     table = score(pl.concat(tables, how="diagonal_relaxed"), scorer)
     table.write_parquet(folder / "predictions.parquet")
     known = {i: facts_of_item(catalog[i]) for i in {i for items in chosen["items"].to_list() for i in items}}
-    truth = {
-        row["example_id"]: merged([known[i] for i in row["items"]]) for row in chosen.iter_rows(named=True)
-    }
+    truth = {row["example_id"]: merged([known[i] for i in row["items"]]) for row in chosen.iter_rows(named=True)}
     metrics = summarise(
         table, scorer, mentions=mentions, truth=truth, seen=seen_facts(context), resamples=config.bootstrap
     )
@@ -136,7 +134,9 @@ def merged(facts: Sequence[Any]) -> dict[str, set[Any]]:
     for one in facts:
         for kind, value in one.items():
             if value is not None:
-                result.setdefault(kind, set()).update(value if isinstance(value, set | frozenset | list | tuple) else {value})
+                result.setdefault(kind, set()).update(
+                    value if isinstance(value, set | frozenset | list | tuple) else {value}
+                )
     return result
 
 
@@ -145,7 +145,9 @@ def seen_facts(context: Context) -> tuple[str, ...]:
     if context.config.encoder.name == "behavioral":
         return ()
     fields = context.config.encoder.text_fields
-    return tuple(kind for kind, field in (("genres", "genres"), ("years", "title"), ("decades", "title")) if field in fields)
+    return tuple(
+        kind for kind, field in (("genres", "genres"), ("years", "title"), ("decades", "title")) if field in fields
+    )
 
 
 def protocol(context: Context, tuned: Artifact) -> dict[str, Any]:
@@ -198,9 +200,18 @@ def generated(
     if condition == "blind":
         # the soft tokens say nothing of the item: one text per distinct prompt
         firsts = {row["prompt"]: i for i, row in reversed(list(enumerate(frame.iter_rows(named=True))))}
-        made = generate(model, [examples[i] for i in firsts.values()], collator, tokenizer, config.max_new_tokens, config.batch_size, label)
+        made = generate(
+            model,
+            [examples[i] for i in firsts.values()],
+            collator,
+            tokenizer,
+            config.max_new_tokens,
+            config.batch_size,
+            label,
+        )
         by_prompt = dict(zip(firsts, zip(made.texts, made.cut_off, strict=True), strict=True))
-        texts, cut = zip(*(by_prompt[prompt] for prompt in frame["prompt"]), strict=True)
+        texts = [by_prompt[prompt][0] for prompt in frame["prompt"]]
+        cut = [by_prompt[prompt][1] for prompt in frame["prompt"]]
     else:
         made = generate(model, examples, collator, tokenizer, config.max_new_tokens, config.batch_size, label)
         texts, cut = made.texts, made.cut_off
@@ -233,7 +244,7 @@ def constant_targets(context: Context, inputs: Inputs, scorer: "SentenceScorer")
 
     config = context.config.evaluation
     settings = {"code": CODE, "sample": 400}
-    artifacts = {"tasks": inputs.examples, "scorer": context.asset(config.scorer).sha256}
+    artifacts: dict[str, Artifact | str] = {"tasks": inputs.examples, "scorer": context.asset(config.scorer).sha256}
 
     def build(folder: Path) -> dict[str, Any]:
         from ilm_lightning.evaluation.controls import constant_target

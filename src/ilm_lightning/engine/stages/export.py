@@ -1,4 +1,4 @@
-"""What a run leaves behind: metrics, predictions, the portable model with its card, and the item vectors that chat needs."""
+"""What a run leaves behind: metrics, predictions, the portable model with its card, and the vectors that chat needs."""
 
 import json
 import shutil

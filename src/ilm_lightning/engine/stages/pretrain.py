@@ -59,7 +59,8 @@ def bert_state(folder: Path) -> "dict[str, Tensor]":
     file = folder / "model.safetensors"
     if not file.is_file():
         raise ValueError(f"{folder} holds no model.safetensors: adapter.bert must be a BERT-type checkpoint folder")
-    return load_file(file)
+    state: dict[str, Tensor] = load_file(file)
+    return state
 
 
 def init_qformer(context: Context, adapter: "Adapter", text_branch: "TextBranch | None") -> list[str]:
@@ -144,7 +145,10 @@ def pair_sets(context: Context, prepared: Artifact) -> "tuple[PairSets, PairSets
         else:
             sets[kind] = pairs.user_item_pairs(interactions.frame, interactions.n_users, len(catalog))
     groups = catalog.frame["group"].to_list()
-    halves = {k: pairs.hold_out(v, context.config.seed, groups=groups if k == pairs.ITEM_TEXT else None) for k, v in sets.items()}
+    halves = {
+        k: pairs.hold_out(v, context.config.seed, groups=groups if k == pairs.ITEM_TEXT else None)
+        for k, v in sets.items()
+    }
     return {k: half[0] for k, half in halves.items()}, {k: half[1] for k, half in halves.items()}
 
 

@@ -1,4 +1,4 @@
-"""Phase 2 as a stage: an adapter and a language model trained on the tasks; also the blind control and the references."""
+"""Phase 2 as a stage: adapter and language model trained on the tasks; also the blind control and the references."""
 
 import logging
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from ilm_lightning.engine.artifacts import Artifact, write_json
 from ilm_lightning.engine.config import AdapterConfig, Config
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import read_examples, read_tables
-from ilm_lightning.engine.stages.pretrain import adapter_settings, init_qformer, load_pretrained, lm_embeddings
+from ilm_lightning.engine.stages.pretrain import adapter_settings, init_qformer, lm_embeddings, load_pretrained
 
 if TYPE_CHECKING:
     from ilm_lightning.lm import ItemLanguageModel
@@ -129,7 +129,9 @@ def new_model(context: Context, inputs: Inputs) -> tuple["ItemLanguageModel", di
         adapter, origin = build_adapter(adapter_settings(config.adapter, vectors.dims, width)), "new, random"
         if config.adapter.init == "bert":
             copied = init_qformer(context, adapter, None)
-            origin = f"{config.adapter.bert}; cross-attention and maps new ({len(copied)} tensors listed in origin.json)"
+            origin = (
+                f"{config.adapter.bert}; cross-attention and maps new ({len(copied)} tensors listed in origin.json)"
+            )
     lora = LoRASettings(rank=config.tuning.lora_rank, alpha=config.tuning.lora_alpha)
     backbone = load_backbone(asset.path, config.tuning.mode, context.lm_dtype, lora, name=asset.name)
     return ItemLanguageModel(adapter, backbone), {"adapter": origin, "language model": f"{asset.name} ({asset.source})"}
@@ -141,7 +143,9 @@ def tokenised(context: Context, num_queries: int, frame: pl.DataFrame) -> tuple[
 
     from ilm_lightning.lm import PromptTokenizer
 
-    tokenizer = PromptTokenizer(AutoTokenizer.from_pretrained(str(context.asset(context.config.lm.name).path)), num_queries)
+    tokenizer = PromptTokenizer(
+        AutoTokenizer.from_pretrained(str(context.asset(context.config.lm.name).path)), num_queries
+    )
     return tokenizer, tokenizer.encode(frame.iter_rows(named=True))
 
 
@@ -155,7 +159,9 @@ def _build(context: Context, inputs: Inputs, reference: str | None, folder: Path
     config = context.config
     lt.seed_everything(config.seed, verbose=False)
     _, catalog, split = read_tables(inputs.prepared)
-    frame = prompts_with(read_examples(inputs.examples), catalog, reference or ("title" if config.tasks.title_in_prompt else None))
+    frame = prompts_with(
+        read_examples(inputs.examples), catalog, reference or ("title" if config.tasks.title_in_prompt else None)
+    )
     train = frame.filter(pl.col("split") == "train")
     assert_no_text_leak(split, train["items"].explode().unique().to_list(), catalog)
     validation = frame.filter(pl.col("split") == "validation")
@@ -197,7 +203,9 @@ def _fit(
                 label, steps, tuning.val_every, config.seed, tuning.gradient_clip, tuning.checkpoint_every_s
             )
             data = StreamDataModule(stream, checks)
-            report[label] = fit(ItemLanguageModule(model, settings), data, fitting, config.trainer, folder, context.logger())
+            report[label] = fit(
+                ItemLanguageModule(model, settings), data, fitting, config.trainer, folder, context.logger()
+            )
     return report
 
 

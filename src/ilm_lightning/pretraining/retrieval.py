@@ -82,6 +82,8 @@ def bag_retrieval(
 ) -> dict[str, float]:
     """The same through vocabulary grounding: texts ranked by the mean log-probability of their bags' tokens.
 
+    A text's mean score over all items is taken off: common words must not decide the order.
+
     Args:
         model: with VG on.
         pairs: held-out item-text pairs with bags; those without a known token are left out.
@@ -106,7 +108,8 @@ def bag_retrieval(
         scores.append(log_probs.new_zeros(len(log_probs), len(pairs)).index_add(1, bags, log_probs) / sizes)
     model.train(was_training)
     positives = positive_mask(torch.from_numpy(pairs.items), torch.from_numpy(pairs.text_ids))
-    return recall_at(torch.cat(scores).cpu(), positives)
+    table = torch.cat(scores).cpu()
+    return recall_at(table - table.mean(dim=0), positives)
 
 
 def _mixture(model: PretrainingModel, rows: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from transformers import (
 
 from ilm_lightning.adapters import build_adapter
 from ilm_lightning.lm import Backbone, ItemLanguageModel, LMReference, Tuning, apply_tuning
+from ilm_lightning.lm.attention import choose_attention
 
 WIDTH, VOCAB, QUERIES, ITEMS = 32, 260, 3, 12
 
@@ -57,7 +58,9 @@ def tiny_llama(**changes: object) -> nn.Module:
     }
     torch.manual_seed(0)
     # as load_backbone sets it on a CPU, so that a model read from a folder computes the very same
-    return spread(LlamaForCausalLM(LlamaConfig(**(settings | changes), attn_implementation="eager")))
+    config = LlamaConfig(**(settings | changes))
+    config._attn_implementation = choose_attention(config)
+    return spread(LlamaForCausalLM(config))
 
 
 def tiny_gpt2() -> nn.Module:

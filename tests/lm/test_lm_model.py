@@ -1,11 +1,22 @@
 import pytest
 import torch
 from lm_tiny import ARCHITECTURES, WIDTH, make_model, tiny_llama
+from torch.nn import functional as F
 
 from ilm_lightning.adapters import build_adapter
-from ilm_lightning.lm import Backbone, Collator, ItemLanguageModel, LMReference, Tuning, apply_tuning, parameter_report
-from ilm_lightning.lm.model import scale_logits
+from ilm_lightning.lm import (
+    Backbone,
+    Collator,
+    ItemLanguageModel,
+    LMReference,
+    Tuning,
+    apply_tuning,
+    parameter_report,
+    vocabulary,
+)
+from ilm_lightning.lm.attention import GROUPED, choose_attention
 from ilm_lightning.lm.prompts import TokenisedExample
+from ilm_lightning.lm.vocabulary import fused_losses, head_losses, scale_logits
 
 Examples = list[TokenisedExample]
 
@@ -59,6 +70,62 @@ def test_softcap_and_scaling_are_respected() -> None:
     assert torch.allclose(scale_logits(logits, config), 30 * torch.tanh(logits / 30))
     config.final_logit_softcapping, config.logits_scaling = None, 2.0
     assert torch.allclose(scale_logits(logits, config), logits / 2)
+
+
+@pytest.mark.parametrize("chunk", [1, 260 * 3, 2**22])
+def test_fused_losses_equal_cross_entropy(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(vocabulary.CHUNK_ELEMENTS, "cpu", chunk)
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(10, 8, dtype=torch.float64, generator=generator)
+    weight = torch.randn(260, 8, dtype=torch.float64, generator=generator)
+    targets = torch.randint(0, 260, (10,), generator=generator)
+    outer = torch.randn(10, generator=generator)
+    results = []
+    for function in (
+        lambda h: fused_losses(h, weight, targets),
+        lambda h: F.cross_entropy(h @ weight.T, targets, reduction="none"),
+    ):
+        leaf = hidden.clone().requires_grad_()
+        losses = function(leaf)
+        (losses * outer).sum().backward()
+        results.append((losses.detach().double(), leaf.grad))
+    for mine, theirs in zip(*results, strict=True):
+        assert (mine - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+    assert not fused_losses(hidden, weight, targets).requires_grad
+
+
+def test_trained_or_unusual_heads_are_not_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary, "fused_losses", lambda *_: pytest.fail("fused"))
+    config = tiny_llama().config
+    hidden, targets = torch.randn(4, WIDTH), torch.arange(4)
+    trained, biased, plain = (
+        torch.nn.Linear(WIDTH, 9, bias=False),
+        torch.nn.Linear(WIDTH, 9),
+        torch.nn.Linear(WIDTH, 9, bias=False),
+    )
+    biased.requires_grad_(False)
+    plain.requires_grad_(False)
+    for head in (trained, biased):
+        assert torch.equal(
+            head_losses(head, hidden, targets, config), F.cross_entropy(head(hidden), targets, reduction="none")
+        )
+    config.final_logit_softcapping = 2.0
+    capped = F.cross_entropy(2 * torch.tanh(plain(hidden) / 2), targets, reduction="none")
+    assert torch.allclose(head_losses(plain, hidden, targets, config), capped)
+
+
+def test_grouped_attention_equals_transformers(examples: Examples, collator: Collator) -> None:
+    model = make_model()
+    assert model.lm.config._attn_implementation == GROUPED
+    for batch in (collator(examples), collator.prompts(examples)):
+        positions = (batch.attention_mask.cumsum(1) - 1).clamp_min(0)
+        real = batch.attention_mask.bool()
+        found = []
+        for name in (GROUPED, "eager"):
+            model.lm.set_attn_implementation(name)
+            found.append(model.run_lm(model.embed(batch), batch.attention_mask, positions).last_hidden_state[real])
+        assert (found[0] - found[1]).abs().max() <= 1e-5 * found[1].abs().max()
+    assert choose_attention(ARCHITECTURES["gpt2"]().config) == "eager"
 
 
 def test_soft_tokens_have_the_scale_of_the_embeddings(collator: Collator) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ilm_lightning.hardware import cpu_bf16
+from ilm_lightning.lm.attention import choose_attention
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -128,8 +129,7 @@ def load_backbone(
         tuning: what of it is trained.
         dtype: what it computes in: ``auto``, ``float32`` or ``bfloat16``.
         lora: settings of the LoRA mode.
-        attention: transformers' ``attn_implementation``; ``auto`` takes ``eager`` on a CPU, where PyTorch's fused
-            kernel is slower for sequences of about 100 tokens, and ``sdpa`` on a GPU.
+        attention: transformers' ``attn_implementation``; ``auto`` takes the fastest, see ``choose_attention``.
         name: what to call it in reports and saved folders; by default the hub name or the folder's name.
         revision: the hub's revision.
 
@@ -139,12 +139,10 @@ def load_backbone(
     Raises:
         ValueError: if there is no such model, or a setting is unknown.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     compute = resolve_dtype(dtype)
     tuning = parse_tuning(tuning)
-    if attention == "auto":
-        attention = "sdpa" if torch.cuda.is_available() else "eager"
     folder = Path(source)
     if not folder.is_dir() and (folder.is_absolute() or str(source).startswith(".")):
         raise ValueError(f"there is no language model in {source}: the folder does not exist")
@@ -152,8 +150,10 @@ def load_backbone(
     storage = torch.float32 if tuning is Tuning.FULL else compute
     try:
         with _no_progress_bar():
+            config = AutoConfig.from_pretrained(str(source), revision=revision or "main")
+            chosen = choose_attention(config) if attention == "auto" else attention
             lm = AutoModelForCausalLM.from_pretrained(
-                str(source), dtype=storage, attn_implementation=attention, revision=revision or "main"
+                str(source), config=config, dtype=storage, attn_implementation=chosen, revision=revision or "main"
             )
     except OSError as error:
         raise ValueError(f"cannot load the language model {str(source)!r}: {error}") from error

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ilm_lightning.adapters import Adapter
 from ilm_lightning.lm.backbone import Backbone, causal_lm, set_training_mode
 from ilm_lightning.lm.batch import IGNORE_INDEX, PLACEHOLDER_ID, PromptBatch
 from ilm_lightning.lm.splice import splice
+from ilm_lightning.lm.vocabulary import head_logits, head_losses
 
 if TYPE_CHECKING:
-    from transformers import Cache, PretrainedConfig
+    from transformers import Cache
     from transformers.modeling_outputs import BaseModelOutputWithPast
 
 RMS_ROWS = 8192
@@ -167,16 +167,18 @@ class ItemLanguageModel(nn.Module):
         )
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Project hidden states ``[n, d]`` to logits ``[n, V]``, float32, scaled as the architecture wants."""
+        """Return the logits ``[n, V]`` of hidden states ``[n, d]``, float32."""
         lm = causal_lm(self.lm)
-        return scale_logits(lm.get_output_embeddings()(hidden).float(), lm.config)
+        return head_logits(lm.get_output_embeddings(), hidden, lm.config)
 
     def target_logits(self, batch: PromptBatch, soft: Tensor | None = None) -> Tensor:
         """Return the logits that predict the target tokens ``[n_targets, V]``, float32, in reading order."""
         with self.lm_precision():
-            embeddings = self.embed(batch, soft)
-            hidden = self.run_lm(embeddings, batch.attention_mask).last_hidden_state
-            return self.logits(hidden[:, :-1][batch.labels[:, 1:] != IGNORE_INDEX])
+            return self.logits(self._target_hidden(batch, soft))
+
+    def _target_hidden(self, batch: PromptBatch, soft: Tensor | None) -> Tensor:
+        hidden: Tensor = self.run_lm(self.embed(batch, soft), batch.attention_mask).last_hidden_state
+        return hidden[:, :-1][batch.labels[:, 1:] != IGNORE_INDEX]
 
     def forward(self, batch: PromptBatch, soft: Tensor | None = None) -> LMOutput:
         """Compute the loss of the targets; logits exist only where there is a label.
@@ -196,8 +198,9 @@ class ItemLanguageModel(nn.Module):
         targets = batch.labels[:, 1:][is_target]
         if len(targets) == 0:
             raise ValueError(f"the batch of examples {batch.example_ids[:4]} … holds no target token")
-        with torch.autocast(self.device.type, enabled=False):
-            losses = F.cross_entropy(self.target_logits(batch, soft), targets, reduction="none")
+        lm = causal_lm(self.lm)
+        with self.lm_precision():
+            losses = head_losses(lm.get_output_embeddings(), self._target_hidden(batch, soft), targets, lm.config)
         rows = is_target.nonzero()[:, 0]
         if batch.token_weights is None:
             loss = losses.mean()
@@ -235,24 +238,3 @@ class ItemLanguageModel(nn.Module):
         from ilm_lightning.lm.portable import load_trainable_state_dict
 
         load_trainable_state_dict(self, state, strict)
-
-
-def scale_logits(logits: Tensor, config: "PretrainedConfig") -> Tensor:
-    """Apply what some architectures do to logits after the vocabulary head.
-
-    Args:
-        logits: ``[..., V]``.
-        config: the language model's config: ``logits_scaling`` divides (Granite), ``logit_scale`` and
-            ``lm_head_multiplier`` multiply (Cohere, Falcon-H1), ``final_logit_softcapping`` bounds (Gemma).
-
-    Returns:
-        The scaled logits; the very same tensor where the config names nothing.
-    """
-    if (divisor := getattr(config, "logits_scaling", None)) is not None:
-        logits = logits / divisor
-    for name in ("logit_scale", "lm_head_multiplier"):
-        if (factor := getattr(config, name, None)) is not None:
-            logits = logits * factor
-    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
-        logits = torch.tanh(logits / cap) * cap
-    return logits

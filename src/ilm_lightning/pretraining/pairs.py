@@ -129,7 +129,7 @@ def text_pairs(
     )
 
 
-def tokenizer_encode(tokenizer: Any, max_length: int | None = None, special_tokens: bool = True) -> Encode:  # noqa: ANN401
+def tokenizer_encode(tokenizer: Any, max_length: int | None = None, special_tokens: bool = True) -> Encode:
     """An `Encode` from a transformers tokenizer.
 
     Args:

@@ -325,3 +325,24 @@ def test_any_film_gives_good_english_and_its_own_facts(item: Item, partner: Item
             allowed = facts[0][kind] | (facts[1][kind] if task in PAIR_TASKS else set())
             assert found[kind] <= allowed, f"{task} {kind}: {target.text}"
         assert found["genres"], target.text
+
+
+def test_of_many_countries_the_united_states_stay() -> None:
+    many = Item(**{**RICH.__dict__, "countries": ("Canada", "Germany", "United States")})
+    assert Film.of(many, CatalogContext()).pieces["nation"][0] == "Canadian-American"
+    assert Film.of(RICH, CatalogContext()).pieces["card"][0].startswith("1950s Italian-Spanish")
+    assert Film.of(OTHER, CatalogContext()).pieces["card"][0] == "1990s romantic comedy"
+    assert Film.of(OTHER, CatalogContext()).pieces["nation_card"][0] == "1990s American romantic comedy"
+
+
+def test_films_with_a_shared_country_do_not_differ_by_country() -> None:
+    context = CatalogContext()
+
+    def differences(partner: Item) -> list[str]:
+        pieces = Pair.of(Film.of(RICH, context), Film.of(partner, context), context).pieces
+        return [text for name, (text, _) in pieces.items() if name.startswith("apart.fact")]
+
+    shared = differences(Item(**{**OTHER.__dict__, "countries": ("Italy", "United States")}))
+    assert len(shared) > 0
+    assert not any("Italian" in text for text in shared)
+    assert "the first is an Italian film, the second an American film" in differences(OTHER)

@@ -32,7 +32,7 @@ from ilm_lightning.tasks.elm.wording import listing
 # Phrase fields of a genre -> the word that joins the phrases of two genres.
 _JOINS = {
     "premise": " while ",
-    "setting": " with ",
+    "setting": " and ",
     "draw": " plus ",
     "theme": " as well as ",
     "praise": "; ",
@@ -165,7 +165,7 @@ def _fact_pieces(item: Item, following: int) -> dict[str, Piece]:
         pieces |= {"year": _named(str(item.year), "era"), "dec": _named(decade, "era")}
         pieces |= {"decade": _named(f"the {decade}", "era"), "era": _named(era(item.year), "era")}
         pieces["flavour"] = _named(era(item.year).removeprefix("the "), "era")
-    countries = known_countries(item.countries)[:2]
+    countries = _main_countries(known_countries(item.countries))
     if countries:
         pieces["nation"] = _named("-".join(DEMONYMS[country] for country in countries), "nation")
         if countries != ("United States",):
@@ -182,6 +182,12 @@ def _fact_pieces(item: Item, following: int) -> dict[str, Piece]:
     if item.certificate in RATED:
         pieces["rated"] = _named(f"rated {item.certificate}", "certificate")
     return pieces
+
+
+def _main_countries(countries: tuple[str, ...]) -> tuple[str, ...]:
+    """At most two countries; of a longer list, which catalogues sort by name, the United States stay."""
+    home = "United States"
+    return (countries[0], home) if home in countries[2:] else countries[:2]
 
 
 def usable(names: Sequence[str]) -> list[str]:

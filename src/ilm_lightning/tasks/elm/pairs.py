@@ -160,8 +160,8 @@ def _shared_facts(one: Item, two: Item, context: CatalogContext) -> Iterator[tup
 
 def _differences(one: Item, two: Item, context: CatalogContext) -> Iterator[tuple[str, str]]:
     """Yield (kind, clause) for each fact that parts the two, most telling first."""
-    nations = [known_countries(item.countries)[:1] for item in (one, two)]
-    if nations[0] and nations[1] and nations[0] != nations[1]:
+    nations = [known_countries(item.countries) for item in (one, two)]
+    if nations[0] and nations[1] and not set(nations[0]) & set(nations[1]):
         names = [article(f"{DEMONYMS[nation[0]]} film") for nation in nations]
         yield "nation", f"the first is {names[0]}, the second {names[1]}"
     if one.year is not None and two.year is not None and one.year != two.year:

@@ -16,7 +16,7 @@ ABOUT: dict[str, tuple[Plan, ...]] = {
         ),
         (
             "{premise}: that is the story of this {full_card}.",
-            "Behind the camera is {director}. | {cast} appear in it. | It lasts {minutes}.",
+            "Behind the camera: {director}. | {cast} appear in it. | It lasts {minutes}.",
         ),
         (
             "This {full_card} shows how {premise1}.",
@@ -46,9 +46,9 @@ ABOUT: dict[str, tuple[Plan, ...]] = {
             "{director} made it. | {cast} act in it.",
         ),
         (
-            "{setting}: that is the world of this {nation_card}[, {minutes} long].",
+            "{setting}: there this {nation_card} takes us[ for {minutes}].",
             "It is {mood} and turns on {theme}.",
-            "{cast} play under the direction of {director}. | {director} is the director.",
+            "{cast} appear, directed by {director}. | {director} is the director.",
             "It reached {crowd}[ and was {verdict}].",
         ),
         (
@@ -77,7 +77,7 @@ ABOUT: dict[str, tuple[Plan, ...]] = {
         (
             "People who {taste1} should try this {sort}. | This {card} has a clear public.",
             "So should {viewer}.",
-            "Its viewers also {taste2}. | Followers of {director} belong here as well.",
+            "They may also be people who {taste2}. | Followers of {director} belong here as well.",
         ),
         (
             "Made for {viewer}, this {card} has found {crowd}.",
@@ -103,7 +103,7 @@ ABOUT: dict[str, tuple[Plan, ...]] = {
         (
             "{a card} with {hook1}. | {a card} with {hook}.",
             "Stir in {hook2}. | Stir in {plus_thing1}.",
-            "The bait is {star}, the hand that of {director}. | {plus1}.",
+            "It has {star} in the cast and comes from {director}. | {plus1}.",
         ),
         (
             "{hook1}, told as {a card}.",

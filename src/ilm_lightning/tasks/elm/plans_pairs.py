@@ -77,7 +77,7 @@ PAIRS: dict[str, tuple[Plan, ...]] = {
         ),
         (
             "Fans of {a 1.card} want {1.draw1}.",
-            "They will find {both.next} just as {2.mood}.",
+            "They can turn to {both.next}, which is {2.mood}.",
             "Both also {both.fact1}[ and {both.fact2}].",
         ),
         (

@@ -60,7 +60,11 @@ PERSUADE: dict[str, tuple[Plan, ...]] = {
             "It is {a mood} look at {theme1}[ from {decade}].",
             "In addition, {plus1}.",
         ),
-        ("This {card} is about {theme1}, and {surprise}.", "It converts people who avoid {plural}[, since {plus1}]."),
+        (
+            "This {card} is about {theme1}, and {surprise1}.",
+            "Besides, {surprise2}.",
+            "It converts people who avoid {plural}[, since {plus1}].",
+        ),
     ),
     "dissuade1": (
         ("Spare yourself: {warn}.", "This {card} is {mood} in all the wrong ways.", "And {minus1}."),

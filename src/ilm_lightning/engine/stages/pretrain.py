@@ -193,6 +193,13 @@ def lm_embeddings(folder: Path) -> "Tensor":
     raise ValueError(f"no input embeddings found in {folder}: lm.name must be a folder with safetensors weights")
 
 
+def _rows(state: "dict[str, Tensor]", ending: str) -> int:
+    for name, tensor in state.items():
+        if name.endswith(ending):
+            return int(tensor.shape[0])
+    raise ValueError(f"adapter.bert holds no {ending}: it must be a BERT-type checkpoint")
+
+
 def _model(context: Context, embedded: Artifact, vocabulary: Any) -> tuple[Any, list[str]]:
     import torch
 
@@ -206,8 +213,8 @@ def _model(context: Context, embedded: Artifact, vocabulary: Any) -> tuple[Any, 
     branch = None
     if {"itc", "itm", "itg"} & set(phase.losses):
         words = bert_state(context.asset(config.adapter.bert).path)
-        rows = next(v.shape[0] for k, v in words.items() if k.endswith("word_embeddings.weight"))
-        branch = TextBranch.for_qformer(adapter.qformer, rows)  # type: ignore[arg-type]
+        sizes = [_rows(words, f"{part}_embeddings.weight") for part in ("word", "position")]
+        branch = TextBranch.for_qformer(adapter.qformer, *sizes)  # type: ignore[arg-type]
     origin = init_qformer(context, adapter, branch)
     settings = PretrainingSettings(
         losses=tuple(phase.losses),

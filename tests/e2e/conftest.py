@@ -1,0 +1,82 @@
+"""A whole run on tiny random models and invented data: the real commands, offline, in seconds."""
+
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "lm"))
+
+GENRES = ("Drama", "Comedy", "Thriller", "Horror", "Romance", "Action")
+COUNTRIES = ("United States", "France", "Japan")
+
+
+@pytest.fixture(scope="session")
+def tiny_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama of width 32 with a byte tokenizer, as a local folder."""
+    from lm_tiny import CHAT, byte_tokenizer, tiny_llama
+
+    folder = tmp_path_factory.mktemp("tiny-lm")
+    tiny_llama(max_position_embeddings=2048).save_pretrained(folder)  # type: ignore[operator]
+    byte_tokenizer(CHAT).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def own_data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Interactions and items as a user would bring them."""
+    folder = tmp_path_factory.mktemp("own-data")
+    draw = random.Random(0)
+    items = ["item,title,year,genres,countries,languages,directors,runtime,critic_score,n_reviews"]
+    for i in range(60):
+        genres = "|".join(draw.sample(GENRES, 2))
+        country = draw.choice(COUNTRIES)
+        year = draw.randint(1950, 2010)
+        language = {"United States": "English", "France": "French", "Japan": "Japanese"}[country]
+        items.append(
+            f"m{i},Film number {i},{year},{genres},{country},{language},Jane Doe {i % 7},"
+            f"{draw.randint(70, 180)},{draw.randint(5, 99)},{draw.randint(10, 200)}"
+        )
+    events = ["user,item,rating,timestamp"]
+    for user in range(40):
+        for step, item in enumerate(draw.sample(range(60), 20)):
+            events.append(f"u{user},m{item},{draw.randint(1, 5)},{1000 + step}")
+    (folder / "items.csv").write_text("\n".join(items) + "\n", encoding="utf-8")
+    (folder / "events.csv").write_text("\n".join(events) + "\n", encoding="utf-8")
+    return folder / "events.csv", folder / "items.csv"
+
+
+@pytest.fixture
+def tiny_overrides(
+    tiny_lm: Path, tiny_sentence_model: Path, own_data: tuple[Path, Path], tmp_path: Path
+) -> list[str]:
+    """Overrides that shrink the main job to seconds."""
+    events, items = own_data
+    return [
+        "data=custom",
+        f"data.interactions={events}",
+        f"data.items={items}",
+        "budget=tiny",
+        f"lm.name={tiny_lm}",
+        f"encoder.text_model={tiny_sentence_model}",
+        "encoder.als.factors=8",
+        f"adapter.bert={tiny_sentence_model}",
+        "adapter.hidden_size=16",
+        "adapter.num_layers=1",
+        "adapter.num_heads=2",
+        "adapter.intermediate_size=32",
+        "adapter.num_queries=2",
+        "pretraining.batch_size=8",
+        "pretraining.pair_batch_size=8",
+        "pretraining.grounding_min_count=1",
+        "pretraining.steps=6",
+        "pretraining.val_every=3",
+        "tuning.batch_size=4",
+        f"evaluation.scorer={tiny_sentence_model}",
+        "evaluation.max_new_tokens=8",
+        "evaluation.bootstrap=50",
+        "trainer.accelerator=cpu",
+        f"artifacts={tmp_path}/artifacts",
+        f"outputs={tmp_path}/outputs",
+    ]

@@ -1,0 +1,170 @@
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from ilm_lightning.chat import ChatError, open_chat
+from ilm_lightning.chat import main as chat_main
+from ilm_lightning.data.tables import UnknownItemError
+from ilm_lightning.engine.command import conf_dir, register_schema
+from ilm_lightning.engine.config import Config, as_config
+from ilm_lightning.engine.pipeline import run_id, run_pipeline
+from ilm_lightning.engine.validate import validate
+from ilm_lightning.evaluation.summary import CONDITIONS
+
+
+def composed(overrides: list[str]) -> Config:
+    register_schema()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = as_config(compose("train", overrides))
+    validate(config)
+    return config
+
+
+def run(overrides: list[str]) -> tuple[float, Path]:
+    config = composed(overrides)
+    return run_pipeline(config), Path(config.outputs) / run_id(config)
+
+
+def built(root: Path) -> dict[str, set[str]]:
+    return {
+        stage.name: {p.name for p in stage.iterdir() if p.is_dir()} for stage in (root / "artifacts").iterdir()
+    }
+
+
+def test_grounded_run_with_every_control(
+    tiny_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = ["experiment=ilm_qformer_grounded", "evaluation=full", "evaluation.movies=4", *tiny_overrides]
+    objective, folder = run(overrides)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["all"]["sc"]["own"] == pytest.approx(objective)
+    assert set(metrics["all"]["sc"]) == set(CONDITIONS)
+    assert metrics["protocol"]["teacher"] == "facts"
+    assert metrics["run"]["hardware"]["cores"] >= 1
+    assert json.loads((folder / "status.json").read_text())["state"] == "finished"
+    table = pl.read_parquet(folder / "predictions.parquet")
+    assert {"prompt", "target", "generated", "sc", "condition", "loss", "bits"} <= set(table.columns)
+    own = table.filter(pl.col("condition") == "own")
+    assert own["example_id"].n_unique() == len(own)
+    # without titles in the prompt, the model cannot read the item's name
+    assert not own["prompt"].str.contains("Film number").any()
+    assert table.filter(pl.col("condition") == "title")["prompt"].str.contains("Film number").all()
+    texts = dict(own.select("example_id", "generated").iter_rows())
+    for row in table.filter(pl.col("condition") == "shuffled").iter_rows(named=True):
+        task = row["example_id"].split(":")[0]
+        others = {text for key, text in texts.items() if key != row["example_id"] and key.split(":")[0] == task}
+        assert row["generated"] in others or row["task"]
+    screen = capsys.readouterr().err
+    assert "Parameters" in screen
+    assert "all (mean of tasks)" in screen
+
+    # everything is there already: nothing is built again
+    before = built(tmp_path)
+    assert run(overrides)[0] == objective
+    assert built(tmp_path) == before
+
+
+def test_a_changed_setting_redoes_only_what_depends_on_it(tiny_overrides: list[str], tmp_path: Path) -> None:
+    quick = ["evaluation.conditions=[own,shuffled]", "evaluation.losses=false", *tiny_overrides]
+    run(["experiment=ilm_qformer_random", *quick])
+    first = built(tmp_path)
+    assert "pretrain" not in first
+    run(["experiment=ilm_qformer_random", "tuning.adapter_lr=5e-4", *quick])
+    second = built(tmp_path)
+    same = {"prepare", "embed", "tasks"}
+    assert {stage: second[stage] for stage in same} == {stage: first[stage] for stage in same}
+    assert len(second["tune"]) == len(second["evaluate"]) == 2
+
+
+@pytest.mark.parametrize("experiment", ["elm", "ilm_mlp", "ilm_qformer_lora", "ilm_qformer_full", "ilm_qformer"])
+def test_every_row_runs(experiment: str, tiny_overrides: list[str]) -> None:
+    quick = ["evaluation.conditions=[own]", "evaluation.losses=false", "tuning.steps=2", "tuning.val_every=2"]
+    first = ["tuning.adapter_first_steps=2"] if experiment == "elm" else []
+    # ELM has one token by definition, so the common number of queries is not forced on it
+    extra = [x for x in tiny_overrides if experiment != "elm" or not x.startswith("adapter.num_queries")]
+    _, folder = run([f"experiment={experiment}", *extra, *quick, *first])
+    weights = {p.name for p in (folder / "model").rglob("*.safetensors")}
+    frozen = experiment in ("ilm_mlp", "ilm_qformer")
+    assert ("adapter_model.safetensors" in weights) == (experiment == "ilm_qformer_lora")
+    assert (folder / "model" / "lm").is_dir() == (experiment in ("elm", "ilm_qformer_full"))
+    assert not frozen or weights == {"model.safetensors"}
+    assert "terms" in (folder / "model" / "README.md").read_text()
+
+
+def test_export_gives_equal_logits_and_chat_answers(
+    tiny_overrides: list[str], tiny_lm: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick = ["evaluation.conditions=[own]", "evaluation.losses=false"]
+    _, folder = run(["experiment=ilm_mlp", *tiny_overrides, *quick])
+    chat = open_chat(folder, max_new_tokens=5)
+    assert chat.model.tuning == "frozen"
+    sources = chat.collator.slot_sources([(0,), (1,)])
+    soft = chat.model.soft_tokens(sources)
+    assert torch.equal(soft, open_chat(folder).model.soft_tokens(sources))
+    prompt, slots = chat.prompt("Compare [Film number 3] with [m4].")
+    assert prompt == "Compare {item} with {item}."
+    assert slots == [[chat.catalog.find("Film number 3")], [chat.catalog.find("m4")]]
+    assert isinstance(chat.answer("Summarize the movie [Film number 3]."), str)
+    with pytest.raises(UnknownItemError, match="Film number"):
+        chat.answer("What is [Film numbr 3]?")
+    with pytest.raises(ChatError, match="square brackets"):
+        chat.answer("What is Heat?")
+    assert chat_main([f"run={folder}", "ask=Pitch [Film number 3].", "max_new_tokens=3"]) == 0
+    assert chat_main([f"run={folder}", "ask=Pitch [Nothing like it]."]) == 1
+    assert "Nothing like it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [([], "which run"), (["run=nowhere"], "no finished run"), (["fun=1"], "unknown argument"), (["run=x", "max_new_tokens=a"], "no number")],
+)
+def test_chat_says_what_is_wrong(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert chat_main(arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_interrupted_training_continues_to_the_same_weights(
+    tiny_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import load_file
+
+    from ilm_lightning.engine.callbacks import Progress
+
+    quick = ["evaluation.conditions=[own]", "evaluation.losses=false", "tuning.steps=6", "tuning.val_every=6"]
+    overrides = ["experiment=ilm_qformer", *tiny_overrides, *quick]
+    _, whole = run(overrides)
+    expected = load_file(whole / "model" / "model.safetensors")
+
+    other = [x for x in overrides if not x.startswith(("artifacts", "outputs"))]
+    other += [f"artifacts={tmp_path}/second/artifacts", f"outputs={tmp_path}/second/outputs"]
+    original = Progress.on_train_batch_end
+    stops = {"pretrain": 4, "tune": 3}
+
+    def stop(self, trainer, *rest, **kwargs):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN003, ANN202
+        original(self, trainer, *rest, **kwargs)
+        if trainer.global_step == stops.get(self.label):
+            del stops[self.label]
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Progress, "on_train_batch_end", stop)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run(other)
+    assert json.loads(next((tmp_path / "second/outputs").glob("*/status.json")).read_text())["state"] == "interrupted"
+    _, resumed = run(other)
+    found = load_file(resumed / "model" / "model.safetensors")
+    assert stops == {}
+    assert {name: torch.equal(found[name], tensor) for name, tensor in expected.items()} == dict.fromkeys(expected, True)
+
+
+def test_missing_column_is_told_before_anything_heavy(tiny_overrides: list[str], tmp_path: Path) -> None:
+    bad = tmp_path / "bad.csv"
+    bad.write_text("person,thing\n1,2\n", encoding="utf-8")
+    overrides = [x for x in tiny_overrides if not x.startswith("data.interactions")]
+    with pytest.raises(ValueError, match="user"):
+        run([*overrides, f"data.interactions={bad}"])
+    assert not (tmp_path / "artifacts").exists()

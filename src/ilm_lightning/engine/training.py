@@ -117,9 +117,11 @@ def fit(
     if start.is_file():
         step = torch.load(start, weights_only=True, map_location="cpu")["global_step"]
         log.info("%-9s continues from step %d", settings.label, step)
-    trainer.fit(module, datamodule=data, ckpt_path=str(start) if start.is_file() else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=str(start) if start.is_file() else None, weights_only=True)
+    except SystemExit:
+        # Lightning turns Ctrl-C into an exit; callers want to know which it was
+        raise KeyboardInterrupt from None
     return _finish(module, trainer, best if validate else None, work, settings)
 
 

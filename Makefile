@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 # one exact torch first: an open range may pull gigabytes of GPU packages onto a laptop
 TORCH ?= torch==2.13.0
-EXPERIMENT ?= ilm_qformer_grounded
+EXPERIMENT ?= ilm_qformer_vg_lora
 ARGS ?=
 BIN := $(VENV)/bin
 RUN := $(BIN)/python -m

@@ -140,8 +140,8 @@ class TuningConfig:
     gradient_clip: float = 1.0
     adapter_first_steps: int = 0
     """Steps of the adapter alone with the LLM frozen, before ``steps`` in ``mode`` (ELM's two stages)."""
-    lora_rank: int = 8
-    lora_alpha: int = 16
+    lora_rank: int = 16
+    lora_alpha: int = 32
     val_every: int = 200
     """Steps between validation losses; the best checkpoint is kept."""
     val_examples: int = 240

@@ -61,6 +61,8 @@ def test_axes_combine() -> None:
         ("ilm_qformer_random", "qformer", "random", "frozen", None),
         ("ilm_qformer", "qformer", "pretrained", "frozen", ["itc", "itm", "itg", "iic"]),
         ("ilm_qformer_grounded", "qformer", "pretrained", "frozen", ["itc", "itm", "itg", "iic", "vg"]),
+        ("ilm_qformer_vg", "qformer", "pretrained", "frozen", ["vg"]),
+        ("ilm_qformer_vg_lora", "qformer", "pretrained", "lora", ["vg"]),
         ("ilm_qformer_lora", "qformer", "pretrained", "lora", ["itc", "itm", "itg", "iic"]),
         ("ilm_qformer_full", "qformer", "pretrained", "full", ["itc", "itm", "itg", "iic"]),
     ],

@@ -132,7 +132,9 @@ def new_model(context: Context, inputs: Inputs) -> tuple["ItemLanguageModel", di
             origin = (
                 f"{config.adapter.bert}; cross-attention and maps new ({len(copied)} tensors listed in origin.json)"
             )
-    lora = LoRASettings(rank=config.tuning.lora_rank, alpha=config.tuning.lora_alpha)
+    tuning = config.tuning
+    targets = "all-linear" if tuning.lora_targets == ["all-linear"] else tuple(tuning.lora_targets)
+    lora = LoRASettings(rank=tuning.lora_rank, alpha=tuning.lora_alpha, target_modules=targets)
     backbone = load_backbone(asset.path, config.tuning.mode, context.lm_dtype, lora, name=asset.name)
     return ItemLanguageModel(adapter, backbone), {"adapter": origin, "language model": f"{asset.name} ({asset.source})"}
 

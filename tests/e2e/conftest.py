@@ -47,10 +47,8 @@ def own_data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "events.csv", folder / "items.csv"
 
 
-@pytest.fixture
-def tiny_overrides(
-    tiny_lm: Path, tiny_sentence_model: Path, own_data: tuple[Path, Path], tmp_path: Path
-) -> list[str]:
+@pytest.fixture(scope="session")
+def tiny_settings(tiny_lm: Path, tiny_sentence_model: Path, own_data: tuple[Path, Path]) -> list[str]:
     """Overrides that shrink the main job to seconds."""
     events, items = own_data
     return [
@@ -77,6 +75,17 @@ def tiny_overrides(
         "evaluation.max_new_tokens=8",
         "evaluation.bootstrap=50",
         "trainer.accelerator=cpu",
-        f"artifacts={tmp_path}/artifacts",
-        f"outputs={tmp_path}/outputs",
     ]
+
+
+@pytest.fixture
+def tiny_overrides(tiny_settings: list[str], tmp_path: Path) -> list[str]:
+    """The same with folders of this test alone."""
+    return [*tiny_settings, f"artifacts={tmp_path}/artifacts", f"outputs={tmp_path}/outputs"]
+
+
+@pytest.fixture(scope="session")
+def shared_overrides(tiny_settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The same with artefacts that tests share, so that data and vectors are made once."""
+    root = tmp_path_factory.mktemp("shared")
+    return [*tiny_settings, f"artifacts={root}/artifacts", f"outputs={root}/outputs"]

@@ -41,7 +41,8 @@ model = ItemLanguageModel.from_pretrained("model", lm="FOLDER OF THE LANGUAGE MO
 ## Scores
 
 Semantic consistency (cosine of {metrics["scorer"]} embeddings times 100), mean of {metrics["n_tasks"]} tasks,
-{metrics["n_movies"]} {protocol["split"]} movies, targets by the `{protocol["teacher"]}` teacher, {protocol["decoding"]}.
+{metrics["n_movies"]} {protocol["split"]} movies, targets by the `{protocol["teacher"]}` teacher,
+{protocol["decoding"]}.
 
 | condition | SC |
 |---|---|

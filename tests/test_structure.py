@@ -18,7 +18,7 @@ ALLOWED = {
     "tasks": {"data"},
     "evaluation": {"data"},
     "pretraining": {"adapters", "data", "embeddings", "tasks", "evaluation"},
-    "lm": {"adapters", "data", "embeddings", "tasks", "evaluation"},
+    "lm": {"assets", "adapters", "data", "embeddings", "tasks", "evaluation"},
     "reporting": {"evaluation", "data"},
 }
 FILES = sorted(ROOT.rglob("*.py"))

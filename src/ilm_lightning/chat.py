@@ -57,10 +57,7 @@ class Chat:
             ChatError: no mention.
             UnknownItemError: a title that the catalogue does not hold; the nearest ones are named.
         """
-        mentions = MENTION.findall(question)
-        if not mentions:
-            raise ChatError("name an item in square brackets, for instance: Summarize the movie [Heat (1995)].")
-        rows = [[self.catalog.find(mention)] for mention in mentions]
+        rows = [[row] for row in find_mentions(question, self.catalog)]
         return MENTION.sub("{item}", question.replace("{item}", "item")), rows
 
     def answer(self, question: str) -> str:
@@ -73,29 +70,48 @@ class Chat:
         return made.texts[0]
 
 
-def open_chat(run: str | Path, max_new_tokens: int = 96) -> Chat:
+def find_mentions(question: str, catalog: "ItemCatalog") -> list[int]:
+    """Catalogue rows of the items in square brackets.
+
+    Raises:
+        ChatError: there is none.
+        UnknownItemError: a title that the catalogue does not hold; the nearest ones are named.
+    """
+    mentions = MENTION.findall(question)
+    if not mentions:
+        raise ChatError("name an item in square brackets, for instance: Summarize the movie [Heat (1995)].")
+    return [catalog.find(mention) for mention in mentions]
+
+
+def open_chat(run: str | Path, max_new_tokens: int = 96, ask: str | None = None) -> Chat:
     """Load a finished run.
 
     Args:
         run: the run folder.
         max_new_tokens: the longest answer.
+        ask: the first question; its titles are looked up before the language model is loaded.
 
     Returns:
         The chat.
 
     Raises:
-        ChatError: the folder holds no finished run.
+        ChatError: the folder holds no finished run, or the question names no item.
+        UnknownItemError: the question names an item that is not in the catalogue.
     """
     folder = Path(run)
     needed = (folder / "model" / "config.json", folder / "items" / "items.parquet", folder / "config.yaml")
     missing = [str(path) for path in needed if not path.is_file()]
     if missing:
         raise ChatError(f"{run} holds no finished run ({missing[0]} is missing); give a folder under outputs/")
+    from ilm_lightning.data.tables import ItemCatalog
+
+    catalog = ItemCatalog.read(folder / "items" / "items.parquet")
+    if ask is not None:
+        find_mentions(ask, catalog)
     from omegaconf import OmegaConf
     from transformers import AutoTokenizer
 
     from ilm_lightning.assets import resolve
-    from ilm_lightning.data.tables import ItemCatalog
     from ilm_lightning.embeddings.vectors import ItemVectors
     from ilm_lightning.engine.config import as_config
     from ilm_lightning.lm import Collator, ItemLanguageModel, PromptTokenizer, load_backbone
@@ -105,8 +121,10 @@ def open_chat(run: str | Path, max_new_tokens: int = 96) -> Chat:
     backbone = load_backbone(asset.path, "frozen", "auto", name=asset.name)
     model = ItemLanguageModel.from_pretrained(folder / "model", backbone).eval()
     tokenizer = PromptTokenizer(AutoTokenizer.from_pretrained(str(asset.path)), model.num_queries)
-    collator = Collator(ItemVectors.load(folder / "items").tensors())
-    return Chat(model, tokenizer, collator, ItemCatalog.read(folder / "items" / "items.parquet"), max_new_tokens)
+    vectors = ItemVectors.load(folder / "items", expect_dims=model.adapter.source_dims)
+    if vectors.n_items != len(catalog):
+        raise ChatError(f"{run}: {vectors.n_items} vectors for {len(catalog)} items; run the training command again")
+    return Chat(model, tokenizer, Collator(vectors.tensors()), catalog, max_new_tokens)
 
 
 def parse(arguments: list[str]) -> dict[str, str]:
@@ -130,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(highlight=False, markup=False)
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
-        chat = open_chat(options["run"], int(options.get("max_new_tokens", 96)))
+        chat = open_chat(options["run"], int(options.get("max_new_tokens", 96)), options.get("ask"))
         if "ask" in options:
             console.print(chat.answer(options["ask"]))
             return 0

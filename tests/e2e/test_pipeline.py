@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -14,6 +16,7 @@ from ilm_lightning.engine.config import Config, as_config
 from ilm_lightning.engine.pipeline import run_id, run_pipeline
 from ilm_lightning.engine.validate import validate
 from ilm_lightning.evaluation.summary import CONDITIONS
+from ilm_lightning.lm import ItemLanguageModel
 
 
 def composed(overrides: list[str]) -> Config:
@@ -81,7 +84,7 @@ def test_a_changed_setting_redoes_only_what_depends_on_it(tiny_overrides: list[s
 @pytest.mark.parametrize("experiment", ["elm", "ilm_mlp", "ilm_qformer_lora", "ilm_qformer_full", "ilm_qformer"])
 def test_every_row_runs(experiment: str, shared_overrides: list[str]) -> None:
     quick = ["evaluation.conditions=[own]", "evaluation.losses=false", "tuning.steps=2", "tuning.val_every=2"]
-    first = ["tuning.adapter_first_steps=2"] if experiment == "elm" else []
+    first = ["tuning.steps=4", "tuning.adapter_first_share=0.5"] if experiment == "elm" else []
     # ELM has one token by definition, so the common number of queries is not forced on it
     extra = [x for x in shared_overrides if experiment != "elm" or not x.startswith("adapter.num_queries")]
     _, folder = run([f"experiment={experiment}", *extra, *quick, *first])
@@ -166,10 +169,61 @@ def test_interrupted_training_continues_to_the_same_weights(
     )
 
 
+def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ilm_lightning.train", *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
 def test_missing_column_is_told_before_anything_heavy(tiny_overrides: list[str], tmp_path: Path) -> None:
     bad = tmp_path / "bad.csv"
     bad.write_text("person,thing\n1,2\n", encoding="utf-8")
     overrides = [x for x in tiny_overrides if not x.startswith("data.interactions")]
-    with pytest.raises(ValueError, match="user"):
-        run([*overrides, f"data.interactions={bad}"])
+    done = command(*overrides, f"data.interactions={bad}", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "user" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "artifacts").exists()
+    # other column names, as the documentation says it
+    renamed = [f"data.interactions={bad}", "data.columns.user=person", "data.columns.item=nothing"]
+    done = command(*overrides, *renamed, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "nothing" in done.stderr
+
+
+def test_model_folder_loads_by_itself(shared_overrides: list[str]) -> None:
+    quick = ["evaluation.conditions=[own]", "evaluation.losses=false"]
+    config = composed(["experiment=ilm_mlp", *shared_overrides, *quick])
+    run_pipeline(config)
+    folder = Path(config.outputs) / run_id(config)
+    model = ItemLanguageModel.from_pretrained(folder / "model")
+    chat = open_chat(folder)
+    examples = chat.tokenizer.encode(
+        [{"example_id": "a", "prompt": "Summarize {item}.", "slots": [[1]], "target": "A film."}]
+    )
+    batch = chat.collator(examples)
+    with torch.inference_mode():
+        assert torch.equal(model.target_logits(batch), chat.model.target_logits(batch))
+
+
+def test_a_run_name_holds_one_configuration(shared_overrides: list[str]) -> None:
+    quick = ["evaluation.conditions=[own]", "evaluation.losses=false", "run=mine"]
+    run(["experiment=ilm_mlp", *shared_overrides, *quick])
+    with pytest.raises(ValueError, match="another configuration"):
+        run(["experiment=ilm_mlp", "seed=5", *shared_overrides, *quick])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("lm.name=no-such-model", "no-such-model"),
+        ("evaluation.scorer=no-such-scorer", "no-such-scorer"),
+        ("adapter.hidden_size=32", "adapter.hidden_size=16"),
+    ],
+)
+def test_what_is_missing_is_told_before_anything_is_built(
+    override: str, message: str, tiny_overrides: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises((ValueError, RuntimeError), match=message):
+        run(["experiment=ilm_qformer", *tiny_overrides, override])
     assert not (tmp_path / "artifacts").exists()

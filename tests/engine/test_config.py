@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -87,16 +88,32 @@ def test_experiments_are_the_papers_rows(
         (["data=custom"], "data.interactions=FILE"),
         (["data=custom", "data.interactions=nowhere.csv"], "nowhere.csv: there is no such file"),
         (["data.path=/no/where"], "/no/where"),
-        (["+assets={film-facts: /no/where}"], "no such file"),
+        (["++assets.film-facts=/no/where"], "no such file"),
         (["evaluation.conditions=[shuffled]"], "must hold 'own'"),
         (["encoder=semantic", "pretraining.source_dropout=0.5"], "needs encoder=combined"),
         (["encoder.name=both"], "semantic, behavioral, combined"),
         (["tuning.mode=qlora"], "frozen, lora, full"),
+        (["adapter.num_heads=0"], "adapter.num_heads=0 must be above 0"),
+        (["tasks.names=[haiku]"], "tasks.names=haiku"),
+        (["encoder.text_fields=[plot]"], "encoder.text_fields=plot"),
+        (["pretraining.proportions={item_text: 1, foo: 1}"], "proportions.foo"),
+        (["tasks.title_in_prompt=true"], "leave shuffled"),
+        (["data.interactions=x.csv"], "add data=custom"),
+        (["trainer.devices=2"], "one device"),
     ],
 )
 def test_impossible_settings_name_the_key_and_the_fix(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         validate(composed(*overrides))
+
+
+def test_repeated_lists_agree_with_their_owners() -> None:
+    from ilm_lightning.data.item import TEXT_FIELDS
+    from ilm_lightning.engine import validate as checks
+    from ilm_lightning.tasks.elm import TASKS
+
+    assert checks.TASKS == TASKS
+    assert set(checks.TEXT_FIELDS) == set(TEXT_FIELDS)
 
 
 def test_wrong_type_is_a_clear_error() -> None:
@@ -117,6 +134,8 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["experiment=nope"], "ilm_qformer_grounded"),
         (["tuning.steps=0"], "tuning.steps=0 must be above 0"),
         (["resume=nothing"], "no such run"),
+        (["resume=nothing", "seed=3"], "leave out seed=3"),
+        (["assets.film-facts=/no/where"], "/no/where: there is no such file"),
     ],
 )
 def test_command_line_errors_are_short(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -146,7 +165,8 @@ def test_stored_configuration_is_read_back(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
     OmegaConf.save(OmegaConf.structured(config), folder / "config.yaml")
-    assert load_run_config("mine", str(tmp_path)) == config
-    assert load_run_config(str(folder), "elsewhere") == config
+    expected = replace(config, run="mine", outputs=str(tmp_path))
+    assert load_run_config("mine", str(tmp_path)) == expected
+    assert load_run_config(str(folder), "elsewhere") == expected
     with pytest.raises(ConfigError, match="there are: mine"):
         load_run_config("other", str(tmp_path))

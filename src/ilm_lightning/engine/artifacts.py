@@ -93,6 +93,13 @@ def _git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
+@cache
+def source_hash(package: str) -> str:
+    """Hash the Python files of one of our packages: for stages so cheap that any change of code may redo them."""
+    folder = Path(__file__).resolve().parents[1] / package.replace(".", "/")
+    return fingerprint({str(path.relative_to(folder)): file_hash(path) for path in sorted(folder.rglob("*.py"))})
+
+
 def write_json(path: Path, value: object) -> None:
     """Write JSON so that a reader sees the old file or the whole new one, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -191,7 +198,7 @@ class Store:
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             damage = self._damage(folder, manifest)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             damage = f"manifest.json cannot be read ({error})"
         if not damage:
             return Artifact(stage, key, folder, manifest)

@@ -3,7 +3,8 @@
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import hydra
@@ -54,9 +55,46 @@ def load_run_config(resume: str, outputs: str) -> Config:
     """
     for folder in (Path(resume), Path(outputs) / resume):
         if (folder / "config.yaml").is_file():
-            return as_config(OmegaConf.load(folder / "config.yaml"))
+            stored = as_config(OmegaConf.load(folder / "config.yaml"))
+            # the folder is the run's name from now on, whatever its configuration would be called today
+            return replace(stored, run=folder.name, outputs=str(folder.parent), resume=None)
     known = sorted(path.parent.name for path in Path(outputs).glob("*/config.yaml"))
     raise ConfigError(f"resume={resume}: no such run under {outputs}; there are: {', '.join(known) or 'none'}")
+
+
+def open_mapping(argument: str) -> str:
+    """Let ``data.columns.user=NAME`` and ``assets.NAME=PATH`` add keys, as users expect of a mapping.
+
+    >>> open_mapping("data.columns.user=customer"), open_mapping("tuning.steps=3")
+    ('++data.columns.user=customer', 'tuning.steps=3')
+    """
+    return f"++{argument}" if argument.startswith(("data.columns.", "assets.")) else argument
+
+
+def _only_resume(arguments: Sequence[str]) -> None:
+    others = [a for a in arguments if "=" in a and not a.startswith(("resume=", "outputs=", "hydra."))]
+    if others:
+        raise ConfigError(
+            f"resume takes the run's stored configuration; leave out {', '.join(others)}, or start a new run with it"
+        )
+
+
+def check_data(config: Config) -> None:
+    """Look at the headers of the user's own files, so that a missing column is told in the first second.
+
+    Raises:
+        DataError: a missing file or column.
+    """
+    data = config.data
+    if data.kind != "custom" and not data.path:
+        return
+    from ilm_lightning.data.load import check_files
+
+    if data.kind == "custom" and data.interactions and data.items:
+        paths = {"interactions": Path(data.interactions), "items": Path(data.items)}
+        check_files(data.kind, paths, data.columns)
+    elif data.path:
+        check_files(data.kind, {"ratings": Path(data.path)})
 
 
 def hydra_command(config_name: str, task: Callable[[Config], float]) -> int:
@@ -73,16 +111,19 @@ def hydra_command(config_name: str, task: Callable[[Config], float]) -> int:
     register_schema()
 
     failures: list[str] = []
+    sys.argv[1:] = [open_mapping(argument) for argument in sys.argv[1:]]
 
     def wrapped(node: DictConfig) -> float:
         # Hydra would print a stack trace around a user's error, so it is caught and told here
         try:
             config = as_config(node)
             if config.resume is not None:
+                _only_resume(sys.argv[1:])
                 config = load_run_config(config.resume, config.outputs)
             validate(config)
+            check_data(config)
             return task(config)
-        except (ValueError, OSError, RuntimeError) as error:
+        except (ValueError, OSError, RuntimeError, ArithmeticError) as error:
             if os.environ.get("ILM_TRACEBACK"):
                 raise
             failures.append(str(error))

@@ -138,8 +138,8 @@ class TuningConfig:
     warmup_steps: int = 30
     weight_decay: float = 0.05
     gradient_clip: float = 1.0
-    adapter_first_steps: int = 0
-    """Steps of the adapter alone with the LLM frozen, before ``steps`` in ``mode`` (ELM's two stages)."""
+    adapter_first_share: float = 0.0
+    """Share of ``steps`` that train the adapter alone with the LLM frozen, before the rest in ``mode`` (ELM)."""
     lora_rank: int = 16
     lora_alpha: int = 32
     lora_targets: list[str] = field(default_factory=lambda: ["q_proj", "v_proj", "o_proj", "down_proj"])

@@ -1,16 +1,19 @@
 """The chain of stages: prepare, embed, tasks, pretrain, tune, evaluate, export."""
 
+import json
 import logging
 import os
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from ilm_lightning.engine.artifacts import Store, fingerprint, write_json
-from ilm_lightning.engine.config import Config
+from ilm_lightning.engine.config import Config, as_config
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import embed, examples, prepare
 from ilm_lightning.engine.stages.pretrain import pretrain
 from ilm_lightning.engine.stages.tune import Inputs, tune
+from ilm_lightning.engine.validate import ConfigError
 
 log = logging.getLogger("ilm_lightning")
 
@@ -22,8 +25,12 @@ def run_id(config: Config) -> str:
     """Name of the run folder: the given one, or the row's name and the hash of what is computed."""
     if config.run:
         return config.run
-    computed = {key: value for key, value in asdict(config).items() if key not in PLACE}
-    return f"{config.name}-{fingerprint(computed)[:8]}"
+    return f"{config.name}-{fingerprint(computed(config))[:8]}"
+
+
+def computed(config: Config) -> dict[str, Any]:
+    """The part of a configuration that says what is computed."""
+    return {key: value for key, value in asdict(config).items() if key not in PLACE}
 
 
 def set_threads(config: Config) -> None:
@@ -39,28 +46,51 @@ def set_threads(config: Config) -> None:
     transformers_logging.disable_progress_bar()
 
 
-def check_data(config: Config) -> None:
-    """Look at the headers of the user's own files, so that a missing column is told in the first second."""
-    from ilm_lightning.data.load import check_files
-
-    data = config.data
-    if data.kind == "custom" and data.interactions and data.items:
-        paths = {"interactions": Path(data.interactions), "items": Path(data.items)}
-        check_files(data.kind, paths, data.columns)
-    elif data.path:
-        check_files(data.kind, {"ratings": Path(data.path)})
-
-
 def open_context(config: Config) -> Context:
     """Make the run folder and write the configuration into it."""
     from omegaconf import OmegaConf
 
     folder = Path(config.outputs) / run_id(config)
+    if (folder / "config.yaml").is_file():
+        stored = as_config(OmegaConf.load(folder / "config.yaml"))
+        if computed(stored) != computed(config):
+            raise ValueError(f"run={config.run}: {folder} holds another configuration; choose another name")
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".config.yaml.{os.getpid()}"
     OmegaConf.save(OmegaConf.structured(config), temporary)
     temporary.replace(folder / "config.yaml")
     return Context(config, Store(config.artifacts), folder)
+
+
+def check_assets(context: Context) -> None:
+    """Fetch all that the run will need before anything is computed, and compare the sizes of Q-Former and BERT.
+
+    Raises:
+        AssetError: something cannot be had; every source that was tried is named.
+        ConfigError: the Q-Former has another shape than the checkpoint that initialises it.
+    """
+    config = context.config
+    data = [] if config.data.kind == "custom" or config.data.path else [config.data.name]
+    facts = ["film-facts"] if config.data.film_facts else []
+    bert = [config.adapter.bert] if config.adapter.kind == "qformer" and config.adapter.init != "random" else []
+    for name in [*data, *facts, config.encoder.text_model, config.evaluation.scorer, *bert, config.lm.name]:
+        context.asset(name)
+    for name in bert:
+        _check_bert(context.asset(name).path, config)
+
+
+def _check_bert(folder: Path, config: Config) -> None:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ConfigError(f"adapter.bert={config.adapter.bert}: {folder} holds no config.json; give a BERT-type folder")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    same = {"hidden_size": "hidden_size", "intermediate_size": "intermediate_size", "num_heads": "num_attention_heads"}
+    for ours, theirs in same.items():
+        wanted, has = getattr(config.adapter, ours), found.get(theirs)
+        if has is not None and wanted != has:
+            raise ConfigError(f"adapter.{ours}={wanted}, but {config.adapter.bert} has {has}: set adapter.{ours}={has}")
+    if config.adapter.num_layers > found.get("num_hidden_layers", config.adapter.num_layers):
+        raise ConfigError(f"adapter.num_layers={config.adapter.num_layers}: {config.adapter.bert} has fewer layers")
 
 
 def train_variant(context: Context) -> Inputs:
@@ -86,12 +116,12 @@ def run_pipeline(config: Config) -> float:
     from ilm_lightning.engine.stages.evaluate import evaluate
     from ilm_lightning.engine.stages.export import export
 
-    check_data(config)
     set_threads(config)
     context = open_context(config)
     log.info("run       %s", context.run_folder)
     write_json(context.run_folder / "status.json", {"state": "running"})
     try:
+        check_assets(context)
         inputs = train_variant(context)
         tuned = tune(context, inputs)
         evaluated = evaluate(context, inputs, tuned)

@@ -7,12 +7,13 @@ from typing import Any
 from ilm_lightning.engine.config import Config
 
 
-def wandb_logger(config: Config, run_folder: Path) -> Any:
+def wandb_logger(config: Config, run_folder: Path, stage: str) -> Any:
     """Lightning's W&B logger: group = row of the table, tags = its axes.
 
     Args:
         config: the run.
         run_folder: where offline files go.
+        stage: pretrain, adapter or tune.
 
     Returns:
         The logger.
@@ -29,9 +30,9 @@ def wandb_logger(config: Config, run_folder: Path) -> Any:
     tags = [f"encoder={config.encoder.name}", f"adapter={config.adapter.kind}", f"tuning={config.tuning.mode}"]
     return WandbLogger(
         project=config.logger.project,
-        name=f"{config.name}-seed{config.seed}",
+        name=f"{config.name}-{stage}-seed{config.seed}",
         group=config.name,
-        job_type="tune",
+        job_type=stage,
         tags=[*tags, f"queries={config.adapter.num_queries}"],
         save_dir=run_folder,
         offline=config.logger.offline,

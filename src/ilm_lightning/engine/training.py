@@ -51,6 +51,17 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
 
 
+def validation_interval(steps: int, wish: int) -> int:
+    """Steps between validations: near the wish, and such that one follows the last step.
+
+    >>> [validation_interval(steps, 150) for steps in (450, 500, 7)]
+    [150, 125, 7]
+    """
+    divisors = [n for n in range(1, steps + 1) if steps % n == 0]
+    near = [n for n in divisors if n >= wish / 2] or divisors[-1:]
+    return min(near, key=lambda n: abs(n - wish))
+
+
 def fit(
     module: pl.LightningModule,
     data: StreamDataModule,
@@ -95,7 +106,7 @@ def fit(
         precision=precision_of(trainer_config),
         max_steps=settings.steps,
         max_epochs=-1,
-        val_check_interval=min(settings.val_every, settings.steps) if validate else None,
+        val_check_interval=validation_interval(settings.steps, settings.val_every) if validate else None,
         check_val_every_n_epoch=None,
         limit_val_batches=1.0 if validate else 0,
         num_sanity_val_steps=0,
@@ -122,7 +133,19 @@ def fit(
     except SystemExit:
         # Lightning turns Ctrl-C into an exit; callers want to know which it was
         raise KeyboardInterrupt from None
+    finally:
+        close_logger(logger)
+    # a finished phase is not begun again after an interruption in a later one
+    trainer.save_checkpoint(folder / "last.ckpt")
     return _finish(module, trainer, best if validate else None, work, settings)
+
+
+def close_logger(logger: Any) -> None:
+    """End a W&B run, so that the next phase opens its own."""
+    if logger:
+        import wandb
+
+        wandb.finish()
 
 
 def _finish(

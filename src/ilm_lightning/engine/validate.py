@@ -9,6 +9,18 @@ LOSSES = ("itc", "itm", "itg", "iic", "uic", "vg")
 CONDITIONS = ("own", "shuffled", "hard_shuffled", "constant", "knn_copy", "blind", "title", "facts")
 DATA_KINDS = ("movielens_small", "ml_latest_small", "ml_100k", "ml_1m", "custom")
 
+# repeated here so that checking needs no heavy import; a test holds both lists together
+TASKS = (
+    "summary", "positive_review", "negative_review", "neutral_review", "five_positive_characteristics",
+    "five_negative_characteristics", "long_description", "funnier", "sadder", "scarier", "improve", "movie_to_viewer",
+    "pitch", "criticize", "convince1", "convince2", "convince3", "dissuade1", "dissuade2", "similarities",
+    "interpolation", "why_like_nn", "diff_than_nn", "common_with_nn",
+)  # fmt: skip
+TEXT_FIELDS = (
+    "title", "year", "decade", "text", "genres", "tags", "directors", "writers", "cast", "countries", "languages",
+    "studios",
+)  # fmt: skip
+
 
 class ConfigError(ValueError):
     """A configuration that cannot run, and how to mend it."""
@@ -55,6 +67,22 @@ def _choices(config: Config) -> None:
         _one_of("pretraining.losses", loss, LOSSES)
     for condition in config.evaluation.conditions:
         _one_of("evaluation.conditions", condition, CONDITIONS)
+    unknown = sorted(set(config.pretraining.proportions) - {"item_text", "item_item", "user_item"})
+    if unknown:
+        raise ConfigError(f"pretraining.proportions.{unknown[0]}: the sets are item_text, item_item and user_item")
+    for name in config.tasks.names:
+        _one_of("tasks.names", name, TASKS)
+    for key, fields in (
+        ("encoder.text_fields", config.encoder.text_fields),
+        ("pretraining.grounding_fields", config.pretraining.grounding_fields),
+    ):
+        for name in fields:
+            _one_of(key, name, TEXT_FIELDS)
+    if config.tasks.title_in_prompt and {"shuffled", "hard_shuffled"} & set(config.evaluation.conditions):
+        raise ConfigError(
+            "tasks.title_in_prompt=true: another movie's text would come with that movie's title in its prompt; "
+            "leave shuffled and hard_shuffled out of evaluation.conditions"
+        )
     if "own" not in config.evaluation.conditions:
         raise ConfigError("evaluation.conditions must hold 'own': every control is compared with it")
     if config.adapter.kind != "qformer" and config.adapter.init != "random":
@@ -76,7 +104,15 @@ def _numbers(config: Config) -> None:
         pretraining__batch_size=pretraining.batch_size,
         pretraining__lr=pretraining.lr,
         pretraining__steps=pretraining.steps,
+        pretraining__pair_batch_size=pretraining.pair_batch_size,
+        pretraining__val_every=pretraining.val_every,
+        adapter__num_heads=adapter.num_heads,
+        adapter__hidden_size=adapter.hidden_size,
+        adapter__intermediate_size=adapter.intermediate_size,
         tuning__steps=tuning.steps,
+        tuning__val_every=tuning.val_every,
+        tuning__val_examples=tuning.val_examples,
+        tuning__lora_rank=tuning.lora_rank,
         tuning__batch_size=tuning.batch_size,
         tuning__adapter_lr=tuning.adapter_lr,
         tuning__lm_lr=tuning.lm_lr,
@@ -84,6 +120,9 @@ def _numbers(config: Config) -> None:
         encoder__als__iterations=config.encoder.als.iterations,
         evaluation__movies=config.evaluation.movies,
         evaluation__max_new_tokens=config.evaluation.max_new_tokens,
+        evaluation__batch_size=config.evaluation.batch_size,
+        evaluation__derangements=config.evaluation.derangements,
+        evaluation__bootstrap=config.evaluation.bootstrap,
         trainer__devices=config.trainer.devices,
     )
     if adapter.kind == "qformer" and adapter.hidden_size % adapter.num_heads:
@@ -96,12 +135,18 @@ def _numbers(config: Config) -> None:
     ):
         if not 0 <= value < 1:
             raise ConfigError(f"{key}={value} must lie in [0, 1)")
+    if not 0 <= tuning.adapter_first_share <= 1:
+        raise ConfigError(f"tuning.adapter_first_share={tuning.adapter_first_share} must lie in [0, 1]")
+    if config.trainer.devices != 1:
+        raise ConfigError(f"trainer.devices={config.trainer.devices}: one device is all that is supported so far")
     if pretraining.source_dropout and config.encoder.name != "combined":
         raise ConfigError("pretraining.source_dropout drops the semantic source and needs encoder=combined")
 
 
 def _files(config: Config) -> None:
     data = config.data
+    if data.kind != "custom" and (data.interactions or data.items or data.columns):
+        raise ConfigError("data.interactions, data.items and data.columns belong to your own data: add data=custom")
     if data.kind == "custom":
         for key in ("interactions", "items"):
             value = getattr(data, key)

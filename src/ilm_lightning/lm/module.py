@@ -60,7 +60,7 @@ def parameter_groups(model: nn.Module, settings: OptimiserSettings) -> list[dict
     ]
 
 
-class ItemLanguageModule(pl.LightningModule):  # type: ignore[misc]
+class ItemLanguageModule(pl.LightningModule):
     """Trains an ``ItemLanguageModel``; its checkpoints hold trained weights only.
 
     Args:

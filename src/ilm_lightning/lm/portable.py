@@ -187,12 +187,20 @@ def _backbone(folder: Path, config: Mapping[str, Any], lm: str | Path | Backbone
         if base.tuning is not Tuning.FROZEN:
             raise ValueError(f"pass the untrained language model, not one set up for tuning {base.tuning}")
     else:
-        base = load_backbone(lm or expected.name, Tuning.FROZEN, dtype, revision=expected.revision if not lm else None)
+        source = lm or _by_name(expected.name)
+        base = load_backbone(source, Tuning.FROZEN, dtype, revision=expected.revision if not lm else None)
     _check_same_lm(expected, base.reference)
     apply_tuning(base.lm, Tuning.FROZEN)
     if tuning is Tuning.FROZEN:
         return Backbone(base.lm, tuning, base.compute_dtype, expected)
     return Backbone(_with_lora(folder, base), tuning, base.compute_dtype, expected)
+
+
+def _by_name(name: str) -> str | Path:
+    """The folder of a language model that is an asset; any other name is a folder or a hub's."""
+    from ilm_lightning.assets import REGISTRY, resolve
+
+    return resolve(name).path if name in REGISTRY else name
 
 
 def _check_same_lm(expected: LMReference, found: LMReference) -> None:

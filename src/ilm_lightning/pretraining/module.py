@@ -25,7 +25,7 @@ class NonFiniteLossError(RuntimeError):
     """A loss became infinite or not a number."""
 
 
-class PretrainingModule(pl.LightningModule):  # type: ignore[misc]
+class PretrainingModule(pl.LightningModule):
     """Batches of `PairBatches` and `EvaluationBatches` through a `PretrainingModel`.
 
     Logs every term under `train/` and `val/`; `val/loss` is the weighted sum of the held-out losses.

@@ -19,12 +19,13 @@ class Context:
         config: the validated configuration.
         store: where artefacts are.
         run_folder: where this run leaves its results.
+        assets: those resolved so far.
     """
 
     config: Config
     store: Store
     run_folder: Path
-    _assets: "dict[str, ResolvedAsset]" = field(default_factory=dict)
+    assets: "dict[str, ResolvedAsset]" = field(default_factory=dict)
 
     def asset(self, name: str) -> "ResolvedAsset":
         """Resolve an asset once a run.
@@ -37,9 +38,9 @@ class Context:
         """
         from ilm_lightning.assets import resolve
 
-        if name not in self._assets:
-            self._assets[name] = resolve(name, overrides=self.config.assets)
-        return self._assets[name]
+        if name not in self.assets:
+            self.assets[name] = resolve(name, overrides=self.config.assets)
+        return self.assets[name]
 
     @property
     def lm_dtype(self) -> str:
@@ -51,10 +52,10 @@ class Context:
         trained = self.config.tuning.mode == "full"
         return "bfloat16" if precision_of(self.config.trainer) == "bf16-mixed" and not trained else "float32"
 
-    def logger(self) -> Any:
+    def logger(self, stage: str) -> Any:
         """Lightning's W&B logger where asked for, else False; the CSV history is always written."""
         if not self.config.logger.wandb:
             return False
         from ilm_lightning.engine.tracking import wandb_logger
 
-        return wandb_logger(self.config, self.run_folder)
+        return wandb_logger(self.config, self.run_folder, stage)

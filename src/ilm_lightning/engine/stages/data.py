@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from ilm_lightning.data.errors import DataError
 from ilm_lightning.data.tables import Interactions, ItemCatalog
 from ilm_lightning.embeddings.vectors import ItemVectors
-from ilm_lightning.engine.artifacts import Artifact, file_hash, write_json
+from ilm_lightning.engine.artifacts import Artifact, file_hash, source_hash, write_json
 from ilm_lightning.engine.stages.context import Context
-
-CODE = {"prepare": 1, "embed": 1, "tasks": 1}
-"""Raised when a stage's output changes although its settings do not."""
 
 
 def prepare(context: Context) -> Artifact:
@@ -22,7 +20,7 @@ def prepare(context: Context) -> Artifact:
     config = context.config.data
     paths, inputs = _raw_files(context)
     settings = {
-        "code": CODE["prepare"],
+        "code": source_hash("data"),
         "kind": config.kind,
         "film_facts": config.film_facts,
         "min_ratings": config.min_ratings,
@@ -72,9 +70,9 @@ def _raw_files(context: Context) -> tuple[dict[str, Path], dict[str, str]]:
 
 
 def _folder_hash(path: Path) -> str:
-    if path.is_file():
-        return file_hash(path)
-    return ",".join(f"{p.name}:{file_hash(p)}" for p in sorted(path.iterdir()) if p.is_file())
+    # readers open the files beside a named one as well
+    folder = path.parent if path.is_file() else path
+    return ",".join(f"{p.name}:{file_hash(p)}" for p in sorted(folder.iterdir()) if p.is_file())
 
 
 def embed(context: Context, prepared: Artifact) -> Artifact:
@@ -82,7 +80,7 @@ def embed(context: Context, prepared: Artifact) -> Artifact:
     encoder = context.config.encoder
     asset = context.asset(encoder.text_model)
     settings = {
-        "code": CODE["embed"],
+        "code": source_hash("embeddings"),
         "fields": list(encoder.text_fields),
         "als": asdict(encoder.als),
         "seed": context.config.seed,
@@ -116,7 +114,7 @@ def examples(context: Context, prepared: Artifact, embedded: Artifact) -> Artifa
     """The prompts and targets of the language tasks."""
     tasks = context.config.tasks
     settings = {
-        "code": CODE["tasks"],
+        "code": source_hash("tasks"),
         "kind": tasks.kind,
         "teacher": tasks.teacher,
         "names": sorted(tasks.names),
@@ -128,13 +126,25 @@ def examples(context: Context, prepared: Artifact, embedded: Artifact) -> Artifa
 
         _, catalog, split = read_tables(prepared)
         space = ItemVectors.load(embedded.path).sources[tasks.neighbour_space]
-        neighbours = nearest_neighbours(space, split)
+        neighbours = nearest_neighbours(space, split, catalog.frame["group"].to_list())
         frame, report = build_examples(catalog, split, neighbours, seed=0, tasks=tasks.names or None)
         frame.write_parquet(folder / "examples.parquet")
         counts = frame.group_by("split").len().sort("split")
-        return {**report, "examples": dict(counts.iter_rows()), "teacher": tasks.teacher}
+        return {**report, "examples_by_split": dict(counts.iter_rows())}
 
-    return context.store.get("tasks", settings, {"prepare": prepared, "embed": embedded}, build)
+    made = context.store.get("tasks", settings, {"prepare": prepared, "embed": embedded}, build)
+    _check_examples(made, context.config.evaluation.split)
+    return made
+
+
+def _check_examples(made: Artifact, scored: str) -> None:
+    counts = made.report["examples_by_split"]
+    for split in ("train", scored):
+        if not counts.get(split):
+            raise DataError(
+                f"no {split} example could be made (examples: {counts or 'none'}; left out: "
+                f"{made.report['left_out']}); bring more items, or items with genres and years"
+            )
 
 
 def read_tables(prepared: Artifact) -> tuple[Interactions, ItemCatalog, np.ndarray[Any, np.dtype[np.str_]]]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ilm_lightning.engine.card import model_card
 from ilm_lightning.engine.screen import show_results
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import read_tables
+from ilm_lightning.engine.stages.evaluate import protocol
 from ilm_lightning.engine.stages.tune import MODEL, Inputs
 
 ITEMS = "items"
@@ -33,6 +35,7 @@ def export(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Artifac
     """
     folder = context.run_folder
     metrics = json.loads((evaluated.path / "metrics.json").read_text(encoding="utf-8"))
+    metrics["protocol"] = protocol(context, tuned)
     metrics["run"] = run_facts(context, inputs, tuned, evaluated)
     write_json(folder / "metrics.json", metrics)
     _copy(evaluated.path / "predictions.parquet", folder / "predictions.parquet")
@@ -51,13 +54,15 @@ def run_facts(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Arti
 
     stages = [inputs.prepared, inputs.embedded, inputs.examples, inputs.pretrained, tuned, evaluated]
     made = [artifact for artifact in stages if artifact is not None]
+    inputs_of = evaluated.manifest["inputs"]
     return {
         "artifacts": [artifact.id for artifact in made],
+        "texts": {name.removeprefix("texts_"): value for name, value in inputs_of.items() if name.startswith("texts_")},
         "seconds": {artifact.stage: artifact.manifest["seconds"] for artifact in made},
         "built_with": {artifact.stage: artifact.manifest["versions"].get("commit") for artifact in made},
         "versions": code_version(),
         "hardware": hardware_report(),
-        "command": context.config.name,
+        "command": " ".join(["python -m ilm_lightning.train", *sys.argv[1:]]),
     }
 
 

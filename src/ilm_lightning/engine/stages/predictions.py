@@ -36,7 +36,9 @@ def shuffled(own: pl.DataFrame, catalog: Any, config: EvaluationConfig) -> list[
                 tables.append(_borrowed(part, np.asarray(order), "shuffled"))
         if "hard_shuffled" in config.conditions:
             groups = [_group(catalog[movie]) for movie in part["movie"].to_list()]
-            tables.append(_borrowed(part, np.asarray(hard_derangement(groups, seed=0).partner), "hard_shuffled"))
+            found = hard_derangement(groups, seed=0)
+            borrowed = _borrowed(part, np.asarray(found.partner), "hard_shuffled")
+            tables.append(borrowed.with_columns(pl.Series("hard", found.hard.tolist())))
     return tables
 
 

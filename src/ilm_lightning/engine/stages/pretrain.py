@@ -12,6 +12,7 @@ from ilm_lightning.engine.artifacts import Artifact, write_json
 from ilm_lightning.engine.config import AdapterConfig
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import read_tables
+from ilm_lightning.engine.training import precision_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,6 +82,7 @@ def pretrain(context: Context, prepared: Artifact, embedded: Artifact) -> Artifa
         "pretraining": asdict(config.pretraining),
         "adapter": adapter,
         "encoder": config.encoder.name,
+        "precision": precision_of(config.trainer),
         "seed": config.seed,
     }
     inputs: dict[str, Artifact | str] = {
@@ -120,7 +122,14 @@ def _build(context: Context, prepared: Artifact, embedded: Artifact, folder: Pat
         vocabulary,
     )
     fitting = FitSettings("pretrain", phase.steps, phase.val_every, config.seed)
-    report = fit(module, StreamDataModule(stream.__getitem__, checks), fitting, config.trainer, folder)
+    report = fit(
+        module,
+        StreamDataModule(stream.__getitem__, checks),
+        fitting,
+        config.trainer,
+        folder,
+        context.logger("pretrain"),
+    )
     save_file(model.adapter_state(), folder / "adapter.safetensors")
     write_json(folder / "adapter.json", model.adapter.config)
     write_json(folder / "origin.json", origin)

@@ -16,6 +16,7 @@ from ilm_lightning.engine.stages.data import read_examples, read_tables
 from ilm_lightning.engine.stages.pretrain import adapter_settings, init_qformer, lm_embeddings, load_pretrained
 
 if TYPE_CHECKING:
+    from ilm_lightning.assets import ResolvedAsset
     from ilm_lightning.lm import ItemLanguageModel
 
 log = logging.getLogger("ilm_lightning")
@@ -65,7 +66,8 @@ def tune(context: Context, inputs: Inputs, reference: str | None = None) -> Arti
         "code": CODE,
         "adapter": asdict(config.adapter),
         "tuning": asdict(config.tuning),
-        "encoder": config.encoder.name,
+        # free soft tokens read no vector: one blind control serves every encoder
+        "encoder": None if config.adapter.kind == "constant" else config.encoder.name,
         "title_in_prompt": config.tasks.title_in_prompt,
         "reference": reference,
         "dtype": context.lm_dtype,
@@ -135,8 +137,13 @@ def new_model(context: Context, inputs: Inputs) -> tuple["ItemLanguageModel", di
     tuning = config.tuning
     targets = "all-linear" if tuning.lora_targets == ["all-linear"] else tuple(tuning.lora_targets)
     lora = LoRASettings(rank=tuning.lora_rank, alpha=tuning.lora_alpha, target_modules=targets)
-    backbone = load_backbone(asset.path, config.tuning.mode, context.lm_dtype, lora, name=asset.name)
+    backbone = load_backbone(asset.path, config.tuning.mode, context.lm_dtype, lora, name=lm_name(asset))
     return ItemLanguageModel(adapter, backbone), {"adapter": origin, "language model": f"{asset.name} ({asset.source})"}
+
+
+def lm_name(asset: "ResolvedAsset") -> str:
+    """What an exported model calls its language model: the asset's name, or the path it was read from."""
+    return asset.key or str(asset.path)
 
 
 def tokenised(context: Context, num_queries: int, frame: pl.DataFrame) -> tuple[Any, list[Any]]:
@@ -195,8 +202,8 @@ def _fit(
     checks = [collator([check_rows[i] for i in rows]) for rows in sorted_batches([len(r) for r in check_rows], 16)]
     report: dict[str, Any] = {"train_examples": len(train_rows), "mean_tokens": sum(lengths) / len(lengths)}
     tokens = int(report["mean_tokens"] * tuning.batch_size)
-    log.info("%-9s %s", "tune", phase2_forecast(model, tokens, tuning.steps + tuning.adapter_first_steps))
-    for label, steps, mode in _phases(tuning.adapter_first_steps, tuning.steps, tuning.mode):
+    log.info("%-9s %s", "tune", phase2_forecast(model, tokens, tuning.steps))
+    for label, steps, mode in _phases(tuning.adapter_first_share, tuning.steps, tuning.mode):
         settings = OptimiserSettings(
             steps, tuning.adapter_lr, tuning.lm_lr, min(1.0, tuning.warmup_steps / steps), tuning.weight_decay
         )
@@ -206,13 +213,15 @@ def _fit(
             )
             data = StreamDataModule(stream, checks)
             report[label] = fit(
-                ItemLanguageModule(model, settings), data, fitting, config.trainer, folder, context.logger()
+                ItemLanguageModule(model, settings), data, fitting, config.trainer, folder, context.logger(label)
             )
     return report
 
 
-def _phases(first: int, steps: int, mode: str) -> list[tuple[str, int, str]]:
-    return ([("adapter", first, "frozen")] if first else []) + [("tune", steps, mode)]
+def _phases(share: float, steps: int, mode: str) -> list[tuple[str, int, str]]:
+    first = round(share * steps)
+    phases = [("adapter", first, "frozen"), ("tune", steps - first, mode)]
+    return [phase for phase in phases if phase[1] > 0]
 
 
 class frozen_lm:  # noqa: N801 - reads as a statement

@@ -1,0 +1,174 @@
+"""Texts and target losses of one trained model on held-out movies; a stage of its own, so scoring again is cheap."""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from ilm_lightning.embeddings.vectors import ItemVectors
+from ilm_lightning.engine.artifacts import Artifact, write_json
+from ilm_lightning.engine.stages.context import Context
+from ilm_lightning.engine.stages.data import read_examples, read_tables
+from ilm_lightning.engine.stages.tune import MODEL, Inputs, lm_name, prompts_with, tokenised
+
+if TYPE_CHECKING:
+    from ilm_lightning.lm import ItemLanguageModel
+
+CODE = 1
+WORD_MOVIES = 6
+"""Movies whose soft tokens' nearest words are kept."""
+
+
+def chosen_examples(frame: pl.DataFrame, split: str, movies: int) -> pl.DataFrame:
+    """The examples that are scored: for each task the first movies in a fixed random order, one phrasing for all.
+
+    With one phrasing a task, the text from another movie's vector is that movie's own text: the shuffled control is
+    exact and costs nothing.
+
+    Args:
+        frame: all examples.
+        split: ``test`` or ``validation``.
+        movies: movies per task.
+
+    Returns:
+        Examples with the columns ``movie`` (first item) and ``place`` (rank of the movie in the order). Tasks without
+        training examples are left out.
+    """
+    from ilm_lightning.tasks.elm import PROMPTS
+
+    trained = frame.filter(pl.col("split") == "train")["task"].unique().to_list()
+    part = frame.filter((pl.col("split") == split) & pl.col("task").is_in(trained))
+    part = part.with_columns(movie=pl.col("items").list.first())
+    order = sorted(part["movie"].unique().to_list(), key=_position)
+    places = pl.DataFrame({"movie": order, "place": range(len(order))}, schema_overrides={"movie": pl.Int64})
+    first = {task: prompts[0] for task, prompts in PROMPTS.items()}
+    return (
+        part.join(places, on="movie")
+        .sort("task", "place")
+        .group_by("task", maintain_order=True)
+        .head(movies)
+        .with_columns(prompt=pl.col("task").replace_strict(first))
+    )
+
+
+def _position(movie: int) -> str:
+    return hashlib.blake2b(str(movie).encode(), digest_size=8).hexdigest()
+
+
+def generate(context: Context, inputs: Inputs, tuned: Artifact, reference: str | None, blind: bool = False) -> Artifact:
+    """Write a text for each chosen example, and take the losses of the targets.
+
+    Args:
+        context: the run.
+        inputs: artefacts before phase 2.
+        tuned: phase 2 of the variant, the blind control or a reference.
+        reference: ``title`` or ``facts``: text about the items in the prompts.
+        blind: the soft tokens say nothing of the item, so one text per distinct prompt is enough.
+
+    Returns:
+        The artefact: ``texts.parquet`` (``example_id``, ``prompt``, ``generated``, ``cut_off``; ``loss`` in nats a
+        target token and ``bits`` a target, where asked for) and ``words.json``.
+    """
+    config = context.config.evaluation
+    settings = {
+        "code": CODE,
+        "split": config.split,
+        "movies": config.movies,
+        "max_new_tokens": config.max_new_tokens,
+        "losses": config.losses,
+        "reference": reference,
+        "encoder": context.config.encoder.name,
+        "dtype": context.lm_dtype,
+    }
+    artifacts: dict[str, Artifact | str] = {
+        "prepare": inputs.prepared,
+        "embed": inputs.embedded,
+        "tasks": inputs.examples,
+        "tune": tuned,
+        "lm": context.asset(context.config.lm.name).sha256,
+    }
+    return context.store.get(
+        "generate", settings, artifacts, lambda folder: _build(context, inputs, tuned, reference, blind, folder)
+    )
+
+
+def load_model(context: Context, tuned: Artifact) -> "ItemLanguageModel":
+    """The trained model, on the GPU where there is one and it was not refused."""
+    import torch
+
+    from ilm_lightning.lm import ItemLanguageModel, load_backbone
+
+    asset = context.asset(context.config.lm.name)
+    backbone = load_backbone(asset.path, "frozen", context.lm_dtype, name=lm_name(asset))
+    model = ItemLanguageModel.from_pretrained(tuned.path / MODEL, backbone)
+    return model.to("cuda") if context.config.trainer.accelerator != "cpu" and torch.cuda.is_available() else model
+
+
+def _build(
+    context: Context, inputs: Inputs, tuned: Artifact, reference: str | None, blind: bool, folder: Path
+) -> dict[str, Any]:
+    from ilm_lightning.lm import Collator, target_losses
+    from ilm_lightning.lm import generate as write_texts
+
+    config = context.config.evaluation
+    _, catalog, _ = read_tables(inputs.prepared)
+    frame = chosen_examples(read_examples(inputs.examples), config.split, config.movies)
+    frame = prompts_with(frame, catalog, reference)
+    model = load_model(context, tuned)
+    tokenizer, examples = tokenised(context, model.num_queries, frame)
+    collator = Collator(ItemVectors.load(inputs.embedded.path).select(context.config.encoder.name).tensors())
+    label = reference or ("blind" if blind else "own")
+    prompts = frame["prompt"].to_list()
+    # the first example of each distinct prompt stands for all, where the item does not matter
+    chosen = [prompts.index(p) for p in dict.fromkeys(prompts)] if blind else list(range(len(prompts)))
+    made = write_texts(
+        model,
+        [examples[i] for i in chosen],
+        collator,
+        tokenizer,
+        config.max_new_tokens,
+        config.batch_size,
+        f"{label}: texts",
+    )
+    place = {prompts[i]: row for row, i in enumerate(chosen)} if blind else {}
+    rows = [place[p] for p in prompts] if blind else chosen
+    columns: dict[str, Any] = {
+        "generated": [made.texts[i] for i in rows],
+        "cut_off": [made.cut_off[i] for i in rows],
+    }
+    if config.losses:
+        losses = target_losses(model, examples, collator, label=f"{label}: losses")
+        columns |= {"loss": [float(row.mean()) for row in losses.token_losses], "bits": losses.bits.tolist()}
+    texts = frame.select("example_id", "prompt").with_columns(*(pl.Series(k, v) for k, v in columns.items()))
+    texts.write_parquet(folder / "texts.parquet")
+    movies = frame.sort("place")["movie"].unique(maintain_order=True).to_list()[:WORD_MOVIES]
+    write_json(folder / "words.json", soft_words(model, tokenizer, collator, movies))
+    return {"texts": len(made.texts), "cut_off_share": made.cut_off_share}
+
+
+def soft_words(model: "ItemLanguageModel", tokenizer: Any, collator: Any, movies: list[int]) -> list[dict[str, Any]]:
+    """Nearest vocabulary words of some movies' soft tokens.
+
+    Args:
+        model: the trained model.
+        tokenizer: its prompt tokenizer.
+        collator: the item vectors.
+        movies: catalogue rows.
+
+    Returns:
+        Per movie its row and, per soft token, words with their cosines.
+    """
+    import torch
+
+    from ilm_lightning.evaluation.words import nearest_words
+    from ilm_lightning.lm.backbone import causal_lm
+
+    sources = {name: rows.to(model.device) for name, rows in collator.slot_sources([(m,) for m in movies]).items()}
+    with torch.inference_mode():
+        soft = model.soft_tokens(sources).float().cpu()
+    embedding = causal_lm(model.lm).get_input_embeddings().weight.detach().float().cpu()
+    return [
+        {"movie": movie, "words": nearest_words(tokens, embedding, tokenizer.tokenizer, 4)}
+        for movie, tokens in zip(movies, soft, strict=True)
+    ]

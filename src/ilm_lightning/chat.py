@@ -119,7 +119,7 @@ def open_chat(run: str | Path, max_new_tokens: int = 96, ask: str | None = None)
     config = as_config(OmegaConf.load(folder / "config.yaml"))
     asset = resolve(config.lm.name, overrides=config.assets)
     backbone = load_backbone(asset.path, "frozen", "auto", name=asset.name)
-    model = ItemLanguageModel.from_pretrained(folder / "model", backbone).eval()
+    model = ItemLanguageModel.from_pretrained(folder / "model", backbone).merge_lora()
     tokenizer = PromptTokenizer(AutoTokenizer.from_pretrained(str(asset.path)), model.num_queries)
     vectors = ItemVectors.load(folder / "items", expect_dims=model.adapter.source_dims)
     if vectors.n_items != len(catalog):

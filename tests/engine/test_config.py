@@ -96,7 +96,7 @@ def test_experiments_are_the_papers_rows(
         (["adapter.num_heads=0"], "adapter.num_heads=0 must be above 0"),
         (["tasks.names=[haiku]"], "tasks.names=haiku"),
         (["encoder.text_fields=[plot]"], "encoder.text_fields=plot"),
-        (["pretraining.proportions={item_text: 1, foo: 1}"], "proportions.foo"),
+        (["++pretraining.proportions.foo=1"], "proportions.foo"),
         (["tasks.title_in_prompt=true"], "leave shuffled"),
         (["data.interactions=x.csv"], "add data=custom"),
         (["trainer.devices=2"], "one device"),

@@ -236,3 +236,21 @@ def test_unknown_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="does not exist"):
         load_backbone("/nowhere/at/all")
     assert apply_tuning(tiny_llama(), Tuning.FROZEN).training is False
+
+
+def test_merging_lora_changes_no_logit_and_freezes(collator: Collator, examples: list[TokenisedExample]) -> None:
+    train_batch = collator(examples)
+    model = make_model(Tuning.LORA)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for name, parameter in model.lm.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(std=0.2)
+    plain = make_model().target_logits(train_batch)
+    before = model.target_logits(train_batch)
+    after = model.merge_lora().target_logits(train_batch)
+    assert (before - plain).abs().max() > 1e-2
+    torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-4)
+    assert model.tuning is Tuning.FROZEN
+    assert not any("lora_" in name for name, _ in model.named_parameters())
+    assert not any(parameter.requires_grad for parameter in model.lm.parameters())

@@ -17,8 +17,8 @@ TASKS = (
     "interpolation", "why_like_nn", "diff_than_nn", "common_with_nn",
 )  # fmt: skip
 TEXT_FIELDS = (
-    "title", "year", "decade", "text", "genres", "tags", "directors", "writers", "cast", "countries", "languages",
-    "studios",
+    "title", "year", "decade", "text", "aliases", "genres", "tags", "directors", "writers", "cast", "countries",
+    "languages", "studios",
 )  # fmt: skip
 
 

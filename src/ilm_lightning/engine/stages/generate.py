@@ -101,7 +101,7 @@ def load_model(context: Context, tuned: Artifact) -> "ItemLanguageModel":
 
     asset = context.asset(context.config.lm.name)
     backbone = load_backbone(asset.path, "frozen", context.lm_dtype, name=lm_name(asset))
-    model = ItemLanguageModel.from_pretrained(tuned.path / MODEL, backbone)
+    model = ItemLanguageModel.from_pretrained(tuned.path / MODEL, backbone).merge_lora()
     return model.to("cuda") if context.config.trainer.accelerator != "cpu" and torch.cuda.is_available() else model
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "lm"))
+sys.path.insert(0, str(Path(__file__).parent / "lm"))
 
 GENRES = ("Drama", "Comedy", "Thriller", "Horror", "Romance", "Action")
 COUNTRIES = ("United States", "France", "Japan")

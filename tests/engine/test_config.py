@@ -130,7 +130,8 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["adapter.queries=3"], "adapter.queries"),
+        (["adapter.num_querys=3"], "did you mean adapter.num_queries"),
+        (["zzz=3"], "no setting zzz"),
         (["experiment=nope"], "ilm_qformer_grounded"),
         (["tuning.steps=0"], "tuning.steps=0 must be above 0"),
         (["resume=nothing"], "no such run"),

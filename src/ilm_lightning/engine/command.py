@@ -1,11 +1,13 @@
 """Hydra entry of every command: finds ``conf/``, composes, checks, and turns user errors into one clear message."""
 
+import difflib
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from typing import get_type_hints
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -71,6 +73,40 @@ def open_mapping(argument: str) -> str:
     return f"++{argument}" if argument.startswith(("data.columns.", "assets.")) else argument
 
 
+def known_keys() -> list[str]:
+    """Every key of the configuration, dotted, and the config groups."""
+    keys = [path.name for path in conf_dir().iterdir() if path.is_dir()]
+
+    def walk(owner: type, prefix: str) -> None:
+        hints = get_type_hints(owner)
+        for entry in fields(owner):
+            keys.append(prefix + entry.name)
+            if is_dataclass(hints[entry.name]):
+                walk(hints[entry.name], f"{prefix}{entry.name}.")
+
+    walk(Config, "")
+    return keys
+
+
+def check_keys(arguments: Sequence[str]) -> None:
+    """Refuse a key that the configuration does not hold, before Hydra does so at length.
+
+    Args:
+        arguments: the command line.
+
+    Raises:
+        ConfigError: names the key and the nearest ones.
+    """
+    keys = known_keys()
+    for argument in arguments:
+        key, sign, _ = argument.partition("=")
+        plain = sign and key[:1] not in "+~-" and "@" not in key and not key.startswith("hydra")
+        if plain and key not in keys and not key.startswith("pretraining.proportions."):
+            near = difflib.get_close_matches(key, keys, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(near)}?" if near else "see python -m ilm_lightning.train --cfg job"
+            raise ConfigError(f"there is no setting {key}; {hint}")
+
+
 def _only_resume(arguments: Sequence[str]) -> None:
     others = [a for a in arguments if "=" in a and not a.startswith(("resume=", "outputs=", "hydra."))]
     if others:
@@ -112,6 +148,11 @@ def hydra_command(config_name: str, task: Callable[[Config], float]) -> int:
 
     failures: list[str] = []
     sys.argv[1:] = [open_mapping(argument) for argument in sys.argv[1:]]
+    try:
+        check_keys(sys.argv[1:])
+    except ConfigError as error:
+        log.error("error: %s", error)
+        return 1
 
     def wrapped(node: DictConfig) -> float:
         # Hydra would print a stack trace around a user's error, so it is caught and told here

@@ -120,7 +120,7 @@ class LMConfig:
     """The language model."""
 
     name: str = MISSING
-    """Asset name, local folder or hub name."""
+    """Asset name or local folder."""
     dtype: str = "auto"
     """Weights when frozen: float32, bfloat16, or auto (bfloat16 where the processor gains from it)."""
 

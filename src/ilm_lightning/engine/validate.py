@@ -49,6 +49,7 @@ def validate(config: Config) -> None:
     _choices(config)
     _numbers(config)
     _files(config)
+    _asset_names(config)
 
 
 def _choices(config: Config) -> None:
@@ -141,6 +142,19 @@ def _numbers(config: Config) -> None:
         raise ConfigError(f"trainer.devices={config.trainer.devices}: one device is all that is supported so far")
     if pretraining.source_dropout and config.encoder.name != "combined":
         raise ConfigError("pretraining.source_dropout drops the semantic source and needs encoder=combined")
+
+
+def _asset_names(config: Config) -> None:
+    from ilm_lightning.assets import REGISTRY
+
+    for key, name in (
+        ("encoder.text_model", config.encoder.text_model),
+        ("adapter.bert", config.adapter.bert),
+        ("lm.name", config.lm.name),
+        ("evaluation.scorer", config.evaluation.scorer),
+    ):
+        if name not in REGISTRY and not Path(name).expanduser().exists():
+            raise ConfigError(f"{key}={name} is neither an asset ({', '.join(REGISTRY)}) nor a folder")
 
 
 def _files(config: Config) -> None:

@@ -34,7 +34,7 @@ PACKAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("peft", "0.18", ()),
     ("sentence-transformers", "5.0", ()),
     ("implicit", "0.7.2", ()),
-    ("polars", "1.20", ()),
+    ("polars", "1.26", ()),
     ("pandas", "2.2", ()),
     ("safetensors", "0.4.5", ()),
     ("huggingface-hub", "0.34", ()),

@@ -141,6 +141,7 @@ def test_interrupted_training_continues_to_the_same_weights(
     from ilm_lightning.engine.callbacks import Progress
 
     quick = ["evaluation.conditions=[own]", "evaluation.losses=false", "tuning.steps=6", "tuning.val_every=6"]
+    quick.append("tuning.checkpoint_every_s=0")
     overrides = ["experiment=ilm_qformer", *tiny_overrides, *quick]
     _, whole = run(overrides)
     expected = load_file(whole / "model" / "model.safetensors")

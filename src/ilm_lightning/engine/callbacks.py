@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning as pl
 import torch
+from lightning.pytorch.callbacks import Checkpoint
 from tqdm import tqdm
 
 from ilm_lightning.progress import PLAIN_INTERVAL_S, clock
@@ -28,6 +29,52 @@ class StepSeed(pl.Callback):
     ) -> None:
         """Set torch's generators."""
         torch.manual_seed((self.seed * 1_000_003 + trainer.global_step) % 2**63)
+
+
+class LastCheckpoint(Checkpoint):
+    """Save the state to resume from, every so many seconds and after each validation.
+
+    Args:
+        path: the file, replaced as a whole.
+        every_s: seconds between saves.
+        val_every: steps between validations, None without. A step whose validation is still to come is not saved: a run
+            resumed from there would go on without it.
+    """
+
+    def __init__(self, path: Path, every_s: float, val_every: int | None) -> None:
+        self.path = path
+        self.every_s = every_s
+        self.val_every = val_every
+        self._saved = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._saved = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save when the time has come."""
+        due = self.val_every is not None and trainer.global_step % self.val_every == 0
+        if not due and time.monotonic() - self._saved >= self.every_s:
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save with the validation's result."""
+        if not trainer.sanity_checking:
+            self._save(trainer)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        self._saved = time.monotonic()
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Count the step that has just ended as completed; Lightning does so only after this hook."""
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        for part in ("total", "current"):
+            progress[part]["completed"] = progress[part]["processed"]
 
 
 class Progress(pl.Callback):

@@ -3,7 +3,6 @@
 import logging
 import warnings
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ilm_lightning.engine.artifacts import SCRATCH
-from ilm_lightning.engine.callbacks import History, Progress, StepSeed
+from ilm_lightning.engine.callbacks import History, LastCheckpoint, Progress, StepSeed
 from ilm_lightning.engine.config import TrainerConfig
 from ilm_lightning.engine.datamodule import StreamDataModule
 
@@ -87,18 +86,12 @@ def fit(
     folder = work / SCRATCH / settings.label
     folder.mkdir(parents=True, exist_ok=True)
     validate = len(data.validation) > 0
+    interval = validation_interval(settings.steps, settings.val_every) if validate else None
     best = ModelCheckpoint(
         folder, filename="best", monitor=settings.monitor, save_top_k=1, enable_version_counter=False
     )
-    last = ModelCheckpoint(
-        folder,
-        filename="last",
-        save_top_k=1,
-        monitor=None,
-        train_time_interval=timedelta(seconds=settings.checkpoint_every_s),
-        enable_version_counter=False,
-        save_on_exception=True,
-    )
+    start = folder / "last.ckpt"
+    last = LastCheckpoint(start, settings.checkpoint_every_s, interval)
     history = SCRATCH + f"/{settings.label}/history.csv"
     trainer = pl.Trainer(
         accelerator=trainer_config.accelerator,
@@ -106,7 +99,7 @@ def fit(
         precision=precision_of(trainer_config),
         max_steps=settings.steps,
         max_epochs=-1,
-        val_check_interval=validation_interval(settings.steps, settings.val_every) if validate else None,
+        val_check_interval=interval,
         check_val_every_n_epoch=None,
         limit_val_batches=1.0 if validate else 0,
         num_sanity_val_steps=0,
@@ -115,8 +108,9 @@ def fit(
             StepSeed(settings.seed),
             Progress(settings.label, settings.steps),
             History(work / history, settings.label, trainer_config.log_every),
-            last,
+            # in this order, so that the last state knows the best one
             *([best] if validate else []),
+            last,
         ],
         logger=logger,
         enable_progress_bar=False,
@@ -124,7 +118,6 @@ def fit(
         log_every_n_steps=trainer_config.log_every,
         default_root_dir=folder,
     )
-    start = folder / "last.ckpt"
     if start.is_file():
         step = torch.load(start, weights_only=True, map_location="cpu")["global_step"]
         log.info("%-9s continues from step %d", settings.label, step)
@@ -136,7 +129,7 @@ def fit(
     finally:
         close_logger(logger)
     # a finished phase is not begun again after an interruption in a later one
-    trainer.save_checkpoint(folder / "last.ckpt")
+    trainer.save_checkpoint(start)
     return _finish(module, trainer, best if validate else None, work, settings)
 
 

@@ -46,10 +46,10 @@ def test_killed_runs_end_like_the_unbroken_one(tiny_settings: list[str], tmp_pat
     assert first.returncode == 0, errors
     draw = random.Random(0)
     killed = 0
-    for _ in range(KILLS):
+    for kill in range(KILLS):
         process = start(tiny_settings, broken)
         try:
-            process.communicate(timeout=draw.uniform(0.2, 0.9) * seconds)
+            process.communicate(timeout=draw.uniform(0.3, 0.7) * seconds / (1 + 0.2 * kill))
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
             process.communicate()

@@ -91,7 +91,7 @@ def summarise(
     """
     _check(frame)
     measures = [name for name in MEASURES if name in frame.columns]
-    means = frame.group_by("condition", "task", "movie", "example_id").agg(
+    means = frame.group_by("condition", "task", "movie", "example_id", maintain_order=True).agg(
         pl.col(name).cast(pl.Float64).fill_nan(None).mean() for name in measures
     )
     own = frame.filter(pl.col("condition") == "own")
@@ -131,7 +131,7 @@ def _means(rows: pl.DataFrame, measures: Sequence[str]) -> dict[str, Any]:
     """Means per measure and condition, conditions in the order of the report."""
     table: dict[str, Any] = {"n": rows.filter(pl.col("condition") == "own").height}
     for name in measures:
-        found = dict(rows.group_by("condition").agg(pl.col(name).mean()).iter_rows())
+        found = dict(rows.group_by("condition", maintain_order=True).agg(pl.col(name).mean()).iter_rows())
         table[name] = {key: found[key] for key in CONDITIONS if found.get(key) is not None}
     return table
 
@@ -139,10 +139,12 @@ def _means(rows: pl.DataFrame, measures: Sequence[str]) -> dict[str, Any]:
 def _macro(means: pl.DataFrame, measures: Sequence[str], tasks: Sequence[str]) -> dict[str, dict[str, float]]:
     """Unweighted means of task means; a condition that lacks a task has none."""
     table: dict[str, dict[str, float]] = {}
-    per_task = means.group_by("condition", "task").agg(pl.col(name).mean() for name in measures)
+    per_task = means.group_by("condition", "task", maintain_order=True).agg(pl.col(name).mean() for name in measures)
     for name in measures:
         known = per_task.filter(pl.col(name).is_not_null() & pl.col("task").is_in(list(tasks)))
-        macro = known.group_by("condition").agg(pl.col(name).mean(), pl.col("task").n_unique().alias("n"))
+        macro = known.group_by("condition", maintain_order=True).agg(
+            pl.col(name).mean(), pl.col("task").n_unique().alias("n")
+        )
         full = {key: mean for key, mean, n in macro.iter_rows() if n == len(tasks)}
         table[name] = {key: full[key] for key in CONDITIONS if key in full}
     return table
@@ -173,7 +175,7 @@ def _paired(means: pl.DataFrame, measure: str, others: Sequence[str], sign: floa
     own = values.filter(pl.col("condition") == "own").drop("condition")
     rest = values.filter(pl.col("condition").is_in(list(others)))
     best = (
-        rest.group_by("task", "condition")
+        rest.group_by("task", "condition", maintain_order=True)
         .agg((sign * pl.col(measure)).mean().alias("mean"))
         .sort("task", "mean", "condition", descending=[False, True, False])
         .unique("task", keep="first", maintain_order=True)

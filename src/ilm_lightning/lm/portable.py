@@ -114,10 +114,19 @@ def save_pretrained(
     if model.tuning is Tuning.LORA:
         # peft would otherwise look the base model up by name
         lm.save_pretrained(target / LORA_FOLDER, save_embedding_layers=False)
+        _sort_targets(target / LORA_FOLDER / "adapter_config.json")
     elif model.tuning is Tuning.FULL:
         lm.save_pretrained(target / LM_FOLDER)
     # last, so that a folder with a config is a complete one
     (target / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _sort_targets(path: Path) -> None:
+    """Write peft's set of layer names in a fixed order, so that equal models have equal files."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(config.get("target_modules"), list):
+        config["target_modules"] = sorted(config["target_modules"])
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def by_ratings(table: pl.DataFrame, catalog: Any) -> dict[str, dict[str, Any]]:
         if part.is_empty():
             continue
         name = f"{low}+" if high is None else f"{low}-{high - 1}"
-        means = part.group_by("condition").agg(pl.col("sc").mean()).sort("condition")
+        means = part.group_by("condition", maintain_order=True).agg(pl.col("sc").mean()).sort("condition")
         result[name] = {"movies": part["movie"].n_unique(), "sc": dict(means.iter_rows())}
     return result
 

@@ -228,3 +228,16 @@ def test_what_is_missing_is_told_before_anything_is_built(
     with pytest.raises((ValueError, RuntimeError), match=message):
         run(["experiment=ilm_qformer", *tiny_overrides, override])
     assert not (tmp_path / "artifacts").exists()
+
+
+def test_multirun_leaves_a_run_for_each_job_and_names_the_one_that_failed(
+    tiny_overrides: list[str], tmp_path: Path
+) -> None:
+    quick = ["evaluation.conditions=[own]", "evaluation.losses=false", "tuning.steps=2", "tuning.val_every=2"]
+    sweep = ["-m", "experiment=ilm_mlp", "adapter.num_queries=1,0,2"]
+    extra = [x for x in tiny_overrides if not x.startswith("adapter.num_queries")]
+    done = command(*sweep, *extra, *quick, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "adapter.num_queries=0 must be above 0" in done.stderr
+    states = [json.loads(p.read_text())["state"] for p in (tmp_path / "outputs").glob("*/status.json")]
+    assert states == ["finished", "finished"]

@@ -1,12 +1,19 @@
 """The split: fixed by title and year alone, duplicates together, leaks named."""
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ilm_lightning.data.splits import assert_no_text_leak, split_items
-from ilm_lightning.data.tables import DataError, ItemCatalog, LeakError
+from ilm_lightning.data.splits import (
+    assert_no_example_leak,
+    assert_no_text_leak,
+    split_items,
+    split_task,
+    visible_interactions,
+)
+from ilm_lightning.data.tables import DataError, Interactions, ItemCatalog, LeakError
 
 TITLES = st.lists(st.text(max_size=12), min_size=1, max_size=30)
 
@@ -66,3 +73,35 @@ def test_a_held_out_duplicate_is_a_leak() -> None:
     catalog = catalog_of(["The Heat", "Heat"])
     with pytest.raises(LeakError, match="a duplicate of it is held out"):
         assert_no_text_leak(["train", "test"], [0], catalog)
+
+
+def test_the_papers_split_is_of_each_task_alone() -> None:
+    catalog = catalog_of([f"Film number {i}" for i in range(2000)] + ["Film number 0"])
+    one, two = split_task(catalog, "summary"), split_task(catalog, "pitch")
+    for parts in (one, two):
+        assert np.mean(parts == "test") == pytest.approx(0.1, abs=0.025)
+        assert parts[0] == parts[-1]
+    # independent of one another: a tenth of a tenth is held out in both
+    assert np.mean((one == "test") & (two == "test")) == pytest.approx(0.01, abs=0.008)
+    assert set(split_items(catalog, rule="paper")) == {"train"}
+    assert split_items(catalog, rule="cold").tolist() == split_items(catalog).tolist()
+
+
+def test_cold_movies_have_no_interactions() -> None:
+    frame = pl.DataFrame({"user": [0, 0, 1, 1], "item": [0, 1, 1, 2], "rating": [1.0, 2.0, 3.0, 4.0], "timestamp": 0})
+    events = Interactions(frame, ["a", "b"], 3)
+    split = np.array(["train", "test", "validation"])
+    assert visible_interactions(events, split, "strict") is events
+    assert visible_interactions(events, split, "paper") is events
+    cold = visible_interactions(events, split, "cold")
+    assert cold.frame.rows() == [(0, 0, 1.0, 0)]
+    assert (cold.n_users, cold.n_items) == (2, 3)
+
+
+def test_a_task_that_trains_on_what_it_is_scored_on_is_a_leak() -> None:
+    parts = ["train", "test", "train", "test"]
+    assert_no_example_leak(["pitch", "pitch", "summary", "summary"], ["heat", "alien", "alien", "heat"], parts)
+    with pytest.raises(LeakError, match="task 'pitch' would train on alien and be scored on it"):
+        assert_no_example_leak(["pitch", "pitch", "summary", "pitch"], ["heat", "alien", "alien", "alien"], [
+            "train", "train", "train", "test",
+        ])  # fmt: skip

@@ -170,6 +170,22 @@ def test_interrupted_training_continues_to_the_same_weights(
     )
 
 
+@pytest.mark.parametrize("rule", ["paper", "cold"])
+def test_marked_splits_run_and_say_so(
+    rule: str, shared_overrides: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick = ["evaluation.losses=false", "tuning.steps=2", "tuning.val_every=2", "tasks.interpolation=two_items"]
+    conditions = "evaluation.conditions=[own,constant,knn_copy]"
+    experiment = "ilm_qformer_vg" if rule == "paper" else "ilm_mlp"
+    _, folder = run([f"experiment={experiment}", f"data.split={rule}", conditions, *shared_overrides, *quick])
+    assert json.loads((folder / "metrics.json").read_text())["protocol"]["split_rule"] == rule
+    screen = capsys.readouterr().err
+    assert f"marked row: data.split={rule}" in screen
+    table = pl.read_parquet(folder / "predictions.parquet")
+    blends = table.filter((pl.col("task") == "interpolation") & (pl.col("condition") == "own"))
+    assert (blends["prompt"].str.count_matches("{item}", literal=True) == 2).all()
+
+
 def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "ilm_lightning.train", *arguments], cwd=cwd, capture_output=True, text=True, check=False

@@ -100,6 +100,9 @@ def test_experiments_are_the_papers_rows(
         (["tasks.title_in_prompt=true"], "leave shuffled"),
         (["data.interactions=x.csv"], "add data=custom"),
         (["trainer.devices=2"], "one device"),
+        (["data.split=loose"], "choose one of: strict, paper, cold"),
+        (["data.split=cold", "tasks.neighbour_space=behavioral"], "set tasks.neighbour_space=semantic"),
+        (["tasks.interpolation=three"], "mean, two_items"),
     ],
 )
 def test_impossible_settings_name_the_key_and_the_fix(overrides: list[str], message: str) -> None:
@@ -109,11 +112,13 @@ def test_impossible_settings_name_the_key_and_the_fix(overrides: list[str], mess
 
 def test_repeated_lists_agree_with_their_owners() -> None:
     from ilm_lightning.data.item import TEXT_FIELDS
+    from ilm_lightning.data.splits import RULES
     from ilm_lightning.engine import validate as checks
     from ilm_lightning.tasks.elm import TASKS
 
     assert checks.TASKS == TASKS
     assert set(checks.TEXT_FIELDS) == set(TEXT_FIELDS)
+    assert tuple(RULES) == checks.SPLIT_RULES
 
 
 def test_wrong_type_is_a_clear_error() -> None:

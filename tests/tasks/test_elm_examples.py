@@ -6,6 +6,7 @@ import pytest
 from ilm_lightning.data.tables import ItemCatalog
 from ilm_lightning.tasks.elm import (
     INTERPOLATION,
+    INTERPOLATION_OF_TWO,
     NEIGHBOUR_TASKS,
     PAIR_TASKS,
     PROMPTS,
@@ -15,7 +16,8 @@ from ilm_lightning.tasks.elm import (
     build_examples,
     nearest_neighbours,
 )
-from ilm_lightning.tasks.elm.build import EXAMPLE_SCHEMA, NO_PARTNER
+from ilm_lightning.tasks.elm.build import DUPLICATE, EXAMPLE_SCHEMA, NO_PARTNER
+from ilm_lightning.tasks.elm.prompts import phrasings
 from ilm_lightning.tasks.elm.teacher import NO_GENRE
 
 GENRE_SETS = (["Drama"], ["Comedy", "Romance"], ["Action", "Crime"], ["Horror"], ["Western", "Drama"])
@@ -153,6 +155,9 @@ def test_neighbours_match_brute_force_over_chunks(monkeypatch: pytest.MonkeyPatc
     scores[parts[:, None] != parts[None, :]] = -2
     np.fill_diagonal(scores, -2)
     assert nearest_neighbours(vectors, parts).tolist() == scores.argmax(axis=1).tolist()
+    groups = rng.integers(0, 20, size=50)
+    scores[groups[:, None] == groups[None, :]] = -2
+    assert nearest_neighbours(vectors, parts, groups).tolist() == scores.argmax(axis=1).tolist()
 
 
 @pytest.mark.parametrize(
@@ -175,3 +180,52 @@ def test_bad_requests_are_refused(catalog: ItemCatalog, split: np.ndarray, neigh
     crossing[0] = 38
     with pytest.raises(ValueError, match="row 0 lies in another split"):
         build_examples(catalog, split, crossing)
+
+
+def test_interpolation_can_show_both_items(catalog: ItemCatalog, split: np.ndarray, neighbours: np.ndarray) -> None:
+    mean, _ = build_examples(catalog, split, neighbours, tasks=["interpolation", "similarities"])
+    both, _ = build_examples(
+        catalog, split, neighbours, tasks=["interpolation", "similarities"], interpolation="two_items"
+    )
+    assert (mean["target"] == both["target"]).all()
+    for one, two in zip(mean.iter_rows(named=True), both.iter_rows(named=True), strict=True):
+        if one["task"] == "similarities":
+            assert one == two
+            continue
+        assert one["slots"] == [one["items"]]
+        assert two["slots"] == [[row] for row in two["items"]]
+        assert two["prompt"] == INTERPOLATION_OF_TWO[two["phrasing"]]
+        assert two["prompt"].count(SLOT) == 2
+    assert phrasings("interpolation", 1) == PROMPTS["interpolation"]
+    assert phrasings("similarities", 2) == PROMPTS["similarities"]
+
+
+def test_each_task_may_have_its_own_split(catalog: ItemCatalog, neighbours: np.ndarray) -> None:
+    whole = np.array(["train"] * len(catalog))
+    near = nearest_neighbours(np.eye(len(catalog)), whole, catalog.frame["group"].to_numpy())
+    labels = {task: np.where(np.arange(len(catalog)) % 7 == k, "test", "train") for k, task in enumerate(TASKS[-2:])}
+    frame, _ = build_examples(catalog, whole, near, tasks=TASKS[-2:], labels=labels)
+    for row in frame.iter_rows(named=True):
+        assert row["split"] == labels[row["task"]][row["items"][0]]
+    # the second movie of a pair may be any
+    tests = frame.filter(frame["split"] == "test")
+    assert any(labels[row["task"]][row["items"][1]] == "train" for row in tests.iter_rows(named=True))
+
+
+def test_a_movie_held_twice_is_scored_once(catalog: ItemCatalog) -> None:
+    twice = [3, len(catalog) - 1]
+    assert catalog.frame["group"][twice[0]] == catalog.frame["group"][twice[1]]
+    for held_out in ("train", "test"):
+        parts = np.array(["train"] * len(catalog), dtype=object)
+        parts[[*twice, 8, 9]] = held_out
+        frame, report = build_examples(catalog, parts, None, tasks=["pitch"])
+        made = set(frame["items"].list.first().to_list())
+        assert made.issuperset(twice) == (held_out == "train")
+        assert report["left_out"]["pitch"].get(DUPLICATE, 0) == (held_out == "test")
+        # the one with more ratings stays
+        assert twice[0] in made
+
+
+def test_neighbour_tasks_ask_for_neighbours(catalog: ItemCatalog, split: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="'why_like_nn' asks for neighbours"):
+        build_examples(catalog, split, None, tasks=["pitch", "why_like_nn"])

@@ -25,6 +25,9 @@ class DataConfig:
     """Items with fewer ratings leave the catalogue (their behavioral vectors are noise)."""
     split_seed: int = 0
     """Seed of the split of movies into train, validation and test."""
+    split: str = "strict"
+    """strict (movies split once for all that sees text), paper (each task apart, phase 1 on all texts) or cold (as
+    strict, held-out movies also without interactions). Numbers under the last two are marked."""
     interactions: str | None = None
     """custom only: CSV or parquet file of interactions."""
     items: str | None = None
@@ -162,6 +165,8 @@ class TasksConfig:
     title_in_prompt: bool = False
     neighbour_space: str = "semantic"
     """Fixed space of nearest neighbours, whatever encoder the variant uses."""
+    interpolation: str = "mean"
+    """mean (one slot holds the mean vector of two items; ours, the paper is silent) or two_items (a slot each)."""
 
 
 @dataclass

@@ -47,6 +47,7 @@ def show_results(
         catalog: the items.
         folder: the run folder, named at the end.
     """
+    from ilm_lightning.data.splits import RULES
     from ilm_lightning.reporting.console import show
 
     named = {catalog[entry["movie"]].label: entry["words"] for entry in words}
@@ -57,4 +58,6 @@ def show_results(
         f"teacher: {protocol['teacher']}; scorer: {metrics['scorer']}; {protocol['decoding']}; "
         f"{metrics['n_movies']} {protocol['split']} movies; {protocol['language_model']}"
     )
+    if (rule := protocol["split_rule"]) != "strict":
+        screen.print(f"marked row: data.split={rule}, {RULES[rule]}")
     screen.print(f"results: {folder}   ask it: python -m ilm_lightning.chat run={folder}", markup=False)

@@ -16,6 +16,7 @@ TASKS = (
     "pitch", "criticize", "convince1", "convince2", "convince3", "dissuade1", "dissuade2", "similarities",
     "interpolation", "why_like_nn", "diff_than_nn", "common_with_nn",
 )  # fmt: skip
+SPLIT_RULES = ("strict", "paper", "cold")
 TEXT_FIELDS = (
     "title", "year", "decade", "text", "aliases", "genres", "tags", "directors", "writers", "cast", "countries",
     "languages", "studios",
@@ -54,6 +55,7 @@ def validate(config: Config) -> None:
 
 def _choices(config: Config) -> None:
     _one_of("data.kind", config.data.kind, DATA_KINDS)
+    _one_of("data.split", config.data.split, SPLIT_RULES)
     _one_of("encoder.name", config.encoder.name, ("semantic", "behavioral", "combined"))
     _one_of("adapter.kind", config.adapter.kind, ("qformer", "mlp", "constant"))
     _one_of("adapter.init", config.adapter.init, ("pretrained", "bert", "random"))
@@ -61,6 +63,7 @@ def _choices(config: Config) -> None:
     _one_of("tasks.kind", config.tasks.kind, ("elm",))
     _one_of("tasks.teacher", config.tasks.teacher, ("facts",))
     _one_of("tasks.neighbour_space", config.tasks.neighbour_space, ("semantic", "behavioral"))
+    _one_of("tasks.interpolation", config.tasks.interpolation, ("mean", "two_items"))
     _one_of("pretraining.pair_mode", config.pretraining.pair_mode, ("margin", "margin_all", "infonce"))
     _one_of("evaluation.split", config.evaluation.split, ("validation", "test"))
     _one_of("lm.dtype", config.lm.dtype, ("auto", "float32", "bfloat16"))
@@ -83,6 +86,11 @@ def _choices(config: Config) -> None:
         raise ConfigError(
             "tasks.title_in_prompt=true: another movie's text would come with that movie's title in its prompt; "
             "leave shuffled and hard_shuffled out of evaluation.conditions"
+        )
+    if config.data.split == "cold" and config.tasks.neighbour_space == "behavioral":
+        raise ConfigError(
+            "data.split=cold leaves held-out movies without behavioral vectors, so they have no neighbours there; "
+            "set tasks.neighbour_space=semantic"
         )
     if "own" not in config.evaluation.conditions:
         raise ConfigError("evaluation.conditions must hold 'own': every control is compared with it")

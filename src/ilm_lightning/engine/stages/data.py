@@ -1,6 +1,7 @@
 """Stages without training: raw files to tables, tables to vectors, tables to examples."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,19 +26,20 @@ def prepare(context: Context) -> Artifact:
         "film_facts": config.film_facts,
         "min_ratings": config.min_ratings,
         "split_seed": config.split_seed,
+        "split": config.split,
         "columns": dict(config.columns),
     }
 
     def build(folder: Path) -> dict[str, Any]:
         from ilm_lightning.data.load import load_dataset
         from ilm_lightning.data.prepare import prepare as prepare_dataset
-        from ilm_lightning.data.splits import split_items
+        from ilm_lightning.data.splits import split_items, visible_interactions
 
         columns = dict(config.columns) if config.kind == "custom" else None
         dataset = prepare_dataset(load_dataset(config.kind, paths, columns=columns), config.min_ratings)
-        dataset.interactions.write(folder / "interactions.parquet")
         dataset.catalog.write(folder / "items.parquet")
-        split = split_items(dataset.catalog, config.split_seed)
+        split = split_items(dataset.catalog, config.split_seed, rule=config.split)
+        visible_interactions(dataset.interactions, split, config.split).write(folder / "interactions.parquet")
         write_json(folder / "split.json", split.tolist())
         names, counts = np.unique(split, return_counts=True)
         return {
@@ -119,15 +121,27 @@ def examples(context: Context, prepared: Artifact, embedded: Artifact) -> Artifa
         "teacher": tasks.teacher,
         "names": sorted(tasks.names),
         "neighbour_space": tasks.neighbour_space,
+        "interpolation": tasks.interpolation,
     }
 
     def build(folder: Path) -> dict[str, Any]:
-        from ilm_lightning.tasks.elm.build import build_examples, nearest_neighbours
+        from ilm_lightning.tasks.elm import NEIGHBOUR_TASKS, TASKS, build_examples, nearest_neighbours
 
         _, catalog, split = read_tables(prepared)
-        space = ItemVectors.load(embedded.path).sources[tasks.neighbour_space]
-        neighbours = nearest_neighbours(space, split, catalog.frame["group"].to_list())
-        frame, report = build_examples(catalog, split, neighbours, seed=0, tasks=tasks.names or None)
+        names = tasks.names or TASKS
+        neighbours = None
+        if set(names) & set(NEIGHBOUR_TASKS):
+            space = ItemVectors.load(embedded.path).sources[tasks.neighbour_space]
+            neighbours = nearest_neighbours(space, split, catalog.frame["group"].to_list())
+        frame, report = build_examples(
+            catalog,
+            split,
+            neighbours,
+            seed=0,
+            tasks=names,
+            labels=_labels(context, catalog, names),
+            interpolation=tasks.interpolation,
+        )
         frame.write_parquet(folder / "examples.parquet")
         counts = frame.group_by("split").len().sort("split")
         return {**report, "examples_by_split": dict(counts.iter_rows())}
@@ -135,6 +149,15 @@ def examples(context: Context, prepared: Artifact, embedded: Artifact) -> Artifa
     made = context.store.get("tasks", settings, {"prepare": prepared, "embed": embedded}, build)
     _check_examples(made, context.config.evaluation.split)
     return made
+
+
+def _labels(context: Context, catalog: ItemCatalog, names: Sequence[str]) -> dict[str, np.ndarray[Any, Any]] | None:
+    """Each task's own split under the ``paper`` rule; None where the movies' split holds for all tasks."""
+    from ilm_lightning.data.splits import split_task
+
+    if context.config.data.split != "paper":
+        return None
+    return {name: split_task(catalog, name, context.config.data.split_seed) for name in names}
 
 
 def _check_examples(made: Artifact, scored: str) -> None:
@@ -161,3 +184,29 @@ def read_tables(prepared: Artifact) -> tuple[Interactions, ItemCatalog, np.ndarr
 def read_examples(made: Artifact) -> pl.DataFrame:
     """Read the examples that ``tasks`` wrote."""
     return pl.read_parquet(made.path / "examples.parquet")
+
+
+def training_examples(
+    frame: pl.DataFrame, catalog: ItemCatalog, split: np.ndarray[Any, np.dtype[np.str_]]
+) -> pl.DataFrame:
+    """Take the examples to learn from: the one gate to phase 2, constant answers and copied targets.
+
+    Args:
+        frame: all examples.
+        catalog: the items.
+        split: per item its split; under ``data.split=paper`` all items are ``train``, and what is checked is that no
+            task trains on a movie that it is scored on.
+
+    Returns:
+        The examples of the training split.
+
+    Raises:
+        LeakError: text of a held-out movie would enter training.
+    """
+    from ilm_lightning.data.splits import assert_no_example_leak, assert_no_text_leak
+
+    train = frame.filter(pl.col("split") == "train")
+    assert_no_text_leak(split, train["items"].explode().unique().to_list(), catalog)
+    groups = catalog.frame["group"].to_numpy()[frame["items"].list.first().to_numpy()]
+    assert_no_example_leak(frame["task"].to_list(), groups.tolist(), frame["split"].to_list())
+    return train

@@ -13,7 +13,7 @@ from ilm_lightning.embeddings.vectors import ItemVectors
 from ilm_lightning.engine.artifacts import Artifact, source_hash, write_json
 from ilm_lightning.engine.stages import predictions as rows_of
 from ilm_lightning.engine.stages.context import Context
-from ilm_lightning.engine.stages.data import read_examples, read_tables
+from ilm_lightning.engine.stages.data import read_examples, read_tables, training_examples
 from ilm_lightning.engine.stages.generate import chosen_examples, generate
 from ilm_lightning.engine.stages.tune import Inputs, control, tune
 
@@ -77,15 +77,16 @@ def _build(context: Context, inputs: Inputs, written: dict[str, Artifact], folde
     config = context.config.evaluation
     _, catalog, split = read_tables(inputs.prepared)
     frame = read_examples(inputs.examples)
+    train = training_examples(frame, catalog, split)
     chosen = chosen_examples(frame, config.split, config.movies)
     vectors = ItemVectors.load(inputs.embedded.path).select(context.config.encoder.name)
     scorer = SentenceScorer(context.asset(config.scorer).path, name=context.asset(config.scorer).name)
     own = _texts(chosen, written["own"], "own")
     tables = [own, *rows_of.shuffled(own, catalog, config)]
     if "constant" in config.conditions:
-        tables.append(rows_of.constant(own, constant_targets(context, inputs, scorer)))
+        tables.append(rows_of.constant(own, constant_targets(context, inputs, scorer, train)))
     if "knn_copy" in config.conditions:
-        tables.append(rows_of.knn_copied(own, frame.filter(pl.col("split") == "train"), vectors, split))
+        tables.append(rows_of.knn_copied(own, train, vectors))
     tables += [_texts(chosen, artifact, name) for name, artifact in written.items() if name != "own"]
     table = score(pl.concat(tables, how="diagonal_relaxed"), scorer)
     table.write_parquet(folder / "predictions.parquet")
@@ -162,6 +163,7 @@ def protocol(context: Context, tuned: Artifact) -> dict[str, Any]:
         "data": config.data.name,
         "teacher": config.tasks.teacher,
         "split": config.evaluation.split,
+        "split_rule": config.data.split,
         "decoding": f"greedy, at most {config.evaluation.max_new_tokens} new tokens, first phrasing of each task",
         "language_model": context.asset(config.lm.name).name,
         "encoder": config.encoder.name,
@@ -172,7 +174,7 @@ def protocol(context: Context, tuned: Artifact) -> dict[str, Any]:
     }
 
 
-def constant_targets(context: Context, inputs: Inputs, scorer: "SentenceScorer") -> dict[str, str]:
+def constant_targets(context: Context, inputs: Inputs, scorer: "SentenceScorer", train: pl.DataFrame) -> dict[str, str]:
     """For each task the training target nearest to all others under the scorer, among at most 400 drawn once."""
     import json
 
@@ -183,9 +185,8 @@ def constant_targets(context: Context, inputs: Inputs, scorer: "SentenceScorer")
     def build(folder: Path) -> dict[str, Any]:
         from ilm_lightning.evaluation.controls import constant_target
 
-        train = read_examples(inputs.examples).filter(pl.col("split") == "train").sort("example_id")
         found = {}
-        for (task,), part in train.group_by("task", maintain_order=True):
+        for (task,), part in train.sort("example_id").group_by("task", maintain_order=True):
             texts = part.sample(min(400, len(part)), seed=0)["target"].to_list()
             found[str(task)] = texts[constant_target(np.asarray(scorer.embed(texts)))]
         write_json(folder / "constants.json", found)

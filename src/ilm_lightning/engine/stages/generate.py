@@ -35,21 +35,16 @@ def chosen_examples(frame: pl.DataFrame, split: str, movies: int) -> pl.DataFram
         Examples with the columns ``movie`` (first item) and ``place`` (rank of the movie in the order). Tasks without
         training examples are left out.
     """
-    from ilm_lightning.tasks.elm import PROMPTS
+    from ilm_lightning.tasks.elm import phrasings
 
     trained = frame.filter(pl.col("split") == "train")["task"].unique().to_list()
     part = frame.filter((pl.col("split") == split) & pl.col("task").is_in(trained))
     part = part.with_columns(movie=pl.col("items").list.first())
     order = sorted(part["movie"].unique().to_list(), key=_position)
     places = pl.DataFrame({"movie": order, "place": range(len(order))}, schema_overrides={"movie": pl.Int64})
-    first = {task: prompts[0] for task, prompts in PROMPTS.items()}
-    return (
-        part.join(places, on="movie")
-        .sort("task", "place")
-        .group_by("task", maintain_order=True)
-        .head(movies)
-        .with_columns(prompt=pl.col("task").replace_strict(first))
-    )
+    chosen = part.join(places, on="movie").sort("task", "place").group_by("task", maintain_order=True).head(movies)
+    prompts = [phrasings(task, len(slots))[0] for task, slots in chosen.select("task", "slots").iter_rows()]
+    return chosen.with_columns(pl.Series("prompt", prompts, dtype=pl.String))
 
 
 def _position(movie: int) -> str:

@@ -61,14 +61,13 @@ def constant(own: pl.DataFrame, constants: dict[str, str]) -> pl.DataFrame:
     )
 
 
-def knn_copied(own: pl.DataFrame, train: pl.DataFrame, vectors: ItemVectors, split: Any) -> pl.DataFrame:
+def knn_copied(own: pl.DataFrame, train: pl.DataFrame, vectors: ItemVectors) -> pl.DataFrame:
     """The target of the nearest training movie of the same task, by the variant's own vectors.
 
     Args:
         own: rows of condition ``own``.
-        train: training examples.
+        train: training examples, as ``training_examples`` let them through.
         vectors: the encoder's item vectors.
-        split: split of each item.
 
     Returns:
         Rows of condition ``knn_copy``; a pair is represented by its first movie.
@@ -82,7 +81,6 @@ def knn_copied(own: pl.DataFrame, train: pl.DataFrame, vectors: ItemVectors, spl
     for (task,), part in own.group_by("task", maintain_order=True):
         candidates = by_task[str(task)]
         known, wanted = candidates["movie"].to_numpy(), part["movie"].to_numpy()
-        assert (split[known] == "train").all()
         nearest = knn_copy(
             {name: table[known] for name, table in vectors.sources.items()},
             {name: table[wanted] for name, table in vectors.sources.items()},

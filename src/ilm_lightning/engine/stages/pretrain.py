@@ -1,6 +1,7 @@
 """Phase 1 as a stage: item vectors and pair sets to a pretrained Q-Former."""
 
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ilm_lightning.adapters import Adapter, TextBranch
     from ilm_lightning.pretraining.pairs import PairSets
 
+log = logging.getLogger("ilm_lightning")
 CODE = 1
 HELD_OUT_LIMIT = 512
 """Held-out pairs of each set that one validation reads."""
@@ -144,6 +146,8 @@ def pair_sets(context: Context, prepared: Artifact) -> "tuple[PairSets, PairSets
 
     phase = context.config.pretraining
     interactions, catalog, split = read_tables(prepared)
+    if context.config.data.split == "paper":
+        log.info("%-9s data.split=paper: the texts of all movies enter phase 1, as in the paper", "pretrain")
     sets: dict[str, Any] = {}
     for kind in pairs.kinds_needed(phase.losses):
         if kind == pairs.ITEM_TEXT:

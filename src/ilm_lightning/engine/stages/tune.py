@@ -12,7 +12,7 @@ from ilm_lightning.embeddings.vectors import ItemVectors
 from ilm_lightning.engine.artifacts import Artifact, write_json
 from ilm_lightning.engine.config import AdapterConfig, Config
 from ilm_lightning.engine.stages.context import Context
-from ilm_lightning.engine.stages.data import read_examples, read_tables
+from ilm_lightning.engine.stages.data import read_examples, read_tables, training_examples
 from ilm_lightning.engine.stages.pretrain import adapter_settings, init_qformer, lm_embeddings, load_pretrained
 
 if TYPE_CHECKING:
@@ -161,7 +161,6 @@ def tokenised(context: Context, num_queries: int, frame: pl.DataFrame) -> tuple[
 def _build(context: Context, inputs: Inputs, reference: str | None, folder: Path) -> dict[str, Any]:
     import lightning as lt
 
-    from ilm_lightning.data.splits import assert_no_text_leak
     from ilm_lightning.engine.screen import show_parameters
     from ilm_lightning.lm import parameter_report
 
@@ -171,8 +170,7 @@ def _build(context: Context, inputs: Inputs, reference: str | None, folder: Path
     frame = prompts_with(
         read_examples(inputs.examples), catalog, reference or ("title" if config.tasks.title_in_prompt else None)
     )
-    train = frame.filter(pl.col("split") == "train")
-    assert_no_text_leak(split, train["items"].explode().unique().to_list(), catalog)
+    train = training_examples(frame, catalog, split)
     validation = frame.filter(pl.col("split") == "validation")
     validation = validation.sample(min(config.tuning.val_examples, len(validation)), seed=0, shuffle=True)
     model, origins = new_model(context, inputs)

@@ -3,12 +3,13 @@
 from ilm_lightning.tasks.elm.build import build_examples, nearest_neighbours
 from ilm_lightning.tasks.elm.facts import CatalogContext, facts_of_item, facts_prompt, title_prompt
 from ilm_lightning.tasks.elm.names import INTERPOLATION, NEIGHBOUR_TASKS, PAIR_TASKS, TASKS, TWO_SLOT_TASKS
-from ilm_lightning.tasks.elm.prompts import PROMPTS, SLOT
+from ilm_lightning.tasks.elm.prompts import INTERPOLATION_OF_TWO, PROMPTS, SLOT, phrasings
 from ilm_lightning.tasks.elm.vocabulary import mentions
 
 __all__ = [
     "CatalogContext",
     "INTERPOLATION",
+    "INTERPOLATION_OF_TWO",
     "NEIGHBOUR_TASKS",
     "PAIR_TASKS",
     "PROMPTS",
@@ -20,5 +21,6 @@ __all__ = [
     "facts_prompt",
     "mentions",
     "nearest_neighbours",
+    "phrasings",
     "title_prompt",
 ]

@@ -11,7 +11,7 @@ from ilm_lightning.data.tables import ItemCatalog
 from ilm_lightning.progress import track
 from ilm_lightning.tasks.elm.facts import CatalogContext
 from ilm_lightning.tasks.elm.names import INTERPOLATION, NEIGHBOUR_TASKS, PAIR_TASKS, TASKS
-from ilm_lightning.tasks.elm.prompts import PROMPTS
+from ilm_lightning.tasks.elm.prompts import phrasings
 from ilm_lightning.tasks.elm.teacher import TEACHER_VERSION, FactsTeacher, pick
 
 EXAMPLE_SCHEMA: Mapping[str, Any] = {
@@ -25,6 +25,7 @@ EXAMPLE_SCHEMA: Mapping[str, Any] = {
     "target": pl.String,
 }
 NO_PARTNER = "no other movie in its split"
+DUPLICATE = "another row of the same movie is scored"
 _ROWS_AT_ONCE = 1024
 
 
@@ -53,37 +54,56 @@ def nearest_neighbours(
     if not np.isfinite(matrix).all():
         raise ValueError("vectors hold NaN or infinite values; build the item vectors again")
     unit = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
-    same = np.unique(np.arange(len(parts)) if groups is None else np.asarray(groups), return_inverse=True)[1]
+    twins = _twins(np.arange(len(parts)) if groups is None else np.asarray(groups))
+    place = np.empty(len(parts), dtype=np.int64)
     neighbours = np.full(len(parts), -1, dtype=np.int64)
     for name in np.unique(parts):
         rows = np.flatnonzero(parts == name)
+        place[rows] = np.arange(len(rows))
+        table = unit[rows].T
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             mine = rows[start : start + _ROWS_AT_ONCE]
-            scores = unit[mine] @ unit[rows].T
-            scores[same[mine][:, None] == same[rows][None, :]] = -np.inf
+            scores = unit[mine] @ table
+            scores[np.arange(len(mine)), place[mine]] = -np.inf
+            for at in np.flatnonzero([row in twins for row in mine]):
+                same = twins[int(mine[at])]
+                scores[at, place[same[parts[same] == name]]] = -np.inf
             best = scores.argmax(axis=1)
             found = np.isfinite(scores[np.arange(len(mine)), best])
             neighbours[mine[found]] = rows[best[found]]
     return neighbours
 
 
+def _twins(groups: np.ndarray) -> dict[int, np.ndarray]:
+    """For each row that shares its group with others, all rows of the group."""
+    order = np.argsort(groups, kind="stable")
+    ends = np.flatnonzero(np.r_[groups[order][1:] != groups[order][:-1], True]) + 1
+    parts = np.split(order, ends[:-1])
+    return {int(row): rows for rows in parts if len(rows) > 1 for row in rows}
+
+
 def build_examples(
     catalog: ItemCatalog,
     split: Sequence[str] | np.ndarray,
-    neighbours: np.ndarray,
+    neighbours: np.ndarray | None,
     seed: int = 0,
     tasks: Sequence[str] | None = None,
     teacher: str = "facts",
+    labels: Mapping[str, np.ndarray] | None = None,
+    interpolation: str = "mean",
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """Build one example per task and movie.
+    """Build one example per task and movie; of duplicates in a held-out split only the most-rated one has examples.
 
     Args:
         catalog: I movies.
-        split: [I] split names.
-        neighbours: [I] rows from `nearest_neighbours`, -1 for none.
+        split: [I] split names; the two movies of a pair share theirs.
+        neighbours: [I] rows from `nearest_neighbours`, -1 for none; None where no task asks for neighbours.
         seed: Chooses phrasings and random partners; the targets' sentence plans do not depend on it.
         tasks: Which of `TASKS`; None for all.
         teacher: Only "facts".
+        labels: per task [I] split names of the examples by their first movie, where each task has its own split;
+            None: `split`.
+        interpolation: "mean" shows one slot with the vector between two movies, "two_items" both movies.
 
     Returns:
         The examples, with the columns of `EXAMPLE_SCHEMA` (a slot of two rows means the vector between the two),
@@ -96,13 +116,19 @@ def build_examples(
     chosen = TASKS if tasks is None else tuple(tasks)
     _check(catalog, parts, neighbours, chosen, teacher)
     items = list(catalog)
+    surplus = _duplicates(catalog)
     writer = FactsTeacher(CatalogContext.from_items(items))
     partners = _random_partners([item.group for item in items], [item.item_id for item in items], parts, seed)
     rows: list[dict[str, Any]] = []
     left_out: dict[str, Counter[str]] = {task: Counter() for task in chosen}
     for task in track(chosen, len(chosen), "writing targets"):
+        seconds = neighbours if task in NEIGHBOUR_TASKS else partners if task in PAIR_TASKS else None
+        own = parts if labels is None else labels[task]
         for row, item in enumerate(items):
-            other = int(neighbours[row] if task in NEIGHBOUR_TASKS else partners[row]) if task in PAIR_TASKS else None
+            if surplus[row] and own[row] != "train":
+                left_out[task][DUPLICATE] += 1
+                continue
+            other = None if seconds is None else int(seconds[row])
             if other == -1:
                 left_out[task][NO_PARTNER] += 1
                 continue
@@ -111,15 +137,17 @@ def build_examples(
                 left_out[task][written] += 1
                 continue
             about = [row] if other is None else [row, other]
-            phrasing = pick(len(PROMPTS[task]), "phrasing", seed, task, item.item_id)
+            slots = [about] if task == INTERPOLATION and interpolation == "mean" else [[one] for one in about]
+            prompts = phrasings(task, len(slots))
+            phrasing = pick(len(prompts), "phrasing", seed, task, item.item_id)
             rows.append(
                 {
                     "example_id": f"{task}:{item.item_id}",
                     "task": task,
-                    "split": str(parts[row]),
+                    "split": str(own[row]),
                     "phrasing": phrasing,
-                    "prompt": PROMPTS[task][phrasing],
-                    "slots": [about] if task == INTERPOLATION else [[one] for one in about],
+                    "prompt": prompts[phrasing],
+                    "slots": slots,
                     "items": about,
                     "target": written.text,
                 }
@@ -135,12 +163,18 @@ def build_examples(
     return frame, report
 
 
-def _check(catalog: ItemCatalog, parts: np.ndarray, neighbours: np.ndarray, tasks: Sequence[str], teacher: str) -> None:
+def _check(
+    catalog: ItemCatalog, parts: np.ndarray, neighbours: np.ndarray | None, tasks: Sequence[str], teacher: str
+) -> None:
     if teacher != "facts":
         raise ValueError(f"unknown teacher {teacher!r}; choose 'facts'")
     unknown = [task for task in tasks if task not in TASKS]
     if unknown:
         raise ValueError(f"unknown task {unknown[0]!r}; choose from {', '.join(TASKS)}")
+    if neighbours is None:
+        neighbours = np.full(len(catalog), -1)
+        if asking := [task for task in tasks if task in NEIGHBOUR_TASKS]:
+            raise ValueError(f"task {asking[0]!r} asks for neighbours: give those of nearest_neighbours")
     if len(parts) != len(catalog) or len(neighbours) != len(catalog):
         raise ValueError(
             f"{len(catalog)} movies, {len(parts)} splits and {len(neighbours)} neighbours: give one of each a movie"
@@ -149,6 +183,15 @@ def _check(catalog: ItemCatalog, parts: np.ndarray, neighbours: np.ndarray, task
     crossing = rows[parts[rows] != parts[np.asarray(neighbours)[rows]]]
     if crossing.size:
         raise ValueError(f"the neighbour of movie row {crossing[0]} lies in another split; use nearest_neighbours")
+
+
+def _duplicates(catalog: ItemCatalog) -> np.ndarray:
+    """Mark all but the most-rated row of each movie that the catalogue holds more than once."""
+    ordered = catalog.frame.select("index", "group", "n_ratings").sort("n_ratings", "index", descending=[True, False])
+    kept = ordered.unique("group", keep="first", maintain_order=True)["index"].to_numpy()
+    marks = np.ones(len(catalog), dtype=np.bool_)
+    marks[kept] = False
+    return marks
 
 
 def _random_partners(groups: list[str], ids: list[str], parts: np.ndarray, seed: int) -> np.ndarray:

@@ -126,3 +126,23 @@ PROMPTS: Mapping[str, tuple[str, ...]] = {
         "Say what {item} and its neighbour {item} have in common.",
     ),
 }
+
+INTERPOLATION_OF_TWO = (
+    "Describe the movie that lies between {item} and {item}.",
+    "Blend the two movies {item} and {item}. What is the result like?",
+    "Imagine the film halfway between {item} and {item}, and describe it.",
+)
+"""Phrasings of interpolation where both items have a slot of their own."""
+
+
+def phrasings(task: str, slots: int) -> tuple[str, ...]:
+    """List the phrasings of a task.
+
+    Args:
+        task: one of the 24.
+        slots: how many slots the prompt has; tells the two forms of interpolation apart.
+
+    Returns:
+        The phrasings; the first one is that of evaluation.
+    """
+    return INTERPOLATION_OF_TWO if task == "interpolation" and slots == 2 else PROMPTS[task]

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from ilm_lightning.data.load import KINDS, check_files, load_dataset, required_files
-from ilm_lightning.data.movielens import read_imdb_ids
+from ilm_lightning.data.movielens_csv import read_imdb_ids
 from ilm_lightning.data.prepare import prepare
 from ilm_lightning.data.tables import DataError
 
@@ -67,11 +67,18 @@ def write_1m(folder: Path) -> None:
     (folder / "movies.dat").write_bytes(text.encode("latin-1"))
 
 
+def write_25m(folder: Path) -> None:
+    write_latest(folder)
+    (folder / "genome-tags.csv").write_text("tagId,tag\n1,Dark\n2,legal\n")
+    (folder / "genome-scores.csv").write_text("movieId,tagId,relevance\n10,1,0.25\n10,2,0.9990000000000001\n")
+
+
 WRITERS: dict[str, Callable[[Path], None]] = {
     "movielens_small": write_small,
     "ml_latest_small": write_latest,
     "ml_100k": write_100k,
     "ml_1m": write_1m,
+    "ml_25m": write_25m,
 }
 
 
@@ -128,9 +135,9 @@ def test_a_reconstructed_file_is_read_and_named(tmp_path: Path) -> None:
     ("kind", "name", "content", "message"),
     [
         ("ml_latest_small", "ratings.csv", "userId,movieId,stars\n1,10,5\n", "column 'rating' is missing"),
-        ("ml_latest_small", "ratings.csv", "userId,movieId,rating,timestamp\n1,10,good,5\n", "'good', which is not a"),
+        ("ml_latest_small", "ratings.csv", "userId,movieId,rating,timestamp\n1,10,good,5\n", "line 2 .*'rating' holds 'good'"),
         ("ml_latest_small", "ratings.csv", "userId,movieId,rating,timestamp\n", "no interactions"),
-        ("ml_latest_small", "ratings.csv", "userId,movieId,rating,timestamp\n,10,5,5\n", "column 'user' has empty"),
+        ("ml_latest_small", "ratings.csv", "userId,movieId,rating,timestamp\n,10,5,5\n", "line 2 .*'userId' is empty"),
         ("ml_latest_small", "ratings.csv", "userId,movieId,rating,timestamp\n1,99,5,5\n", "same ids in both"),
         ("ml_latest_small", "ratings.csv", "", "not readable"),
         ("ml_latest_small", "movies.csv", "movieId,title,genres\n10,A,\n10,B,\n", "'10' more than once"),

@@ -7,7 +7,7 @@ import polars as pl
 
 from ilm_lightning.data.dataset import EVENT_COLUMNS, Dataset, assemble
 from ilm_lightning.data.errors import DataError
-from ilm_lightning.data.movielens import scan_csv
+from ilm_lightning.data.files import scan_csv
 from ilm_lightning.data.schema import CATALOG_SCHEMA, LIST_COLUMNS
 from ilm_lightning.data.titles import parse_title
 

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from ilm_lightning.data.errors import DataError
+from ilm_lightning.data.genome import GenomeScores
 from ilm_lightning.data.tables import Interactions, ItemCatalog
 
 EVENT_COLUMNS = ("user", "item", "rating", "timestamp")
@@ -18,11 +20,12 @@ class Dataset:
     """What a reader returns.
 
     Attributes:
-        interactions: who interacted with what.
+        interactions: who interacted with what, ordered by user, time, item and rating.
         catalog: the items; every index of the interactions is a row of it.
         name: name of the data, as printed beside numbers.
         terms: the licence or terms of use, one sentence.
         report: counts collected on the way (films found in the facts, items dropped...).
+        genome: relevance of the genome's tags, for data that has a tag genome.
     """
 
     interactions: Interactions
@@ -30,6 +33,7 @@ class Dataset:
     name: str
     terms: str
     report: Mapping[str, int] = field(default_factory=dict)
+    genome: GenomeScores | None = None
 
 
 def assemble(events: pl.LazyFrame, items: pl.DataFrame, source: Path, name: str, terms: str) -> Dataset:
@@ -59,14 +63,7 @@ def assemble(events: pl.LazyFrame, items: pl.DataFrame, source: Path, name: str,
     if users.null_count() or rated["item"].null_count():
         column = "user" if users.null_count() else "item"
         raise DataError(f"{source}: column {column!r} has empty cells; every interaction needs a {column}")
-    known = items.with_columns(pl.col("item_id").cast(pl.String)).drop("n_ratings", strict=False)
-    if not rated["item"].is_in(known["item_id"].to_list()).any():
-        ids = f"{str(rated['item'][0])!r} there, {str(known['item_id'].first())!r} here"
-        raise DataError(f"{source}: no item of it occurs in the items file ({ids}); use the same ids in both")
-    extra = _in_id_order(rated["item"].filter(~rated["item"].is_in(known["item_id"].to_list())))
-    known = pl.concat([known, pl.DataFrame({"item_id": extra})], how="diagonal_relaxed")
-    counts = rated.select(pl.col("item").alias("item_id"), pl.col("len").alias("n_ratings"))
-    catalog = ItemCatalog(known.join(counts, on="item_id", how="left", maintain_order="left"))
+    catalog, extra = _catalog(items, rated, source)
     user_ids = _in_id_order(users)
     user_index = pl.LazyFrame({"user": user_ids}).with_row_index("u")
     item_index = catalog.frame.lazy().select(pl.col("index").alias("i"), pl.col("item_id").alias("item"))
@@ -74,8 +71,70 @@ def assemble(events: pl.LazyFrame, items: pl.DataFrame, source: Path, name: str,
     columns = (pl.col("u").alias("user"), pl.col("i").alias("item"), "rating", "timestamp")
     frame = _collect(indexed.select(*columns), source).sort("user", "timestamp", "item", "rating")
     interactions = Interactions(frame, user_ids.to_list(), len(catalog))
-    report = {"interactions_read": len(interactions), "items_read": items.height, "items_not_described": len(extra)}
+    report = {"interactions_read": len(interactions), "items_read": items.height, "items_not_described": extra}
     return Dataset(interactions, catalog, name, terms, report)
+
+
+def assemble_numbered(events: pl.DataFrame, items: pl.DataFrame, source: Path, name: str, terms: str) -> Dataset:
+    """Do as `assemble` does with rows whose ids are numbers, already typed: faster, and in less memory.
+
+    Args:
+        events: columns user, item (UInt32), rating (Float32), timestamp (Int64), none empty.
+        items: as for `assemble`; every ``item_id`` is a whole number.
+        source: the interactions file, for messages.
+        name: name of the data.
+        terms: terms of use.
+
+    Returns:
+        The data, events ordered by user and time.
+
+    Raises:
+        DataError: no events, no event of a known item, duplicate item ids.
+    """
+    if events.height == 0:
+        raise DataError(f"{source}: no interactions; the file needs one row per user and item")
+    users = events["user"].unique().sort()
+    rated = events.group_by("item").len()
+    catalog, extra = _catalog(items, rated.with_columns(pl.col("item").cast(pl.String)), source)
+    frame = pl.DataFrame(
+        {
+            "user": _rows_of(events["user"], users),
+            "item": _rows_of(events["item"], catalog.frame["item_id"].cast(pl.UInt32)),
+            "rating": events["rating"],
+            "timestamp": events["timestamp"],
+        }
+    )
+    frame = frame.sort("user", "timestamp", "item", "rating")
+    interactions = Interactions(frame, users.cast(pl.String).to_list(), len(catalog))
+    report = {"interactions_read": len(interactions), "items_read": items.height, "items_not_described": extra}
+    return Dataset(interactions, catalog, name, terms, report)
+
+
+def _rows_of(values: pl.Series, ids: pl.Series) -> pl.Series:
+    """Position in ``ids`` of each value; every value occurs there."""
+    known = ids.to_numpy()
+    order = np.argsort(known)
+    rows = order.astype(np.uint32)[np.searchsorted(known[order], values.to_numpy())]
+    return pl.Series(values.name, rows)
+
+
+def _catalog(items: pl.DataFrame, rated: pl.DataFrame, source: Path) -> tuple[ItemCatalog, int]:
+    """The catalogue with its counts, and how many items occur in the events alone.
+
+    Args:
+        items: columns of the catalogue.
+        rated: columns item (text) and len, the rated items.
+        source: the interactions file, for messages.
+    """
+    known = items.with_columns(pl.col("item_id").cast(pl.String)).drop("n_ratings", strict=False)
+    described = rated["item"].is_in(known["item_id"].to_list())
+    if not described.any():
+        ids = f"{str(rated['item'][0])!r} there, {str(known['item_id'].first())!r} here"
+        raise DataError(f"{source}: no item of it occurs in the items file ({ids}); use the same ids in both")
+    extra = _in_id_order(rated["item"].filter(~described))
+    known = pl.concat([known, pl.DataFrame({"item_id": extra})], how="diagonal_relaxed")
+    counts = rated.select(pl.col("item").alias("item_id"), pl.col("len").alias("n_ratings"))
+    return ItemCatalog(known.join(counts, on="item_id", how="left", maintain_order="left")), len(extra)
 
 
 def _typed_events(events: pl.LazyFrame, source: Path) -> pl.LazyFrame:

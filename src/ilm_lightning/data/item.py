@@ -22,6 +22,8 @@ class Item:
         runtime: minutes.
         critic_score: share of positive reviews, 0-100.
         n_reviews: reviews behind ``critic_score``.
+        tags: words that people gave it, most-given first.
+        genome_tags: tags that its tag genome finds relevant, most relevant first.
         cast: in alphabetical order where it comes from the film facts, so the first name is not the lead.
         certificate: age rating.
         text: free description.
@@ -36,6 +38,7 @@ class Item:
     year: int | None = None
     genres: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    genome_tags: tuple[str, ...] = ()
     directors: tuple[str, ...] = ()
     writers: tuple[str, ...] = ()
     cast: tuple[str, ...] = ()
@@ -68,7 +71,7 @@ class Item:
     @property
     def has_text(self) -> bool:
         """Whether anything is known that a text encoder could read."""
-        return bool(self.title or self.genres or self.tags or self.text)
+        return bool(self.title or self.genres or self.tags or self.genome_tags or self.text)
 
 
 def describe(item: Item) -> str | None:
@@ -83,7 +86,8 @@ def describe(item: Item) -> str | None:
     if not item.has_text:
         return None
     parts = [item.label] if item.title else []
-    parts += [f"{name}: {', '.join(have)}" for name, have in (("Genres", item.genres), ("Tags", item.tags)) if have]
+    tags = tuple(dict.fromkeys(item.tags + item.genome_tags))
+    parts += [f"{name}: {', '.join(have)}" for name, have in (("Genres", item.genres), ("Tags", tags)) if have]
     parts += [" ".join(item.text.split())] if item.text else []
     parts += [f"Released in the {item.decade}"] if item.decade else []
     for opening, names in (
@@ -104,7 +108,7 @@ def text_fields(item: Item, names: Sequence[str]) -> list[str]:
         names: which of `TEXT_FIELDS`, in this order; "title" gives "Heat (1995)".
 
     Returns:
-        One string per title, genre, tag...; empty where the item has no such text.
+        One string per title, genre, tag..., each once; empty where the item has no such text.
 
     Raises:
         DataError: an unknown field name.
@@ -121,4 +125,4 @@ def text_fields(item: Item, names: Sequence[str]) -> list[str]:
         else:
             value = getattr(item, name)
             texts += [str(value)] if value else []
-    return texts
+    return list(dict.fromkeys(texts))

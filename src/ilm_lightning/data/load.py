@@ -8,20 +8,18 @@ from ilm_lightning.data.custom import open_table, read_custom
 from ilm_lightning.data.dataset import Dataset
 from ilm_lightning.data.errors import DataError
 from ilm_lightning.data.film_facts import attach_film_facts
-from ilm_lightning.data.movielens import (
-    read_imdb_ids,
-    read_ml_1m,
-    read_ml_100k,
-    read_ml_latest_small,
-    read_movielens_small,
-)
+from ilm_lightning.data.movielens import read_ml_1m, read_ml_100k, read_movielens_small
+from ilm_lightning.data.movielens_csv import read_imdb_ids, read_ml_25m, read_ml_latest_small
+from ilm_lightning.data.tags import TagSettings
 
+_Reader = Callable[[Path, TagSettings], Dataset]
 # Kind -> reader of a folder and the files it needs; "a|b" means either.
-_FOLDERS: dict[str, tuple[Callable[[Path], Dataset], tuple[str, ...]]] = {
-    "movielens_small": (read_movielens_small, ("ratings.parquet", "movies.parquet")),
+_FOLDERS: dict[str, tuple[_Reader, tuple[str, ...]]] = {
+    "movielens_small": (lambda folder, _: read_movielens_small(folder), ("ratings.parquet", "movies.parquet")),
     "ml_latest_small": (read_ml_latest_small, ("ratings.csv", "movies.csv")),
-    "ml_100k": (read_ml_100k, ("u.data", "u.item")),
-    "ml_1m": (read_ml_1m, ("ratings.dat|ratings.reconstructed.dat.gz", "movies.dat")),
+    "ml_100k": (lambda folder, _: read_ml_100k(folder), ("u.data", "u.item")),
+    "ml_1m": (lambda folder, _: read_ml_1m(folder), ("ratings.dat|ratings.reconstructed.dat.gz", "movies.dat")),
+    "ml_25m": (read_ml_25m, ("ratings.csv", "movies.csv", "tags.csv", "genome-scores.csv", "genome-tags.csv")),
 }
 _TABLES = ("interactions", "items")
 KINDS = (*_FOLDERS, "custom")
@@ -73,7 +71,12 @@ def check_files(kind: str, paths: Mapping[str, Path], columns: Mapping[str, str]
 
 
 def load_dataset(
-    kind: str, paths: Mapping[str, Path], *, columns: Mapping[str, str] | None = None, list_separator: str = "|"
+    kind: str,
+    paths: Mapping[str, Path],
+    *,
+    columns: Mapping[str, str] | None = None,
+    list_separator: str = "|",
+    tags: TagSettings | None = None,
 ) -> Dataset:
     """Read a data set and join the film facts where they are given.
 
@@ -83,6 +86,7 @@ def load_dataset(
             ``film_facts`` (optional) is the film-facts database.
         columns: custom data: our column name -> the file's.
         list_separator: custom data: see `read_custom`.
+        tags: ml_latest_small and ml_25m: which tags become text.
 
     Returns:
         The raw data; `prepare` comes next.
@@ -97,7 +101,7 @@ def load_dataset(
         dataset = read_custom(Path(paths["interactions"]), Path(paths["items"]), columns, list_separator)
     else:
         folder = _folder(kind, paths)
-        dataset, imdb_ids = _FOLDERS[kind][0](folder), read_imdb_ids(folder)
+        dataset, imdb_ids = _FOLDERS[kind][0](folder, tags or TagSettings()), read_imdb_ids(folder)
     if paths.get("film_facts") is None:
         return dataset
     catalog, counts = attach_film_facts(dataset.catalog, Path(paths["film_facts"]), imdb_ids)
@@ -115,4 +119,7 @@ def _folder(kind: str, paths: Mapping[str, Path]) -> Path:
     if "ratings" not in paths:
         raise DataError(f"{kind} needs the folder of its files; set data.path=FOLDER")
     path = Path(paths["ratings"])
+    if path.suffix == ".zip":
+        name = kind.replace("_", "-")
+        raise DataError(f"{path}: an archive; unpack it, or set assets.{name}={path} and leave data.path out")
     return path.parent if path.is_file() else path

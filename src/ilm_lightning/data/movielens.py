@@ -1,4 +1,4 @@
-"""Readers of the MovieLens releases and of the embedded one."""
+"""Readers of the embedded ratings and of the older MovieLens releases, ml-100k and ml-1m."""
 
 from pathlib import Path
 
@@ -6,13 +6,13 @@ import polars as pl
 
 from ilm_lightning.data.dataset import Dataset, assemble
 from ilm_lightning.data.errors import DataError
+from ilm_lightning.data.files import existing, select
 from ilm_lightning.data.titles import parse_title
 
 SHARED_TERMS = (
     "MovieLens (GroupLens): non-commercial use, redistribution under the same terms, cite Harper and Konstan 2015."
 )
 CLOSED_TERMS = "MovieLens (GroupLens): non-commercial use, no redistribution, cite Harper and Konstan 2015."
-MAX_TAGS = 10
 # Older releases say "Children's"; IMAX is a format; the others say that nothing is known.
 _GENRE_NAMES = {"Children's": "Children", "IMAX": "", "(no genres listed)": "", "unknown": ""}
 # The order of the flags in u.item.
@@ -60,48 +60,12 @@ def read_movielens_small(folder: Path) -> Dataset:
     Raises:
         DataError: a missing or damaged file or column.
     """
-    ratings, movies = (_existing(folder, name) for name in ("ratings.parquet", "movies.parquet"))
-    table = _select(pl.scan_parquet(movies), ["movieId", "title", "year", "genres"], movies).collect()
+    ratings, movies = (existing(folder, name) for name in ("ratings.parquet", "movies.parquet"))
+    table = select(pl.scan_parquet(movies), ["movieId", "title", "year", "genres"], movies).collect()
     rows = [(i, title, year, (genres or "").split("|")) for i, title, year, genres in table.iter_rows()]
     return assemble(
-        _ratings(pl.scan_parquet(ratings), ratings), _movies(rows), ratings, "movielens-small", SHARED_TERMS
+        _ratings(pl.scan_parquet(ratings), ratings), movie_table(rows), ratings, "movielens-small", SHARED_TERMS
     )
-
-
-def read_ml_latest_small(folder: Path) -> Dataset:
-    """Read ml-latest-small (or another release in its format): ratings.csv, movies.csv, and tags.csv where present.
-
-    Args:
-        folder: the unpacked archive.
-
-    Returns:
-        100,836 ratings, 610 users, 9,742 movies (release of 2018), each with its `MAX_TAGS` most-given tags.
-
-    Raises:
-        DataError: a missing or damaged file or column.
-    """
-    ratings, movies = _existing(folder, "ratings.csv"), _existing(folder, "movies.csv")
-    table = _select(scan_csv(movies), ["movieId", "title", "genres"], movies).collect()
-    items = _movies([(i, title, None, (genres or "").split("|")) for i, title, genres in table.iter_rows()])
-    if (folder / "tags.csv").is_file():
-        items = items.join(_tags(folder / "tags.csv"), on="item_id", how="left", maintain_order="left")
-    return assemble(_ratings(scan_csv(ratings), ratings), items, ratings, "ml-latest-small", SHARED_TERMS)
-
-
-def read_imdb_ids(folder: Path) -> dict[str, str]:
-    """Read links.csv.
-
-    Args:
-        folder: the unpacked archive.
-
-    Returns:
-        Movie id -> IMDb id as "tt0114709"; empty where the release has no links.csv.
-    """
-    path = folder / "links.csv"
-    if not path.is_file():
-        return {}
-    links = _select(scan_csv(path), ["movieId", "imdbId"], path).drop_nulls().collect()
-    return {movie: f"tt{imdb.zfill(7)}" for movie, imdb in links.iter_rows()}
 
 
 def read_ml_100k(folder: Path) -> Dataset:
@@ -116,7 +80,7 @@ def read_ml_100k(folder: Path) -> Dataset:
     Raises:
         DataError: a missing or damaged file.
     """
-    ratings, movies = _existing(folder, "u.data"), _existing(folder, "u.item")
+    ratings, movies = existing(folder, "u.data"), existing(folder, "u.item")
     rows: list[MovieRow] = []
     for number, parts in enumerate((line.split("|") for line in _latin_lines(movies)), start=1):
         if len(parts) != 5 + len(_FLAGS_100K):
@@ -128,7 +92,7 @@ def read_ml_100k(folder: Path) -> Dataset:
         rows.append((parts[0], title, None, genres))
     names = ["user", "item", "rating", "timestamp"]
     events = pl.scan_csv(ratings, separator="\t", has_header=False, new_columns=names, infer_schema=False)
-    return assemble(_select(events, names, ratings), _movies(rows), ratings, "ml-100k", CLOSED_TERMS)
+    return assemble(select(events, names, ratings), movie_table(rows), ratings, "ml-100k", CLOSED_TERMS)
 
 
 def read_ml_1m(folder: Path) -> Dataset:
@@ -146,8 +110,8 @@ def read_ml_1m(folder: Path) -> Dataset:
     """
     rebuilt = folder / "ratings.reconstructed.dat.gz"
     official = (folder / "ratings.dat").is_file() or not rebuilt.is_file()
-    ratings = _existing(folder, "ratings.dat") if official else rebuilt
-    movies = _existing(folder, "movies.dat")
+    ratings = existing(folder, "ratings.dat") if official else rebuilt
+    movies = existing(folder, "movies.dat")
     rows: list[MovieRow] = []
     for number, parts in enumerate((line.split("::") for line in _latin_lines(movies)), start=1):
         if len(parts) != 3:
@@ -158,45 +122,14 @@ def read_ml_1m(folder: Path) -> Dataset:
     # The single colon as separator leaves an empty column between any two fields.
     names = ["user", "", "item", " ", "rating", "  ", "timestamp"]
     raw = pl.scan_csv(ratings, separator=":", has_header=False, new_columns=names, infer_schema=False)
-    events = _select(raw, names[::2], ratings)
+    events = select(raw, names[::2], ratings)
     name = "ml-1m" if official else "ml-1m (reconstructed order)"
-    return assemble(events, _movies(rows), ratings, name, CLOSED_TERMS)
-
-
-def scan_csv(path: Path) -> pl.LazyFrame:
-    """Open a CSV file with a header; every column is text, so that a wrong value can be named later.
-
-    Args:
-        path: UTF-8 file, compressed or not.
-
-    Returns:
-        The lazy frame.
-    """
-    return pl.scan_csv(path, infer_schema=False)
-
-
-def _existing(folder: Path, name: str) -> Path:
-    path = folder / name
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; give the folder that holds {name}")
-    return path
-
-
-def _select(frame: pl.LazyFrame, columns: list[str], path: Path) -> pl.LazyFrame:
-    """Select columns; one that is missing, or a file that is none, is named at once."""
-    try:
-        have = frame.collect_schema().names()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path}: not readable ({str(error).splitlines()[0]})") from error
-    missing = [column for column in columns if column not in have]
-    if missing:
-        raise DataError(f"{path}: column {missing[0]!r} is missing; the file has {', '.join(have)}")
-    return frame.select(columns)
+    return assemble(events, movie_table(rows), ratings, name, CLOSED_TERMS)
 
 
 def _ratings(frame: pl.LazyFrame, path: Path) -> pl.LazyFrame:
     names = {"userId": "user", "movieId": "item", "rating": "rating", "timestamp": "timestamp"}
-    return _select(frame, list(names), path).rename(names)
+    return select(frame, list(names), path).rename(names)
 
 
 def _latin_lines(path: Path) -> list[str]:
@@ -205,8 +138,15 @@ def _latin_lines(path: Path) -> list[str]:
     return [line for line in text.replace("\r\n", "\n").split("\n") if line]
 
 
-def _movies(rows: list[MovieRow]) -> pl.DataFrame:
-    """Rows of (id, raw title, year or None, genres) to catalogue columns."""
+def movie_table(rows: list[MovieRow]) -> pl.DataFrame:
+    """Turn raw movies into columns of the catalogue.
+
+    Args:
+        rows: id, raw title, year (None: it stands in the title), genres.
+
+    Returns:
+        Columns item_id, title, year, genres, aliases.
+    """
     parsed = [parse_title(row[1] or "") for row in rows]
     years = [p.year if row[2] is None else int(row[2]) for p, row in zip(parsed, rows, strict=True)]
     return pl.DataFrame(
@@ -225,13 +165,3 @@ def _movies(rows: list[MovieRow]) -> pl.DataFrame:
             "aliases": pl.List(pl.String),
         },
     )
-
-
-def _tags(path: Path) -> pl.DataFrame:
-    """Each movie's tags, most users first, in lower case."""
-    tags = _select(scan_csv(path), ["userId", "movieId", "tag"], path)
-    tags = tags.with_columns(pl.col("tag").str.strip_chars().str.to_lowercase()).filter(pl.col("tag") != "")
-    counted = tags.group_by("movieId", "tag").agg(pl.col("userId").n_unique().alias("users"))
-    ordered = counted.sort("movieId", "users", "tag", descending=[False, True, False])
-    grouped = ordered.group_by("movieId", maintain_order=True).agg(pl.col("tag").head(MAX_TAGS).alias("tags"))
-    return grouped.rename({"movieId": "item_id"}).collect()

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 
 from ilm_lightning.data.dataset import Dataset
@@ -32,9 +33,7 @@ def prepare(dataset: Dataset, min_ratings: int = 5) -> Dataset:
     name = dataset.name
     if len(dataset.catalog) < FEWEST_ITEMS:
         raise DataError(f"{name}: {len(dataset.catalog)} item(s); at least two are needed to learn anything")
-    read = dataset.interactions.frame
-    # Of equal times the higher rating wins, so that the result does not depend on the order of the file.
-    events = read.sort("user", "item", "timestamp", "rating").unique(["user", "item"], keep="last", maintain_order=True)
+    events = _latest(dataset.interactions.frame)
     counts = events.group_by("item").agg(pl.len().cast(pl.Int32).alias("n_ratings")).rename({"item": "index"})
     items = dataset.catalog.frame.drop("n_ratings").join(counts, on="index", how="left", maintain_order="left")
     kept = items.with_columns(pl.col("n_ratings").fill_null(0)).filter(pl.col("n_ratings") >= min_ratings)
@@ -44,7 +43,7 @@ def prepare(dataset: Dataset, min_ratings: int = 5) -> Dataset:
             "lower data.min_ratings or bring more interactions"
         )
     catalog = ItemCatalog(kept.drop("index"))
-    interactions = _reindexed(events, kept, dataset.interactions.user_ids)
+    interactions = _reindexed(events, kept, items.height, dataset.interactions.user_ids)
     report = {**dataset.report, **_counts(dataset, events, interactions, catalog)}
     dropped = report["items_dropped"]
     log.info("%s: %d of %d items left out, fewer than %d ratings", name, dropped, items.height, min_ratings)
@@ -52,17 +51,30 @@ def prepare(dataset: Dataset, min_ratings: int = 5) -> Dataset:
         log.info("%s: %d repeated ratings of one item by one user, the latest kept", name, report["repeated_pairs"])
     if report["items_without_text"]:
         log.info("%s: %d items have no text; kept, without item-text pairs", name, report["items_without_text"])
-    return replace(dataset, interactions=interactions, catalog=catalog, report=report)
+    genome = None if dataset.genome is None else dataset.genome.reindexed(kept["index"])
+    return replace(dataset, interactions=interactions, catalog=catalog, report=report, genome=genome)
 
 
-def _reindexed(events: pl.DataFrame, kept: pl.DataFrame, user_ids: list[str]) -> Interactions:
+def _latest(events: pl.DataFrame) -> pl.DataFrame:
+    """One event per user and item; events come and stay in the order of user, time, item and rating."""
+    pair = events.select(pl.col("user").cast(pl.UInt64) * 2**32 + pl.col("item"))
+    if pair.to_series().n_unique() == events.height:
+        return events
+    # Of equal times the higher rating wins, so that the result does not depend on the order of the file.
+    return events.unique(["user", "item"], keep="last", maintain_order=True)
+
+
+def _reindexed(events: pl.DataFrame, kept: pl.DataFrame, n_items: int, user_ids: list[str]) -> Interactions:
     """Events of the kept items, with items and users counted from 0 again."""
-    rows = kept.select(pl.col("index").alias("item")).with_row_index("row")
-    events = events.join(rows, on="item").select("user", pl.col("row").alias("item"), "rating", "timestamp")
-    users = events.select("user").unique().sort("user").with_row_index("u")
-    events = events.join(users, on="user").select(pl.col("u").alias("user"), "item", "rating", "timestamp")
-    names = [user_ids[user] for user in users["user"]]
-    return Interactions(events.sort("user", "timestamp", "item"), names, kept.height)
+    rows = np.full(n_items, -1, dtype=np.int32)
+    rows[kept["index"].to_numpy()] = np.arange(kept.height, dtype=np.int32)
+    item = pl.Series("item", rows[events["item"].to_numpy()])
+    events = events.with_columns(item).filter(item >= 0)
+    there = np.bincount(events["user"].to_numpy(), minlength=len(user_ids)) > 0
+    user = pl.Series("user", (np.cumsum(there, dtype=np.int32) - 1)[events["user"].to_numpy()])
+    names = [name for name, stays in zip(user_ids, there, strict=True) if stays]
+    # neither renumbering changes the order
+    return Interactions(events.with_columns(user), names, kept.height)
 
 
 def _counts(dataset: Dataset, unique: pl.DataFrame, after: Interactions, catalog: ItemCatalog) -> dict[str, int]:
@@ -76,8 +88,10 @@ def _counts(dataset: Dataset, unique: pl.DataFrame, after: Interactions, catalog
         "repeated_pairs": len(before) - unique.height,
         "items_without_text": sum(not item.has_text for item in catalog),
     }
-    counts |= {f"items_with_{name}": sum(bool(getattr(i, name)) for i in catalog) for name in FACTS}
-    # A score of 0 % is a fact too.
-    counts["items_with_critic_score"] = catalog.frame["critic_score"].drop_nulls().len()
-    counts["items_with_oscar_nomination"] = int((catalog.frame["oscar_nominations"] > 0).sum())
+    frame = catalog.frame
+    for name in (*FACTS, "tags", "genome_tags"):
+        column = frame[name]
+        known = column.list.len() > 0 if column.dtype == pl.List else column.is_not_null() & (column.cast(pl.String) != "")
+        counts[f"items_with_{name}"] = int(known.sum())
+    counts["items_with_oscar_nomination"] = int((frame["oscar_nominations"] > 0).sum())
     return counts

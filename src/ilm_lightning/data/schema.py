@@ -17,6 +17,7 @@ CATALOG_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "year": pl.Int32,
     "genres": _STRINGS,
     "tags": _STRINGS,
+    "genome_tags": _STRINGS,
     "directors": _STRINGS,
     "writers": _STRINGS,
     "cast": _STRINGS,

@@ -1,0 +1,165 @@
+"""Opening raw files: a missing file or column is named at once, a broken row with its line."""
+
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from ilm_lightning.data.errors import DataError
+
+DataType = pl.DataType | type[pl.DataType]
+_SHOWN = 60
+_WHOLE = re.compile(r"\d+")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_BITS: Mapping[DataType, int] = {pl.UInt16: 16, pl.UInt32: 32, pl.Int64: 63}
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a column of a file must hold.
+
+    Attributes:
+        dtype: an unsigned or 64-bit integer (whole numbers from 0), a float (finite numbers) or a string.
+        most: largest number allowed.
+        empty: whether a cell may be empty.
+    """
+
+    dtype: DataType
+    most: float | None = None
+    empty: bool = False
+
+    def fault(self, text: str) -> str | None:
+        """Say what is wrong with a cell, None where it is right."""
+        if text == "":
+            return None if self.empty or self.dtype == pl.String else "is empty"
+        if self.dtype == pl.String:
+            return None
+        shown = repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
+        if self.dtype in _BITS:
+            right = bool(_WHOLE.fullmatch(text)) and int(text) < 2 ** _BITS[self.dtype]
+            return None if right else f"holds {shown}, which is not a whole number"
+        if not _NUMBER.fullmatch(text):
+            return f"holds {shown}, which is not a number"
+        return f"holds {shown}, more than {self.most:g}" if self.most is not None and float(text) > self.most else None
+
+    def faulty(self, name: str) -> pl.Expr:
+        """An expression that is true where a parsed cell is not allowed."""
+        if self.dtype == pl.String:
+            return pl.lit(value=False)
+        wrong = pl.lit(value=False) if self.empty else pl.col(name).is_null()
+        if self.dtype in (pl.Float32, pl.Float64):
+            wrong |= ~pl.col(name).is_finite().fill_null(value=True)
+        if self.dtype == pl.Int64:
+            wrong |= (pl.col(name) < 0).fill_null(value=False)
+        return wrong if self.most is None else wrong | (pl.col(name) > self.most).fill_null(value=False)
+
+
+def existing(folder: Path, name: str) -> Path:
+    """Find a file in a folder.
+
+    Raises:
+        DataError: it is not there.
+    """
+    path = folder / name
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; give the folder that holds {name}")
+    return path
+
+
+def scan_csv(path: Path) -> pl.LazyFrame:
+    """Open a CSV file with a header; every column is text, so that a wrong value can be named later.
+
+    Args:
+        path: UTF-8 file, compressed or not.
+
+    Returns:
+        The lazy frame.
+    """
+    return pl.scan_csv(path, infer_schema=False)
+
+
+def select(frame: pl.LazyFrame, columns: Sequence[str], path: Path) -> pl.LazyFrame:
+    """Select columns.
+
+    Raises:
+        DataError: one is missing, or the file is none.
+    """
+    try:
+        have = frame.collect_schema().names()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{path}: not readable ({first_line(error)})") from error
+    missing = [column for column in columns if column not in have]
+    if missing:
+        raise DataError(f"{path}: column {missing[0]!r} is missing; the file has {', '.join(have)}")
+    return frame.select(columns)
+
+
+def read_columns(path: Path, columns: Mapping[str, Column]) -> pl.DataFrame:
+    """Read columns of a CSV file in one pass, typed while they stream, so that no text of a large file is kept.
+
+    Args:
+        path: UTF-8 file with a header.
+        columns: name -> what it must hold; other columns are not read.
+
+    Returns:
+        The columns, in this order.
+
+    Raises:
+        DataError: a missing column, or the first broken row by its line.
+    """
+    types = {name: column.dtype for name, column in columns.items()}
+    select(scan_csv(path), list(columns), path)
+    try:
+        frame = pl.scan_csv(path, infer_schema=False, schema_overrides=types).select(*columns).collect(engine="streaming")
+    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
+        raise DataError(_broken_row(path, columns) or f"{path}: not readable ({first_line(error)})") from error
+    assert isinstance(frame, pl.DataFrame)
+    wrong = frame.select(pl.any_horizontal(column.faulty(name) for name, column in columns.items()).any()).item()
+    if wrong:
+        raise DataError(_broken_row(path, columns) or f"{path}: holds empty or impossible values; use the original file")
+    return frame
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _broken_row(path: Path, columns: Mapping[str, Column]) -> str | None:
+    """Look for the first row that is not as it must be; slow, but only a broken file is read this way."""
+    header: list[str] = []
+    line = 0
+    try:
+        for line, row in _raw_rows(path):
+            if not header:
+                header = row
+                continue
+            fault = _fault(header, row, columns) if row else None
+            if fault:
+                return f"{path}: line {line} {fault}; correct or delete the line, or get the file again"
+    except csv.Error as error:
+        return f"{path}: line {line + 1} cannot be read ({error}); a quote may be missing: get the file again"
+    return None
+
+
+def _fault(header: list[str], row: list[str], columns: Mapping[str, Column]) -> str | None:
+    if len(row) != len(header):
+        return f"has {len(row)} field{'s' * (len(row) != 1)} instead of {len(header)} ({', '.join(header)})"
+    for name, text in zip(header, row, strict=True):
+        if any(0xDC80 <= ord(char) <= 0xDCFF for char in text):
+            return f"is not UTF-8 (column {name!r}); save the file as UTF-8"
+        fault = columns[name].fault(text) if name in columns else None
+        if fault:
+            return f"is broken: column {name!r} {fault}"
+    return None
+
+
+def _raw_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Number of the last line of each row, and its cells; bytes that are not UTF-8 stay visible as surrogates."""
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+        reader = csv.reader(stream)
+        for row in reader:
+            yield reader.line_num, row

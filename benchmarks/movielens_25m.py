@@ -1,8 +1,8 @@
 """Write invented files of the size and shape of MovieLens 25M, for tests of scale.
 
 The ratings of MovieLens may not be passed on. This makes a file set like it around a real ``movies.csv`` (the file of
-ml-25m, or any in its format): popularity of a long tail, users of a lognormal activity, tastes by genre and era, sessions
-in time, user tags in many spellings, and tag-genome scores. Nothing that is measured on it says anything about
+ml-25m, or any in its format): popularity of a long tail, users of a lognormal activity, tastes by genre and era,
+sessions in time, user tags in many spellings, and tag-genome scores. Nothing that is measured on it says anything about
 MovieLens, and ``generated.json`` beside the files marks them so.
 
     python benchmarks/movielens_25m.py /data/ml-25m/movies.csv /data/ml-25m-generated             # 1.2 GB
@@ -34,20 +34,18 @@ YEAR_S = 365.25 * 86_400
 HEAVY = 0.02
 """A user of more than this share of the movies is drawn without rejection."""
 ROWS_AT_ONCE = 4_000_000
-ADJECTIVES = (
-    "slow quiet bleak tense clever silly warm cold strange brutal tender witty dark bright lonely wild gritty lush "
-    "absurd gentle surreal sharp messy earnest dreamy loud faithful forgotten stylish raw"
-).split()
-NOUNS = (
-    "heist ending robots marriage revenge road-trip dialogue friendship monsters courtroom prison small-town ocean war "
-    "family kitchen detective ghosts summer winter school space city island dance boxing train letter mirror garden "
-    "photography soundtrack twist narrator chase wedding memory betrayal dinner mountain desert circus library"
-).split()
-FIRST = "Ana Boris Carla Deniz Elif Farid Greta Hugo Inès Jörg Keiko Lars Mina Noé Olga Pavel Renée Søren Tomás Uma".split()
-LAST = (
-    "Abbott Becker Castro Duval Eriksen Ferrari García Hughes Ivanov Jensen Kovač Lindqvist Müller Novák Okafor Pérez "
-    "Quinn Rossi Sato Tanaka Ueda Vargas Weiß Xu Yilmaz Zielinski O'Neill & Sons"
-).split()
+WORDS = {
+    "adjectives": "slow quiet bleak tense clever silly warm cold strange brutal tender witty dark bright lonely wild "
+    "gritty lush absurd gentle surreal sharp messy earnest dreamy loud faithful forgotten stylish raw",
+    "nouns": "heist ending robots marriage revenge road-trip dialogue friendship monsters courtroom prison small-town "
+    "ocean war family kitchen detective ghosts summer winter school space city island dance boxing train letter mirror "
+    "garden photography soundtrack twist narrator chase wedding memory betrayal dinner mountain desert circus library",
+    "first names": "Ana Boris Carla Deniz Elif Farid Greta Hugo Inès Jörg Keiko Lars Mina Noé Olga Pavel Renée Søren "
+    "Tomás Uma",
+    "last names": "Abbott Becker Castro Duval Eriksen Ferrari García Hughes Ivanov Jensen Kovač Lindqvist Müller Novák "
+    "Okafor Pérez Quinn Rossi Sato Tanaka Ueda Vargas Weiß Xu Yilmaz Zielinski O'Neill & Sons",
+}
+ADJECTIVES, NOUNS, FIRST, LAST = (text.split() for text in WORDS.values())
 
 
 @dataclass(frozen=True)
@@ -202,7 +200,8 @@ def make_ratings(movies: Movies, sizes: Sizes, rng: np.random.Generator) -> pl.D
         weight = movies.weight * np.exp(0.8 * liking - np.maximum(age, 0) / 25) * np.where(age < 0, 1e-4, 1.0)
         users, items, place = draw_items(count[who], weight, rng)
         bias = 0.4 * rng.normal(size=len(who))
-        stars = 3.5 + bias[users] + 0.4 * movies.quality[items] + 0.25 * liking[items] + 0.7 * rng.normal(size=len(items))
+        stars = 3.5 + bias[users] + 0.4 * movies.quality[items] + 0.25 * liking[items]
+        stars += 0.7 * rng.normal(size=len(items))
         pause = 86_400 * rng.exponential(20.0, size=len(who))
         moment = era_start[users] + 9 * place + pause[users] * (place // 40)
         columns.append(
@@ -236,16 +235,18 @@ def _rate_every_movie(item: Array, movies: Movies, rng: np.random.Generator) -> 
 def vocabulary(genome: list[str], size: int, rng: np.random.Generator) -> list[str]:
     """Tags as people might write them, the genome's first."""
     moods = [f"{a} {n}" for a in ADJECTIVES for n in NOUNS] + [f"{n} and {m}" for n in NOUNS for m in NOUNS if n != m]
-    people = [f"{f} {name}" for f in FIRST for name in LAST] + [f"{f} {g}. {n}" for f in FIRST for g in "ABCDEFGH" for n in LAST]
+    people = [f"{first} {middle}{last}" for first in FIRST for last in LAST for middle in ("", "A. ", "B. ", "J. ")]
     invented = [*dict.fromkeys([*moods, *people, *(f"seen {year}" for year in range(1995, 2020))])]
-    more = [f"{invented[i]} ({j})" for j in range(2, 6) for i in range(len(invented))]
-    return [*(str(t) for t in rng.permutation(genome)), *(str(t) for t in rng.permutation(invented)), *more][: max(size, len(genome))]
+    more = [f"{tag} ({number})" for number in range(2, 9) for tag in invented]
+    shuffled = [*rng.permutation(genome).tolist(), *rng.permutation(invented).tolist(), *more]
+    return shuffled[: max(size, len(genome))]
 
 
 def spellings(tag: str) -> list[str]:
     """One tag as typed by different people, some by broken programs."""
-    broken = tag.encode().decode("latin-1")
-    return [tag, tag.title(), tag.upper(), f"{tag} ", f'"{tag}"', broken if broken != tag else tag.replace("&", "&amp;")]
+    misread = tag.encode().decode("latin-1")
+    odd = misread if misread != tag else tag.replace("&", "&amp;")
+    return [tag, tag.title(), tag.upper(), f"{tag} ", f'"{tag}"', odd]
 
 
 def make_tags(movies: Movies, sizes: Sizes, genome: list[str], rng: np.random.Generator) -> pl.DataFrame:
@@ -331,7 +332,12 @@ def generate(movies_csv: Path, folder: Path, scale: float = 1.0, seed: int = 0) 
     tags.write_csv(folder / "tags.csv")
     rows = {"movies": movies.table.height, "ratings": ratings.height, "tags": tags.height}
     rows["genome_scores"] = write_genome(folder, movies, sizes, len(genome), rng)
-    note = {"note": "invented ratings, tags and genome scores; not MovieLens", "scale": scale, "seed": seed, "rows": rows}
+    note = {
+        "note": "invented ratings, tags and genome scores; not MovieLens",
+        "scale": scale,
+        "seed": seed,
+        "rows": rows,
+    }
     (folder / "generated.json").write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
     return rows
 

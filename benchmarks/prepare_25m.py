@@ -89,7 +89,8 @@ def _pandas_movies(folder: Path) -> Any:
     items["genres"] = [clean_genres(genres.split("|")) for genres in movies["genres"]]
     items["aliases"] = [list(p.aliases) for p in parsed]
     items["group"] = [title_group(p.title, p.year, i) for p, i in zip(parsed, movies["movieId"], strict=True)]
-    tags = pd.read_csv(folder / "tags.csv", dtype={"tag": str}, keep_default_na=False, usecols=["userId", "movieId", "tag"])
+    columns = ["userId", "movieId", "tag"]
+    tags = pd.read_csv(folder / "tags.csv", dtype={"tag": str}, keep_default_na=False, usecols=columns)
     tags["tag"] = tags["tag"].map({raw: clean_tag(raw) for raw in tags["tag"].unique()})
     tags = tags[tags["tag"] != ""].drop_duplicates()
     anywhere = tags[["userId", "tag"]].drop_duplicates()["tag"].value_counts().rename("anywhere")
@@ -170,7 +171,10 @@ def versions() -> dict[str, str]:
     """What the numbers were made with."""
     from importlib.metadata import version
 
-    return {"python": platform.python_version(), **{name: version(name) for name in ("polars", "pandas", "pyarrow", "implicit")}}
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("polars", "pandas", "pyarrow", "implicit")},
+    }
 
 
 def compare_ways(folder: Path, turns: int, threads: int, with_als: bool) -> dict[str, Any]:
@@ -208,7 +212,7 @@ def compare_ways(folder: Path, turns: int, threads: int, with_als: bool) -> dict
 def main() -> None:
     """Read the command line; ``--way`` is for the processes that are measured."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("folder", type=Path, help="ratings.csv, movies.csv, tags.csv, genome-scores.csv, genome-tags.csv")
+    parser.add_argument("folder", type=Path, help="the files of ml-25m, real or generated")
     parser.add_argument("--out", type=Path, help="JSON file of the result")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tiny_run"]
+pytest_plugins = ["generated_25m", "tiny_run"]
 
 WORDS = tuple("a the film is good bad heat crime drama comedy war love thriller 1995 1999 ( ) big small".split())  # noqa: SIM905
 

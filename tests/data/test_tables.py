@@ -146,3 +146,22 @@ def test_bad_interactions_are_named(tmp_path: Path) -> None:
     events([0], [0]).write_parquet(tmp_path / "foreign.parquet")
     with pytest.raises(DataError, match="not an interactions file"):
         Interactions.read(tmp_path / "foreign.parquet")
+
+
+@pytest.mark.parametrize("rows", [[(0, 2), (0, 1), (1, 2), (1, 2)], [(1, 2), (0, 1), (1, 2), (0, 2)], []])
+def test_the_matrix_is_binary_whatever_the_order(rows: list[tuple[int, int]]) -> None:
+    frame = pl.DataFrame(
+        {
+            "user": [user for user, _ in rows],
+            "item": [item for _, item in rows],
+            "rating": [1.0] * len(rows),
+            "timestamp": [0] * len(rows),
+        }
+    )
+    matrix = Interactions(frame, ["a", "b", "c"], 4).matrix()
+    expected = np.zeros((3, 4))
+    for user, item in rows:
+        expected[user, item] = 1.0
+    assert matrix.shape == (3, 4)
+    assert (matrix.toarray() == expected).all()
+    assert (matrix.dtype, matrix.has_sorted_indices) == (np.float32, True)

@@ -1,3 +1,5 @@
+import logging
+
 import numpy as np
 import polars as pl
 import pytest
@@ -120,3 +122,12 @@ def test_fold_in_of_a_user_without_items_is_zero_and_misfits_are_named() -> None
     assert (fold_in(factors, csr_matrix((2, 3), dtype=np.float32)) == 0).all()
     with pytest.raises(ValueError, match="4 columns"):
         fold_in(factors, csr_matrix((2, 4), dtype=np.float32))
+
+
+def test_progress_is_told(
+    dense: NDArray[np.bool_], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ilm_lightning.progress.PLAIN_INTERVAL_S", 0.0)
+    with caplog.at_level(logging.INFO):
+        fit_als(table(dense), factors=4, iterations=3, num_threads=1)
+    assert [message.split(",")[0] for message in caplog.messages] == ["ALS: 1 of 3", "ALS: 2 of 3", "ALS: 30 users"]

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from ilm_lightning.data.errors import DataError
+from ilm_lightning.data.files import rows_of
 from ilm_lightning.data.genome import GenomeScores
 from ilm_lightning.data.tables import Interactions, ItemCatalog
 
@@ -98,8 +98,8 @@ def assemble_numbered(events: pl.DataFrame, items: pl.DataFrame, source: Path, n
     catalog, extra = _catalog(items, rated.with_columns(pl.col("item").cast(pl.String)), source)
     frame = pl.DataFrame(
         {
-            "user": _rows_of(events["user"], users),
-            "item": _rows_of(events["item"], catalog.frame["item_id"].cast(pl.UInt32)),
+            "user": rows_of(events["user"], users),
+            "item": rows_of(events["item"], catalog.frame["item_id"].cast(pl.UInt32)),
             "rating": events["rating"],
             "timestamp": events["timestamp"],
         }
@@ -108,14 +108,6 @@ def assemble_numbered(events: pl.DataFrame, items: pl.DataFrame, source: Path, n
     interactions = Interactions(frame, users.cast(pl.String).to_list(), len(catalog))
     report = {"interactions_read": len(interactions), "items_read": items.height, "items_not_described": extra}
     return Dataset(interactions, catalog, name, terms, report)
-
-
-def _rows_of(values: pl.Series, ids: pl.Series) -> pl.Series:
-    """Position in ``ids`` of each value; every value occurs there."""
-    known = ids.to_numpy()
-    order = np.argsort(known)
-    rows = order.astype(np.uint32)[np.searchsorted(known[order], values.to_numpy())]
-    return pl.Series(values.name, rows)
 
 
 def _catalog(items: pl.DataFrame, rated: pl.DataFrame, source: Path) -> tuple[ItemCatalog, int]:

@@ -6,12 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from ilm_lightning.data.errors import DataError
 
 DataType = pl.DataType | type[pl.DataType]
 _SHOWN = 60
+TABLE_SIZE = 1 << 24
+"""Ids below this are looked up in a table, larger ones by search."""
 _WHOLE = re.compile(r"\d+")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _BITS: Mapping[DataType, int] = {pl.UInt16: 16, pl.UInt32: 32, pl.Int64: 63}
@@ -112,15 +115,31 @@ def read_columns(path: Path, columns: Mapping[str, Column]) -> pl.DataFrame:
     """
     types = {name: column.dtype for name, column in columns.items()}
     select(scan_csv(path), list(columns), path)
+    rows = pl.scan_csv(path, infer_schema=False, schema_overrides=types).select(*columns)
     try:
-        frame = pl.scan_csv(path, infer_schema=False, schema_overrides=types).select(*columns).collect(engine="streaming")
+        frame = rows.collect(engine="streaming")
     except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
         raise DataError(_broken_row(path, columns) or f"{path}: not readable ({first_line(error)})") from error
     assert isinstance(frame, pl.DataFrame)
     wrong = frame.select(pl.any_horizontal(column.faulty(name) for name, column in columns.items()).any()).item()
     if wrong:
-        raise DataError(_broken_row(path, columns) or f"{path}: holds empty or impossible values; use the original file")
+        raise DataError(_broken_row(path, columns) or f"{path}: holds impossible values; use the original file")
     return frame
+
+
+def rows_of(values: pl.Series, ids: pl.Series) -> pl.Series:
+    """Find the position in ``ids`` of each value; every value occurs there, once.
+
+    >>> rows_of(pl.Series("item", [7, 5, 7]), pl.Series([5, 6, 7])).to_list()
+    [2, 0, 2]
+    """
+    numbers = ids.to_numpy()
+    if numbers.size and numbers.max() < TABLE_SIZE:
+        position = np.zeros(int(numbers.max()) + 1, dtype=np.uint32)
+        position[numbers] = np.arange(len(numbers), dtype=np.uint32)
+        return pl.Series(values.name, position[values.to_numpy()])
+    order = np.argsort(numbers).astype(np.uint32)
+    return pl.Series(values.name, order[np.searchsorted(numbers, values.to_numpy(), sorter=order)])
 
 
 def first_line(error: Exception) -> str:

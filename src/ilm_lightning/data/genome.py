@@ -9,11 +9,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ilm_lightning.data.errors import DataError
-from ilm_lightning.data.files import Column, existing, read_columns
+from ilm_lightning.data.files import Column, DataType, existing, read_columns, rows_of
 from ilm_lightning.data.schema import cast_columns, read_parquet
 from ilm_lightning.data.tags import clean_tag
 
-GENOME_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {"item": pl.UInt32, "tag": pl.UInt16, "relevance": pl.Float32}
+GENOME_SCHEMA: dict[str, DataType] = {"item": pl.UInt32, "tag": pl.UInt16, "relevance": pl.Float32}
 _SCORES = {
     "movieId": Column(pl.UInt32),
     "tagId": Column(pl.UInt32),
@@ -65,11 +65,11 @@ class GenomeScores:
         Returns:
             Columns item and genome_tags; items without such a tag are left out.
         """
-        names = pl.DataFrame({"tag": range(len(self.tags)), "name": self.tags}, schema={"tag": pl.UInt16, "name": pl.String})
-        relevant = self.frame.filter(pl.col("relevance") >= min_relevance)
-        ordered = relevant.sort("item", "relevance", "tag", descending=[False, True, False]).join(
-            names, on="tag", maintain_order="left"
+        names = pl.DataFrame(
+            {"tag": range(len(self.tags)), "name": self.tags}, schema={"tag": pl.UInt16, "name": pl.String}
         )
+        relevant = self.frame.filter(pl.col("relevance") >= min_relevance).join(names, on="tag")
+        ordered = relevant.sort("item", "relevance", "tag", descending=[False, True, False])
         return ordered.group_by("item", maintain_order=True).agg(pl.col("name").head(per_item).alias("genome_tags"))
 
     def reindexed(self, kept: pl.Series) -> "GenomeScores":
@@ -81,9 +81,8 @@ class GenomeScores:
         Returns:
             The scores of these items.
         """
-        rows = kept.cast(pl.UInt32).alias("item").to_frame().with_row_index("row")
-        frame = self.frame.join(rows, on="item", maintain_order="left").select(pl.col("row").alias("item"), "tag", "relevance")
-        return GenomeScores(frame, self.tags)
+        frame = self.frame.filter(pl.col("item").is_in(kept.cast(pl.UInt32).implode()))
+        return GenomeScores(frame.with_columns(rows_of(frame["item"], kept)), self.tags)
 
     def write(self, path: Path) -> None:
         """Write the scores as parquet to ``path``; the tags' names travel in the file's metadata."""
@@ -136,16 +135,19 @@ def read_genome(folder: Path, movie_ids: pl.Series) -> GenomeScores:
     tags = read_genome_tags(folder)
     path = existing(folder, "genome-scores.csv")
     scores = read_columns(path, _SCORES)
-    unknown = scores["tagId"].unique().filter(~scores["tagId"].unique().is_in(tags["tagId"].to_list()))
-    if unknown.len():
-        raise DataError(f"{path}: tagId {unknown.min()} is not in genome-tags.csv; take both files from one release")
-    items = pl.DataFrame({"movieId": movie_ids.cast(pl.UInt32)}).with_row_index("item")
-    names = tags.select("tagId").with_row_index("tag")
-    frame = scores.lazy().join(items.lazy(), on="movieId").join(names.lazy(), on="tagId")
-    frame = frame.select("item", pl.col("tag").cast(pl.UInt16), "relevance").collect(engine="streaming").sort("item", "tag")
+    unknown = sorted(set(scores["tagId"].unique()) - set(tags["tagId"]))
+    if unknown:
+        raise DataError(f"{path}: tagId {unknown[0]} is not in genome-tags.csv; take both files from one release")
+    scores = scores.filter(pl.col("movieId").is_in(movie_ids.cast(pl.UInt32).implode()))
+    item = rows_of(scores["movieId"], movie_ids.cast(pl.UInt32))
+    tag = rows_of(scores["tagId"], tags["tagId"]).cast(pl.UInt16)
+    frame = pl.DataFrame({"item": item, "tag": tag, "relevance": scores["relevance"]})
     pair = frame["item"].cast(pl.UInt64) * 65_536 + frame["tag"]
+    # the release is in order; sorting it again would cost more than all the rest
+    if not pair.is_sorted():
+        frame, pair = frame.sort("item", "tag"), pair.sort()
     twice = (pair == pair.shift(1)).arg_true()
     if twice.len():
-        movie, tag = movie_ids[int(frame["item"][twice[0]])], tags["tag"][int(frame["tag"][twice[0]])]
-        raise DataError(f"{path}: movieId {movie} has more than one score for {tag!r}; get the file again")
+        movie, name = movie_ids[int(frame["item"][twice[0]])], tags["tag"][int(frame["tag"][twice[0]])]
+        raise DataError(f"{path}: movieId {movie} has more than one score for {name!r}; get the file again")
     return GenomeScores(frame, tags["tag"].to_list())

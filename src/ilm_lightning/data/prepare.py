@@ -12,6 +12,7 @@ from ilm_lightning.data.tables import Interactions, ItemCatalog
 
 log = logging.getLogger(__name__)
 FEWEST_ITEMS = 2
+TEXTS = ("title", "genres", "tags", "genome_tags", "text")
 FACTS = ("directors", "writers", "cast", "countries", "languages", "studios", "runtime", "critic_score", "certificate")
 
 
@@ -57,8 +58,9 @@ def prepare(dataset: Dataset, min_ratings: int = 5) -> Dataset:
 
 def _latest(events: pl.DataFrame) -> pl.DataFrame:
     """One event per user and item; events come and stay in the order of user, time, item and rating."""
-    pair = events.select(pl.col("user").cast(pl.UInt64) * 2**32 + pl.col("item"))
-    if pair.to_series().n_unique() == events.height:
+    pairs = (events["user"].cast(pl.UInt64) * 2**32 + events["item"]).to_numpy(writable=True)
+    pairs.sort()
+    if not (pairs[1:] == pairs[:-1]).any():
         return events
     # Of equal times the higher rating wins, so that the result does not depend on the order of the file.
     return events.unique(["user", "item"], keep="last", maintain_order=True)
@@ -86,12 +88,18 @@ def _counts(dataset: Dataset, unique: pl.DataFrame, after: Interactions, catalog
         "items_dropped": len(dataset.catalog) - len(catalog),
         "users_dropped": before.n_users - after.n_users,
         "repeated_pairs": len(before) - unique.height,
-        "items_without_text": sum(not item.has_text for item in catalog),
     }
     frame = catalog.frame
+    has_text = pl.any_horizontal(_filled(frame[name]).alias(name) for name in TEXTS)
+    counts["items_without_text"] = int((~frame.select(has_text).to_series()).sum())
     for name in (*FACTS, "tags", "genome_tags"):
-        column = frame[name]
-        known = column.list.len() > 0 if column.dtype == pl.List else column.is_not_null() & (column.cast(pl.String) != "")
-        counts[f"items_with_{name}"] = int(known.sum())
+        counts[f"items_with_{name}"] = int(_filled(frame[name]).sum())
     counts["items_with_oscar_nomination"] = int((frame["oscar_nominations"] > 0).sum())
     return counts
+
+
+def _filled(column: pl.Series) -> pl.Series:
+    """Which cells say something: a list that is not empty, a text, a number (0 too)."""
+    if column.dtype == pl.List:
+        return column.list.len() > 0
+    return column.is_not_null() & (column.cast(pl.String) != "").fill_null(value=False)

@@ -8,6 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from ilm_lightning.data.tables import Interactions
 from ilm_lightning.embeddings.vectors import Floats
+from ilm_lightning.progress import track
 
 log = logging.getLogger(__name__)
 
@@ -60,18 +61,22 @@ def fit_als(
     # heavy, and needed only here
     from implicit.cpu.als import AlternatingLeastSquares
 
+    # the confidences in place: given alpha, implicit would copy the matrix
+    matrix.data[:] = alpha
+    sweeps = track(range(iterations), iterations, "ALS")
     # implicit has threads of its own; BLAS threads below them cost 7x
     with threadpool_limits(1, "blas"):
         model = AlternatingLeastSquares(
             factors=factors,
             regularization=regularization,
-            alpha=alpha,
+            alpha=1.0,
             iterations=iterations,
             random_state=seed,
             num_threads=num_threads,
             use_cg=False,
         )
-        model.fit(matrix, show_progress=False)
+        next(sweeps)
+        model.fit(matrix, show_progress=False, callback=lambda *_: next(sweeps, None))
     items, users = np.asarray(model.item_factors), np.asarray(model.user_factors)
     items[~rated_items(interactions)] = 0.0
     if not (np.isfinite(items).all() and np.isfinite(users).all()):
@@ -94,7 +99,7 @@ def rated_items(interactions: Interactions) -> np.ndarray[tuple[int], np.dtype[n
         ``[I]`` bool.
     """
     rated: np.ndarray[tuple[int], np.dtype[np.bool_]] = np.bincount(
-        interactions.matrix().indices, minlength=interactions.n_items
+        interactions.frame["item"].to_numpy(), minlength=interactions.n_items
     ).astype(np.bool_)
     return rated
 

@@ -13,7 +13,7 @@ from ilm_lightning.sentences import SentenceEncoder
 
 log = logging.getLogger(__name__)
 
-FIELDS = ("title", "genres", "tags")
+FIELDS = ("title", "genres", "tags", "genome_tags")
 
 
 def encode_items(

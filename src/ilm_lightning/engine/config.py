@@ -16,13 +16,21 @@ class DataConfig:
     name: str = MISSING
     """Shown beside every number."""
     kind: str = MISSING
-    """Reader: movielens_small, ml_latest_small, ml_100k, ml_1m or custom."""
+    """Reader: movielens_small, ml_latest_small, ml_100k, ml_1m, ml_25m or custom."""
     path: str | None = None
     """Folder of the raw files; null: the asset of this name is fetched."""
     film_facts: bool = True
     """Join people, countries, languages, length, critics and awards from the film-facts asset."""
     min_ratings: int = 5
     """Items with fewer ratings leave the catalogue (their behavioral vectors are noise)."""
+    tags_per_item: int = 10
+    """ml_latest_small, ml_25m: user tags that become text of an item, those of most users first; 0: none."""
+    genome_tags_per_item: int = 10
+    """ml_25m: genome tags that become text of an item, the most relevant first; 0: none."""
+    genome_min_relevance: float = 0.5
+    """ml_25m: less relevant genome tags never become text."""
+    genome_in_text: bool = True
+    """ml_25m; false: no genome tag, nor a user tag that is one, in any text or vector (for tasks that ask for them)."""
     split_seed: int = 0
     """Seed of the split of movies into train, validation and test."""
     split: str = "strict"
@@ -54,7 +62,7 @@ class EncoderConfig:
     """semantic, behavioral or combined."""
     text_model: str = "all-minilm-l6-v2"
     """Asset name or folder of a sentence-transformers model."""
-    text_fields: list[str] = field(default_factory=lambda: ["title", "genres", "tags"])
+    text_fields: list[str] = field(default_factory=lambda: ["title", "genres", "tags", "genome_tags"])
     """Texts encoded apart and averaged."""
     als: AlsConfig = field(default_factory=AlsConfig)
 
@@ -106,7 +114,7 @@ class PretrainingConfig:
     source_dropout: float = 0.0
     """Probability of dropping the semantic source."""
     grounding_fields: list[str] = field(
-        default_factory=lambda: ["title", "genres", "tags", "decade", "countries", "languages"]
+        default_factory=lambda: ["title", "genres", "tags", "genome_tags", "decade", "countries", "languages"]
     )
     """vg: fields of the item whose LLM tokens are to be predicted; people's names would be most of the tokens."""
     grounding_min_count: int = 3

@@ -7,7 +7,7 @@ from ilm_lightning.engine.config import Config
 
 LOSSES = ("itc", "itm", "itg", "iic", "uic", "vg")
 CONDITIONS = ("own", "shuffled", "hard_shuffled", "constant", "knn_copy", "blind", "title", "facts")
-DATA_KINDS = ("movielens_small", "ml_latest_small", "ml_100k", "ml_1m", "custom")
+DATA_KINDS = ("movielens_small", "ml_latest_small", "ml_100k", "ml_1m", "ml_25m", "custom")
 
 # repeated here so that checking needs no heavy import; a test holds both lists together
 TASKS = (
@@ -18,8 +18,8 @@ TASKS = (
 )  # fmt: skip
 SPLIT_RULES = ("strict", "paper", "cold")
 TEXT_FIELDS = (
-    "title", "year", "decade", "text", "aliases", "genres", "tags", "directors", "writers", "cast", "countries",
-    "languages", "studios",
+    "title", "year", "decade", "text", "aliases", "genres", "tags", "genome_tags", "directors", "writers", "cast",
+    "countries", "languages", "studios",
 )  # fmt: skip
 
 
@@ -138,6 +138,14 @@ def _numbers(config: Config) -> None:
         raise ConfigError(
             f"adapter.hidden_size={adapter.hidden_size} is not divisible by adapter.num_heads={adapter.num_heads}"
         )
+    for key, tags in (
+        ("data.tags_per_item", config.data.tags_per_item),
+        ("data.genome_tags_per_item", config.data.genome_tags_per_item),
+    ):
+        if tags < 0:
+            raise ConfigError(f"{key}={tags} must be at least 0; 0 leaves these tags out")
+    if not 0 <= config.data.genome_min_relevance <= 1:
+        raise ConfigError(f"data.genome_min_relevance={config.data.genome_min_relevance} must lie in [0, 1]")
     for key, value in (
         ("adapter.dropout", adapter.dropout),
         ("pretraining.source_dropout", pretraining.source_dropout),

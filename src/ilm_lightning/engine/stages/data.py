@@ -4,22 +4,29 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from ilm_lightning.data.errors import DataError
 from ilm_lightning.data.tables import Interactions, ItemCatalog
+from ilm_lightning.data.tags import TagSettings
 from ilm_lightning.embeddings.vectors import ItemVectors
 from ilm_lightning.engine.artifacts import Artifact, file_hash, source_hash, write_json
 from ilm_lightning.engine.stages.context import Context
 
+if TYPE_CHECKING:
+    from ilm_lightning.data.genome import GenomeScores
+
 
 def prepare(context: Context) -> Artifact:
-    """Raw files to ``interactions`` and ``items`` tables and the split of movies."""
+    """Raw files to ``interactions`` and ``items`` tables (with a tag genome ``genome`` too) and the split of movies."""
     config = context.config.data
     paths, inputs = _raw_files(context)
+    tags = TagSettings(
+        config.tags_per_item, config.genome_tags_per_item, config.genome_min_relevance, config.genome_in_text
+    )
     settings = {
         "code": source_hash("data"),
         "kind": config.kind,
@@ -28,6 +35,7 @@ def prepare(context: Context) -> Artifact:
         "split_seed": config.split_seed,
         "split": config.split,
         "columns": dict(config.columns),
+        "tags": asdict(tags),
     }
 
     def build(folder: Path) -> dict[str, Any]:
@@ -36,14 +44,18 @@ def prepare(context: Context) -> Artifact:
         from ilm_lightning.data.splits import split_items, visible_interactions
 
         columns = dict(config.columns) if config.kind == "custom" else None
-        dataset = prepare_dataset(load_dataset(config.kind, paths, columns=columns), config.min_ratings)
+        dataset = load_dataset(config.kind, paths, columns=columns, tags=tags)
+        dataset = prepare_dataset(dataset, config.min_ratings)
         dataset.catalog.write(folder / "items.parquet")
+        if dataset.genome is not None:
+            dataset.genome.write(folder / "genome.parquet")
         split = split_items(dataset.catalog, config.split_seed, rule=config.split)
         visible_interactions(dataset.interactions, split, config.split).write(folder / "interactions.parquet")
         write_json(folder / "split.json", split.tolist())
         names, counts = np.unique(split, return_counts=True)
         return {
             **dataset.report,
+            "data": dataset.name,
             "split": dict(zip(names.tolist(), counts.tolist(), strict=True)),
             "terms": dataset.terms,
         }
@@ -105,6 +117,7 @@ def embed(context: Context, prepared: Artifact) -> Artifact:
             alpha=als.alpha,
             iterations=als.iterations,
             seed=context.config.seed,
+            num_threads=context.config.trainer.threads,
         )
         vectors.save(folder)
         return {"dims": vectors.dims, "without_text": int((~vectors.has_text).sum())}
@@ -179,6 +192,20 @@ def read_tables(prepared: Artifact) -> tuple[Interactions, ItemCatalog, np.ndarr
     split = np.array(json.loads((prepared.path / "split.json").read_text(encoding="utf-8")))
     interactions = Interactions.read(prepared.path / "interactions.parquet")
     return interactions, ItemCatalog.read(prepared.path / "items.parquet"), split
+
+
+def read_genome(prepared: Artifact) -> "GenomeScores":
+    """Read the genome scores that ``prepare`` wrote.
+
+    Raises:
+        DataError: the data have no tag genome.
+    """
+    from ilm_lightning.data.genome import GenomeScores
+
+    path = prepared.path / "genome.parquet"
+    if not path.is_file():
+        raise DataError(f"{prepared.report['data']} has no tag genome; tasks on genome tags need data=ml_25m")
+    return GenomeScores.read(path)
 
 
 def read_examples(made: Artifact) -> pl.DataFrame:

@@ -2,8 +2,9 @@
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ DataType = pl.DataType | type[pl.DataType]
 _SHOWN = 60
 TABLE_SIZE = 1 << 24
 """Ids below this are looked up in a table, larger ones by search."""
+_PLAIN_TEXT = "[ -!#-+\\--~]*"
 _WHOLE = re.compile(r"\d+")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _BITS: Mapping[DataType, int] = {pl.UInt16: 16, pl.UInt32: 32, pl.Int64: 63}
@@ -33,6 +35,15 @@ class Column:
     dtype: DataType
     most: float | None = None
     empty: bool = False
+
+    @property
+    def plain(self) -> str:
+        """A pattern of cells that are surely right; a cell that does not match may be right too."""
+        if self.dtype == pl.String:
+            return _PLAIN_TEXT
+        if self.dtype in _BITS:
+            return r"\d{1,%d}" % len(str(2 ** _BITS[self.dtype] // 10))
+        return r"\d{1,9}(?:\.\d{1,30})?" if self.most is None else r"0(?:\.\d{1,30})?"
 
     def fault(self, text: str) -> str | None:
         """Say what is wrong with a cell, None where it is right."""
@@ -148,23 +159,41 @@ def first_line(error: Exception) -> str:
 
 
 def _broken_row(path: Path, columns: Mapping[str, Column]) -> str | None:
-    """Look for the first row that is not as it must be; slow, but only a broken file is read this way."""
-    header: list[str] = []
-    line = 0
-    try:
-        for line, row in _raw_rows(path):
-            if not header:
-                header = row
+    """Look for the first row that is not as it must be; only a broken file is read this way."""
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+        header = next(csv.reader(stream), [])
+        # most rows are right at a glance
+        plain = re.compile(
+            ",".join(columns[name].plain if name in columns else _PLAIN_TEXT for name in header) + r"\r?\n?"
+        )
+        line = 1
+        for text in stream:
+            line += 1
+            if plain.fullmatch(text):
                 continue
-            fault = _fault(header, row, columns) if row else None
+            taken: list[str] = []
+            rows = csv.reader(_noted(chain([text], stream), taken))
+            try:
+                fault = _fault(header, next(rows, []), columns)
+            except csv.Error:
+                fault = "opens a quote that is not closed"
+            if not fault and "".join(taken).count('"') % 2:
+                fault = "holds a single quote mark"
             if fault:
-                return f"{path}: line {line} {fault}; correct or delete the line, or get the file again"
-    except csv.Error as error:
-        return f"{path}: line {line + 1} cannot be read ({error}); a quote may be missing: get the file again"
+                return f"{path}: line {line} {fault}; correct or delete it, or get the file again"
+            line += len(taken) - 1
     return None
 
 
+def _noted(lines: Iterable[str], taken: list[str]) -> Iterator[str]:
+    for line in lines:
+        taken.append(line)
+        yield line
+
+
 def _fault(header: list[str], row: list[str], columns: Mapping[str, Column]) -> str | None:
+    if not row:
+        return "is empty"
     if len(row) != len(header):
         return f"has {len(row)} field{'s' * (len(row) != 1)} instead of {len(header)} ({', '.join(header)})"
     for name, text in zip(header, row, strict=True):
@@ -174,11 +203,3 @@ def _fault(header: list[str], row: list[str], columns: Mapping[str, Column]) -> 
         if fault:
             return f"is broken: column {name!r} {fault}"
     return None
-
-
-def _raw_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Number of the last line of each row, and its cells; bytes that are not UTF-8 stay visible as surrogates."""
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-        reader = csv.reader(stream)
-        for row in reader:
-            yield reader.line_num, row

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 GENERATED = "generated.json"
 """Beside files that were made up to test scale: their name then says so."""
+RATINGS_25M = 25_000_095
 _ID = Column(pl.UInt32)
 _RATINGS = {"userId": _ID, "movieId": _ID, "rating": Column(pl.Float32), "timestamp": Column(pl.Int64)}
 _MOVIES = {"movieId": _ID, "title": Column(pl.String), "genres": Column(pl.String)}
@@ -52,7 +53,13 @@ def read_ml_25m(folder: Path, settings: TagSettings | None = None) -> Dataset:
     Raises:
         DataError: a missing file or column, or a broken row by its line.
     """
-    return _read(folder, "ml-25m", CLOSED_TERMS, settings or TagSettings(), genome=True)
+    dataset = _read(folder, "ml-25m", CLOSED_TERMS, settings or TagSettings(), genome=True)
+    found = len(dataset.interactions)
+    if found != RATINGS_25M and not (folder / GENERATED).is_file():
+        log.warning(
+            "%s: %d ratings, MovieLens 25M has %d: another release, or a file that was cut", folder, found, RATINGS_25M
+        )
+    return dataset
 
 
 def read_imdb_ids(folder: Path) -> dict[str, str]:

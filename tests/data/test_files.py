@@ -68,10 +68,17 @@ def test_the_first_broken_row_is_named_by_its_line(line: str, message: str, tmp_
     assert "\n" not in str(error.value)
 
 
-def test_a_quote_that_is_never_closed_is_found(tmp_path: Path) -> None:
-    path = write(tmp_path, [*GOOD, '4,1,1,"open', *["5,1,1,fine"] * 20_000])
-    with pytest.raises(DataError, match=r"line \d+ (cannot be read|has)|not readable"):
+@pytest.mark.parametrize("rest", [1, 20_000])
+@pytest.mark.parametrize("cell", ['"open', 'op"en'])
+def test_a_single_quote_mark_is_found(cell: str, rest: int, tmp_path: Path) -> None:
+    path = write(tmp_path, [*GOOD, f"4,1,1,{cell}", *["5,1,1,fine"] * rest])
+    with pytest.raises(DataError, match=r"line 6 (opens a quote that is not closed|holds a single quote mark)"):
         read_columns(path, COLUMNS)
+
+
+def test_an_empty_line_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="line 6 is empty; correct or delete it"):
+        read_columns(write(tmp_path, [*GOOD, "", "4,1,1,x"]), COLUMNS)
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,11 @@ def test_a_file_that_was_cut_is_named_by_its_last_line(broken: Path) -> None:
         load_dataset("ml_25m", {"ratings": broken})
 
 
+def test_another_number_of_ratings_than_the_release_has_is_told(broken: Path, caplog: pytest.LogCaptureFixture) -> None:
+    load_dataset("ml_25m", {"ratings": broken})
+    assert "250001 ratings, MovieLens 25M has 25000095: another release, or a file that was cut" in caplog.text
+
+
 def test_odd_tags_are_mended_or_named(broken: Path) -> None:
     movie = pl.read_csv(broken / "movies.csv")["movieId"][0]
     rows = ["CrÃªpes &amp; Wine", "cr\u00eapes & wine", "\x00", "", '"""quoted"""', "nul\x00l", "&lt;3"]

@@ -42,7 +42,7 @@ class Column:
         if self.dtype == pl.String:
             return _PLAIN_TEXT
         if self.dtype in _BITS:
-            return r"\d{1,%d}" % len(str(2 ** _BITS[self.dtype] // 10))
+            return rf"\d{{1,{len(str(2 ** _BITS[self.dtype] // 10))}}}"
         return r"\d{1,9}(?:\.\d{1,30})?" if self.most is None else r"0(?:\.\d{1,30})?"
 
     def fault(self, text: str) -> str | None:

@@ -19,6 +19,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "qformer": {"kind": "qformer", **SMALL},
     "qformer-every-block": {"kind": "qformer", **SMALL, "cross_attention_every": 1},
     "qformer-4-source-tokens": {"kind": "qformer", **SMALL, "source_tokens": 4},
+    "qformer-concatenated": {"kind": "qformer", **SMALL, "concatenate": True},
+    "qformer-concatenated-4": {"kind": "qformer", **SMALL, "concatenate": True, "source_tokens": 4},
     "mlp": {"kind": "mlp", "hidden_width": 9},
     "mlp-matched": {"kind": "mlp", "match": SMALL},
     "constant": {"kind": "constant"},
@@ -138,7 +140,7 @@ class TestEveryAdapter:
         torch.testing.assert_close(low.float(), adapter(sources), rtol=0.05, atol=0.05)
 
 
-@pytest.mark.parametrize("kind", ["qformer", "mlp"])
+@pytest.mark.parametrize("kind", ["qformer", "qformer-concatenated", "mlp"])
 def test_a_masked_source_is_not_read(kind: str) -> None:
     config = {**KINDS[kind], "source_dims": ENCODERS["combined"], "output_dim": 6, "num_queries": 3}
     adapter, sources = make(config), vectors(config, 3)
@@ -150,6 +152,24 @@ def test_a_masked_source_is_not_read(kind: str) -> None:
     sources["semantic"][1] += 1.0
     changed = (adapter(sources, mask) != before).flatten(1).any(1)
     assert changed.tolist() == [False, True, False]
+
+
+def test_concatenation_is_one_key_for_both_sources() -> None:
+    config = {**KINDS["qformer-concatenated"], "source_dims": ENCODERS["combined"], "output_dim": 6}
+    adapter, sources = make(config), vectors(config, 3)
+    assert adapter.get_submodule("qformer.input_maps.joint").in_features == 12
+    assert adapter.get_parameter("qformer.source_embedding").shape == (1, 16)
+    keys = adapter.qformer.embed_sources(sources)  # type: ignore[operator, union-attr]
+    assert keys.tokens.shape == (3, 1, 16)
+    # the joint map is the sum of one map a source: the columns of each act on its vector alone
+    weight, bias = (
+        adapter.get_parameter("qformer.input_maps.joint.weight"),
+        adapter.get_parameter("qformer.input_maps.joint.bias"),
+    )
+    expected = sources["behavioral"] @ weight[:, :5].T + sources["semantic"] @ weight[:, 5:].T + bias
+    torch.testing.assert_close(keys.tokens[:, 0], expected + adapter.get_parameter("qformer.source_embedding")[0])
+    single = make({**config, "source_dims": ENCODERS["semantic"]})
+    assert "qformer.input_maps.semantic.weight" in dict(single.named_parameters())
 
 
 def test_different_numbers_of_items_are_refused() -> None:

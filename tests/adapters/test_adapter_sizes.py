@@ -22,9 +22,11 @@ DIMS = {
 }
 
 
-@pytest.mark.parametrize("num_queries", [1, 8])
+@pytest.mark.parametrize("num_queries", [1, 2, 4, 8, 16, 32])
 @pytest.mark.parametrize("encoder", DIMS)
-@pytest.mark.parametrize("sizes", [{}, {"source_tokens": 4, "num_layers": 3}], ids=["default", "other"])
+@pytest.mark.parametrize(
+    "sizes", [{}, {"source_tokens": 4, "num_layers": 3}, {"concatenate": True}], ids=["default", "other", "joined"]
+)
 def test_mlp_matches_the_qformer_within_2_percent(encoder: str, num_queries: int, sizes: dict[str, int]) -> None:
     arguments: dict[str, Any] = {"source_dims": DIMS[encoder], "output_dim": 576, "num_queries": num_queries}
     target = qformer_phase2_parameters({**arguments, **sizes})

@@ -81,7 +81,18 @@ def test_a_changed_setting_redoes_only_what_depends_on_it(tiny_overrides: list[s
     assert len(second["tune"]) == len(second["evaluate"]) == 2
 
 
-@pytest.mark.parametrize("experiment", ["elm", "ilm_mlp", "ilm_qformer_lora", "ilm_qformer_full", "ilm_qformer"])
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        "elm",
+        "ilm_mlp",
+        "ilm_mlp_vg",
+        "ilm_qformer_lora",
+        "ilm_qformer_full",
+        "ilm_qformer",
+        "ilm_qformer_source_dropout",
+    ],
+)
 def test_every_row_runs(experiment: str, shared_overrides: list[str]) -> None:
     quick = ["evaluation.conditions=[own]", "evaluation.losses=false", "tuning.steps=2", "tuning.val_every=2"]
     first = ["tuning.steps=4", "tuning.adapter_first_share=0.5"] if experiment == "elm" else []
@@ -89,7 +100,7 @@ def test_every_row_runs(experiment: str, shared_overrides: list[str]) -> None:
     extra = [x for x in shared_overrides if experiment != "elm" or not x.startswith("adapter.num_queries")]
     _, folder = run([f"experiment={experiment}", *extra, *quick, *first])
     weights = {p.name for p in (folder / "model").rglob("*.safetensors")}
-    frozen = experiment in ("ilm_mlp", "ilm_qformer")
+    frozen = experiment not in ("elm", "ilm_qformer_lora", "ilm_qformer_full")
     assert ("adapter_model.safetensors" in weights) == (experiment == "ilm_qformer_lora")
     assert (folder / "model" / "lm").is_dir() == (experiment in ("elm", "ilm_qformer_full"))
     assert not frozen or weights == {"model.safetensors"}

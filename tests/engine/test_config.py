@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 
 from ilm_lightning.engine.command import conf_dir, load_run_config, register_schema
@@ -28,7 +29,7 @@ def test_every_group_and_option_is_found() -> None:
         "trainer", "tuning",
     ]  # fmt: skip
     assert len(OPTIONS) == len(list(conf_dir().rglob("*.yaml"))) - 1
-    assert len(OPTIONS) >= 40
+    assert len(OPTIONS) >= 51
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -54,20 +55,30 @@ def test_axes_combine() -> None:
         assert (config.encoder.name, config.tuning.mode, config.adapter.num_queries) == (encoder, tuning, 4)
 
 
-@pytest.mark.parametrize(
-    ("experiment", "adapter", "init", "mode", "losses"),
-    [
-        ("elm", "mlp", "random", "full", None),
-        ("ilm_mlp", "mlp", "random", "frozen", None),
-        ("ilm_qformer_random", "qformer", "random", "frozen", None),
-        ("ilm_qformer", "qformer", "pretrained", "frozen", ["itc", "itm", "itg", "iic"]),
-        ("ilm_qformer_grounded", "qformer", "pretrained", "frozen", ["itc", "itm", "itg", "iic", "vg"]),
-        ("ilm_qformer_vg", "qformer", "pretrained", "frozen", ["vg"]),
-        ("ilm_qformer_vg_lora", "qformer", "pretrained", "lora", ["vg"]),
-        ("ilm_qformer_lora", "qformer", "pretrained", "lora", ["itc", "itm", "itg", "iic"]),
-        ("ilm_qformer_full", "qformer", "pretrained", "full", ["itc", "itm", "itg", "iic"]),
-    ],
-)
+ROWS: list[tuple[str, str, str, str, list[str] | None]] = [
+    ("elm", "mlp", "random", "full", None),
+    ("ilm_mlp", "mlp", "random", "frozen", None),
+    ("ilm_mlp_1token", "mlp", "random", "frozen", None),
+    ("ilm_mlp_vg", "mlp", "pretrained", "frozen", ["vg"]),
+    ("ilm_qformer_random", "qformer", "random", "frozen", None),
+    ("ilm_qformer_random_vg", "qformer", "pretrained", "frozen", ["vg"]),
+    ("ilm_qformer_bert", "qformer", "bert", "frozen", None),
+    ("ilm_it", "qformer", "pretrained", "frozen", ["itc", "itm", "itg"]),
+    ("ilm_it_ii", "qformer", "pretrained", "frozen", ["itc", "itm", "itg", "iic"]),
+    ("ilm_it_ui", "qformer", "pretrained", "frozen", ["itc", "itm", "itg", "uic"]),
+    ("ilm_qformer_s4", "qformer", "pretrained", "frozen", ["itc", "itm", "itg", "iic"]),
+    ("ilm_qformer_concat", "qformer", "pretrained", "frozen", ["itc", "itm", "itg", "iic"]),
+    ("ilm_qformer_source_dropout", "qformer", "pretrained", "frozen", ["itc", "itm", "itg", "iic"]),
+    ("ilm_qformer", "qformer", "pretrained", "frozen", ["itc", "itm", "itg", "iic"]),
+    ("ilm_qformer_grounded", "qformer", "pretrained", "frozen", ["itc", "itm", "itg", "iic", "vg"]),
+    ("ilm_qformer_vg", "qformer", "pretrained", "frozen", ["vg"]),
+    ("ilm_qformer_vg_lora", "qformer", "pretrained", "lora", ["vg"]),
+    ("ilm_qformer_lora", "qformer", "pretrained", "lora", ["itc", "itm", "itg", "iic"]),
+    ("ilm_qformer_full", "qformer", "pretrained", "full", ["itc", "itm", "itg", "iic"]),
+]
+
+
+@pytest.mark.parametrize(("experiment", "adapter", "init", "mode", "losses"), ROWS)
 def test_experiments_are_the_papers_rows(
     experiment: str, adapter: str, init: str, mode: str, losses: list[str] | None
 ) -> None:
@@ -75,7 +86,32 @@ def test_experiments_are_the_papers_rows(
     assert config.name == experiment
     assert (config.adapter.kind, config.adapter.init, config.tuning.mode) == (adapter, init, mode)
     assert losses is None or config.pretraining.losses == losses
-    assert len((conf_dir() / "experiment" / f"{experiment}.yaml").read_text().splitlines()) <= 40
+    text = (conf_dir() / "experiment" / f"{experiment}.yaml").read_text()
+    assert len(text.splitlines()) <= 40
+    for part in ("# Row: ", f"# Command: python -m ilm_lightning.train experiment={experiment}\n", "# Hardware: "):
+        assert part in text
+
+
+def test_every_experiment_is_a_tested_row() -> None:
+    mine = {p.stem for p in (conf_dir() / "experiment").glob("*.yaml") if p.stem.startswith(("elm", "ilm_"))}
+    assert mine == {row[0] for row in ROWS}
+
+
+@pytest.mark.parametrize("adapter", ["mlp", "qformer", "qformer_random", "qformer_bert"])
+def test_figure_3s_axis_sweeps_cleanly(adapter: str) -> None:
+    from ilm_lightning.adapters import MLPAdapter, build_adapter, count_parameters
+    from ilm_lightning.engine.stages.pretrain import adapter_settings
+
+    for queries in (1, 2, 4, 8, 16, 32):
+        config = composed("experiment=ilm_qformer", f"adapter={adapter}", f"adapter.num_queries={queries}")
+        validate(config)
+        dims = {"behavioral": 64, "semantic": 384}
+        with torch.device("meta"):
+            built = build_adapter(adapter_settings(config.adapter, dims, 576))
+            twin = build_adapter(adapter_settings(replace(config.adapter, kind="qformer"), dims, 576))
+        assert built.num_queries == queries
+        assert isinstance(built, MLPAdapter) == (adapter == "mlp")
+        assert count_parameters(built) == pytest.approx(count_parameters(twin), rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +119,14 @@ def test_experiments_are_the_papers_rows(
     [
         (["pretraining.losses=[itc,foo]"], "pretraining.losses=foo"),
         (["adapter.num_queries=0"], r"adapter.num_queries=0 must be above 0"),
-        (["adapter=mlp", "adapter.init=pretrained"], "needs a Q-Former"),
+        (["adapter=mlp", "adapter.init=bert"], "needs a Q-Former"),
+        (["adapter=mlp", "adapter.init=pretrained"], "set pretraining=vg_only or adapter=qformer"),
+        (["adapter=constant", "adapter.init=pretrained", "pretraining=vg_only"], "needs a Q-Former"),
+        (["pretraining.losses=[itm]"], "add itc"),
+        (["pretraining.init=gpt"], "bert, random"),
+        (["++pretraining.loss_weights.ict=2"], "pretraining.loss_weights=ict"),
+        (["++pretraining.loss_weights.iic=0"], "leave the loss out instead"),
+        (["adapter.concatenate=true", "encoder=semantic"], "needs encoder=combined"),
         (["adapter.num_heads=5"], "not divisible"),
         (["data=custom"], "data.interactions=FILE"),
         (["data=custom", "data.interactions=nowhere.csv"], "nowhere.csv: there is no such file"),

@@ -9,7 +9,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from ilm_lightning.adapters import QFormerAdapter, TextBranch
+from ilm_lightning.adapters import Adapter, QFormerAdapter, TextBranch
 from ilm_lightning.pretraining.model import PretrainingModel, PretrainingSettings
 from ilm_lightning.pretraining.pairs import (
     EdgePairs,
@@ -56,6 +56,11 @@ class World:
         text = TextBranch.for_qformer(adapter.qformer, vocab_size=VOCABULARY, max_positions=16)
         chosen = PretrainingSettings(losses=losses, projection_dim=16, **settings)
         return PretrainingModel(adapter, text, self.items, chosen, user_vectors=self.users, llm_embeddings=self.llm)
+
+    def grounded(self, adapter: Adapter, **settings: Any) -> PretrainingModel:
+        """A model whose only loss is VG, for any adapter."""
+        chosen = PretrainingSettings(losses=("vg",), **settings)
+        return PretrainingModel(adapter, None, self.items, chosen, llm_embeddings=self.llm)
 
 
 def make_world() -> World:

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from pretraining_tiny import World
+from pretraining_tiny import WIDTH, World
 from torch.nn import functional as F
 
+from ilm_lightning.adapters import Adapter, build_adapter
 from ilm_lightning.pretraining import losses as L
 from ilm_lightning.pretraining.batches import EvaluationBatches, ItemTextBatch, PairBatch, PairBatches, collate
 from ilm_lightning.pretraining.model import PretrainingModel, PretrainingSettings, VectorTable
@@ -177,6 +178,76 @@ def test_source_dropout_hides_the_semantic_source_in_training_only(world: World)
     zeroed = model.eval()(batch)["vg"].item()
     model.items = VectorTable(world.items)
     assert abs(model(batch)["vg"].item() - zeroed) > 1e-4
+
+
+def mlp(world: World) -> Adapter:
+    torch.manual_seed(0)
+    dims = {name: value.shape[1] for name, value in world.items.items()}
+    config = {"kind": "mlp", "source_dims": dims, "output_dim": WIDTH, "num_queries": 3, "hidden_width": 24}
+    return build_adapter(config)
+
+
+def test_an_mlp_is_grounded_alone(world: World) -> None:
+    model = world.grounded(mlp(world), vg_scale=10.0)
+    batch = PairBatches({ITEM_TEXT: world.texts}, {ITEM_TEXT: 1}, {ITEM_TEXT: 16}, 0, world.vocabulary)[0]
+    assert isinstance(batch, ItemTextBatch)
+    expected = L.vocabulary_grounding_loss(
+        model.adapter({name: value[batch.items] for name, value in world.items.items()}),
+        world.llm, batch.bag_items, batch.bag_tokens, 10.0,
+    )  # fmt: skip
+    before = model(batch)["vg"].item()
+    assert before == pytest.approx(expected.item(), abs=1e-4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        model.total(model(batch)).backward()
+        optimizer.step()
+    assert model(batch)["vg"].item() < 0.7 * before
+    assert bag_retrieval(model, world.texts, world.vocabulary)["r@1"] > 0.9
+    fresh = mlp(world)
+    fresh.load_state_dict(model.adapter_state())
+    assert torch.equal(fresh(world.items), model.adapter(world.items))
+
+
+def test_an_adapter_without_queries_has_no_other_loss(world: World) -> None:
+    for losses in (("itc",), ("iic",), ("vg", "itg")):
+        with pytest.raises(ValueError, match="kind mlp has no queries"):
+            PretrainingModel(
+                mlp(world), None, world.items, PretrainingSettings(losses=losses), llm_embeddings=world.llm
+            )
+
+
+def test_source_dropout_acts_on_an_mlp_and_hides_the_share_asked_for(world: World) -> None:
+    model = world.grounded(mlp(world), source_dropout=0.5)
+    shown: list[torch.Tensor] = []
+    model.adapter.register_forward_pre_hook(lambda _, arguments: shown.append(arguments[1]))
+    batch = text_batch(world, list(range(16)))
+    torch.manual_seed(0)
+    losses = {model(batch)["vg"].item() for _ in range(20)}
+    masks = torch.cat(shown)
+    assert len(losses) > 10
+    assert masks[:, 0].all()  # behavioral is never hidden
+    assert masks[:, 1].double().mean().item() == pytest.approx(0.5, abs=0.1)
+    model.eval()
+    assert model(batch)["vg"].item() == model(batch)["vg"].item()
+    assert shown[-1] is None
+
+
+@pytest.mark.parametrize("losses", [("itc", "itm", "itg", "vg"), ("iic",), ("uic",)])
+def test_every_loss_sees_the_dropped_source(world: World, losses: tuple[str, ...]) -> None:
+    batch = {"iic": pair_batch(world, ITEM_ITEM), "uic": pair_batch(world, USER_ITEM)}.get(
+        losses[0], text_batch(world, [0, 1, 2, 3])
+    )
+    found = []
+    for share in (0.0, 0.999999):
+        model = world.model(*losses, source_dropout=share)
+        for scale in (1.0, 3.0):
+            model.items = VectorTable({**world.items, "semantic": scale * world.items["semantic"]})
+            model.users = VectorTable({**world.users, "semantic": scale * world.users["semantic"]})
+            torch.manual_seed(0)
+            found.append({name: value.item() for name, value in model(batch).items() if name in losses})
+    assert all(found[0][name] != found[1][name] for name in losses)
+    assert found[2] == found[3]
 
 
 def test_temperature_is_clamped(world: World) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import lightning as pl
@@ -12,11 +13,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ilm_lightning.pretraining.batches import EvaluationBatches, PairBatches
-from ilm_lightning.pretraining.losses import ITM_PRIOR
-from ilm_lightning.pretraining.model import VectorTable
+from ilm_lightning.pretraining.losses import ITM_PRIOR, in_batch_pair_loss, pair_contrastive_loss
+from ilm_lightning.pretraining.model import PretrainingSettings, VectorTable
 from ilm_lightning.pretraining.module import NonFiniteLossError, PretrainingModule
 from ilm_lightning.pretraining.optim import parameter_groups, warmup_cosine
 from ilm_lightning.pretraining.pairs import ITEM_ITEM, ITEM_TEXT
+from ilm_lightning.pretraining.priors import prior
 
 
 def fit(world: World, module: PretrainingModule, folder: Path, steps: int = 3) -> pl.Trainer:
@@ -97,18 +99,39 @@ def test_a_loss_that_is_no_number_stops_with_the_rows(world: World, tmp_path: Pa
         fit(world, module, tmp_path)
 
 
-def test_an_itm_at_its_prior_is_said(
+def test_a_loss_at_its_prior_is_said(
     world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = make(world)
     monkeypatch.setattr(PretrainingModule, "global_step", 7)
     monkeypatch.setattr(module, "log_dict", lambda values: None)
-    for value, expected in ((ITM_PRIOR + 0.004, True), (0.4, False)):
+    for itm, iic, expected in (
+        (ITM_PRIOR + 0.004, 0.1, ["ITM is 0.6405"]),
+        (0.4, 0.125, ["IIC is 0.1250, its prior alone gives 0.1250"]),
+        (0.7, 0.14, ["ITM is 0.7000", "IIC is 0.1400"]),
+        (0.4, 0.1, []),
+    ):
         caplog.clear()
-        module._sums["itm"] = [value * 6, 6.0]
+        module._sums["itm"], module._sums["iic"] = [itm * 6, 6.0], [iic * 8, 8.0]
         with caplog.at_level(logging.WARNING, logger="ilm_lightning"):
             module.on_validation_epoch_end()
-        assert ("nothing learned" in caplog.text) is expected
+        assert len(caplog.messages) == len(expected)
+        for message, part in zip(caplog.messages, expected, strict=True):
+            assert part in message
+            assert "nothing learned" in message
+
+
+def test_priors_of_the_pair_losses_are_what_equal_distances_give() -> None:
+    points = torch.tensor([[0.0], [0.35]]).double()
+    settings = PretrainingSettings(losses=("iic", "uic"), margin=0.7)
+    loss, _ = pair_contrastive_loss(points[[0, 0]], points[[1, 1]], torch.tensor([True, False]), margin=0.7)
+    assert prior("iic", settings) == prior("uic", settings) == pytest.approx(loss.item())
+    apart = replace(settings, pair_mode="margin_all")
+    related = torch.eye(2).bool()
+    # all of left in one place, all of right m/2 away
+    worse, _ = in_batch_pair_loss(points[[0, 0]], points[[1, 1]], related, margin=0.7)
+    assert prior("iic", apart) == pytest.approx(worse.item())
+    assert prior("iic", replace(settings, pair_mode="infonce")) is None
 
 
 def test_validation_leaves_the_generator_of_training_alone(world: World) -> None:

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 
@@ -131,6 +132,17 @@ def check_source_mask(source_mask: Tensor, rows: int, sources: int) -> None:
         raise ValueError(f"source_mask has shape {list(source_mask.shape)}, expected [{rows}, {sources}]")
     if not bool(source_mask.any(dim=1).all()):
         raise ValueError("source_mask hides every source of an item: keep at least one source visible")
+
+
+def side_by_side(vectors: list[Tensor], source_mask: Tensor | None) -> Tensor:
+    """Joins sources [n, d_s] to one vector [n, sum of d_s]; those that a checked mask [n, sources] hides are zero.
+
+    >>> side_by_side([torch.ones(1, 1), torch.ones(1, 2)], torch.tensor([[False, True]])).tolist()
+    [[0.0, 1.0, 1.0]]
+    """
+    if source_mask is not None:
+        vectors = [vector.masked_fill(~source_mask[:, i, None], 0.0) for i, vector in enumerate(vectors)]
+    return torch.cat(vectors, dim=1)
 
 
 def sorted_source_dims(source_dims: Mapping[str, int]) -> dict[str, int]:

@@ -6,11 +6,10 @@ Notation: n items, q soft tokens, w inner width, d output width, i = sum of the 
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ilm_lightning.adapters.base import Adapter, check_source_mask, check_sources, require_positive
+from ilm_lightning.adapters.base import Adapter, check_source_mask, check_sources, require_positive, side_by_side
 from ilm_lightning.adapters.qformer import qformer_phase2_parameters
 
 
@@ -53,8 +52,7 @@ class MLPAdapter(Adapter, kind="mlp"):
         vectors = check_sources(sources, self.source_dims)
         if source_mask is not None:
             check_source_mask(source_mask, len(vectors[0]), len(vectors))
-            vectors = [v.masked_fill(~source_mask[:, i, None], 0.0) for i, v in enumerate(vectors)]
-        inner = F.gelu(self.up(torch.cat(vectors, dim=1).to(self.up.weight.dtype)))
+        inner = F.gelu(self.up(side_by_side(vectors, source_mask).to(self.up.weight.dtype)))
         result: Tensor = self.down(inner).view(-1, self.num_queries, self.output_dim)
         return result
 

@@ -20,6 +20,7 @@ from ilm_lightning.adapters.base import (
     check_sources,
     count_parameters,
     require_positive,
+    side_by_side,
     sorted_source_dims,
 )
 from ilm_lightning.adapters.layers import INIT_STD, CrossAttention, FeedForward, SelfAttention, init_bert_, layer_norm
@@ -87,6 +88,7 @@ class QFormer(nn.Module):
         cross_attention_every: Cross-attention in layers 0, c, 2c, …; 1 = in every block.
         source_tokens: S, key/value tokens that each source is expanded to; 1 = the paper's.
         dropout: Of hidden states and attention weights.
+        concatenate: Read the sources as one vector, side by side, through one input map; a hidden source is zero.
 
     Raises:
         ValueError: If a size is below 1, `num_heads` does not divide `hidden_size`, or dropout is not in [0, 1).
@@ -103,6 +105,7 @@ class QFormer(nn.Module):
         cross_attention_every: int = 2,
         source_tokens: int = 1,
         dropout: float = 0.1,
+        concatenate: bool = False,
     ) -> None:
         super().__init__()
         require_positive(
@@ -122,13 +125,16 @@ class QFormer(nn.Module):
         self.num_queries, self.hidden_size, self.num_layers = num_queries, hidden_size, num_layers
         self.num_heads, self.ffn_size, self.source_tokens, self.dropout = num_heads, ffn_size, source_tokens, dropout
 
+        self.concatenate = concatenate and len(self.source_dims) > 1
+
         self.queries = nn.Parameter(torch.empty(num_queries, hidden_size))
         self.embedding_norm = layer_norm(hidden_size)
+        self.read_dims = {"joint": sum(self.source_dims.values())} if self.concatenate else self.source_dims
         self.input_maps = nn.ModuleDict(
-            {name: nn.Linear(width, source_tokens * hidden_size) for name, width in self.source_dims.items()}
+            {name: nn.Linear(width, source_tokens * hidden_size) for name, width in self.read_dims.items()}
         )
-        self.source_embedding = nn.Parameter(torch.empty(len(self.source_dims), hidden_size))
-        num_keys = source_tokens * len(self.source_dims)
+        self.source_embedding = nn.Parameter(torch.empty(len(self.read_dims), hidden_size))
+        num_keys = source_tokens * len(self.read_dims)
         self.layers = nn.ModuleList(
             QFormerLayer(hidden_size, num_heads, ffn_size, dropout, num_keys, cross=i % cross_attention_every == 0)
             for i in range(num_layers)
@@ -139,7 +145,7 @@ class QFormer(nn.Module):
         init_bert_(self)
         nn.init.normal_(self.queries, std=INIT_STD)
         nn.init.normal_(self.source_embedding, std=INIT_STD)
-        for name, width in self.source_dims.items():
+        for name, width in self.read_dims.items():
             nn.init.normal_(cast("nn.Linear", self.input_maps[name]).weight, std=width**-0.5)
 
     @property
@@ -156,13 +162,16 @@ class QFormer(nn.Module):
         """Maps the sources to key/value tokens; arguments and errors as in `forward`."""
         vectors = check_sources(sources, self.source_dims)
         rows = len(vectors[0])
+        if source_mask is not None:
+            check_source_mask(source_mask, rows, len(vectors))
+        if self.concatenate:
+            vectors, source_mask = [side_by_side(vectors, source_mask)], None
         tokens = []
         for i, (linear, vector) in enumerate(zip(self.input_maps.values(), vectors, strict=True)):
             mapped = linear(vector.to(self.queries.dtype))
             tokens.append(mapped.view(rows, self.source_tokens, self.hidden_size) + self.source_embedding[i])
         if source_mask is None:
             return SourceTokens(torch.cat(tokens, dim=1), None)
-        check_source_mask(source_mask, rows, len(vectors))
         mask = source_mask.repeat_interleave(self.source_tokens, dim=1)[:, None, None, :]
         return SourceTokens(torch.cat(tokens, dim=1), mask)
 
@@ -204,6 +213,7 @@ class QFormerAdapter(Adapter, kind="qformer"):
         cross_attention_every: int = 2,
         source_tokens: int = 1,
         dropout: float = 0.1,
+        concatenate: bool = False,
     ) -> None:
         settings: dict[str, Any] = {
             "hidden_size": hidden_size,
@@ -213,6 +223,7 @@ class QFormerAdapter(Adapter, kind="qformer"):
             "cross_attention_every": cross_attention_every,
             "source_tokens": source_tokens,
             "dropout": dropout,
+            "concatenate": concatenate,
         }
         super().__init__(source_dims, output_dim, num_queries, **settings)
         self.qformer = QFormer(self.source_dims, num_queries, **settings)

@@ -74,7 +74,7 @@ class AdapterConfig:
     kind: str = MISSING
     """qformer, mlp or constant (free soft tokens shared by all items: the blind control)."""
     init: str = "random"
-    """qformer: pretrained (phase 1, itself BERT-initialised), bert or random; others: random."""
+    """qformer: pretrained (phase 1), bert or random; mlp: pretrained (vocabulary grounding) or random."""
     num_queries: int = 8
     """Soft tokens per item."""
     hidden_size: int = 384
@@ -85,6 +85,8 @@ class AdapterConfig:
     """Cross-attention in every k-th layer; 1 is the paper's wording, 2 is BLIP-2's code."""
     source_tokens: int = 1
     """S: key/value tokens each source vector is expanded to (1 = the paper)."""
+    concatenate: bool = False
+    """qformer: read both sources as one vector, side by side; the default is one key/value token (or S) for each."""
     dropout: float = 0.1
     bert: str = "all-minilm-l6-v2"
     """BERT-type checkpoint that initialises the Q-Former."""
@@ -92,10 +94,14 @@ class AdapterConfig:
 
 @dataclass
 class PretrainingConfig:
-    """Phase 1 of the Q-Former."""
+    """Phase 1 of the Q-Former; of the MLP, with vocabulary grounding alone."""
 
+    init: str = "bert"
+    """Where a Q-Former starts: bert or random."""
     losses: list[str] = field(default_factory=lambda: ["itc", "itm", "itg", "iic"])
     """Any of itc, itm, itg, iic, uic, vg."""
+    loss_weights: dict[str, float] = field(default_factory=dict)
+    """Weight of each loss in the sum; 1 where not named."""
     steps: int = 600
     batch_size: int = 32
     """Items per item-text batch."""

@@ -72,10 +72,12 @@ def check_assets(context: Context) -> None:
     config = context.config
     data = [] if config.data.kind == "custom" or config.data.path else [config.data.name]
     facts = ["film-facts"] if config.data.film_facts else []
-    bert = [config.adapter.bert] if config.adapter.kind == "qformer" and config.adapter.init != "random" else []
+    # phase 1 reads texts with BERT's tokenizer whatever the adapter is
+    bert = [config.adapter.bert] if config.adapter.init != "random" else []
     for name in [*data, *facts, config.encoder.text_model, config.evaluation.scorer, *bert, config.lm.name]:
         context.asset(name)
-    for name in bert:
+    starts_there = config.adapter.init == "bert" or config.pretraining.init == "bert"
+    for name in bert if config.adapter.kind == "qformer" and starts_there else []:
         _check_bert(context.asset(name).path, config)
 
 

@@ -94,13 +94,33 @@ def _choices(config: Config) -> None:
         )
     if "own" not in config.evaluation.conditions:
         raise ConfigError("evaluation.conditions must hold 'own': every control is compared with it")
-    if config.adapter.kind != "qformer" and config.adapter.init != "random":
+    _phase1(config)
+
+
+def _phase1(config: Config) -> None:
+    adapter, pretraining = config.adapter, config.pretraining
+    _one_of("pretraining.init", pretraining.init, ("bert", "random"))
+    if adapter.kind == "mlp" and adapter.init == "pretrained" and list(pretraining.losses) != ["vg"]:
         raise ConfigError(
-            f"adapter.init={config.adapter.init} needs a Q-Former, but adapter.kind={config.adapter.kind}; "
+            f"adapter.init=pretrained with adapter.kind=mlp: vocabulary grounding is the one loss that needs no "
+            f"queries, but pretraining.losses={list(pretraining.losses)}; set pretraining=vg_only or adapter=qformer"
+        )
+    fits = {"qformer": ("pretrained", "bert", "random"), "mlp": ("pretrained", "random")}.get(adapter.kind, ("random",))
+    if adapter.init not in fits:
+        raise ConfigError(
+            f"adapter.init={adapter.init} needs a Q-Former, but adapter.kind={adapter.kind}; "
             "set adapter.init=random or adapter=qformer"
         )
-    if config.adapter.init == "pretrained" and not config.pretraining.losses:
+    if adapter.init == "pretrained" and not pretraining.losses:
         raise ConfigError("adapter.init=pretrained needs pretraining.losses; or take adapter=qformer_bert")
+    if "itm" in pretraining.losses and "itc" not in pretraining.losses:
+        raise ConfigError("pretraining.losses: itm draws its hard negatives from itc's similarities; add itc")
+    for loss, weight in pretraining.loss_weights.items():
+        _one_of("pretraining.loss_weights", loss, LOSSES)
+        if weight <= 0:
+            raise ConfigError(f"pretraining.loss_weights.{loss}={weight} must be above 0; leave the loss out instead")
+    if adapter.concatenate and config.encoder.name != "combined":
+        raise ConfigError("adapter.concatenate joins two sources and needs encoder=combined")
 
 
 def _numbers(config: Config) -> None:

@@ -1,4 +1,4 @@
-"""The model of phase 1: Q-Former, text branch and heads, from a batch to named loss terms.
+"""The model of phase 1: adapter, text branch and heads, from a batch to named loss terms.
 
 Letters in shapes: B pairs in the batch, n distinct items, q queries, e contrastive width, t text length.
 """
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ilm_lightning.adapters import QFormerAdapter, QueryOutput, TextBranch
+from ilm_lightning.adapters import Adapter, QFormer, QFormerAdapter, QueryOutput, TextBranch
 from ilm_lightning.adapters.base import check_sources
 from ilm_lightning.pretraining import losses as L
 from ilm_lightning.pretraining.batches import Batch, ItemTextBatch, PairBatch
@@ -86,10 +86,10 @@ class VectorTable(nn.Module):
 
 
 class PretrainingModel(nn.Module):
-    """Q-Former with text branch and heads.
+    """Adapter with text branch and heads.
 
     Args:
-        adapter: what phase 2 will use.
+        adapter: what phase 2 will use: a Q-Former, or any adapter where VG is the only loss.
         text_branch: shares the adapter's self-attention; None if no text loss but VG is on.
         item_vectors: [I, d_s] by source name.
         settings: losses and their options.
@@ -106,7 +106,7 @@ class PretrainingModel(nn.Module):
 
     def __init__(
         self,
-        adapter: QFormerAdapter,
+        adapter: Adapter,
         text_branch: TextBranch | None,
         item_vectors: Mapping[str, Tensor],
         settings: PretrainingSettings | None = None,
@@ -118,7 +118,8 @@ class PretrainingModel(nn.Module):
         super().__init__()
         self.settings = settings if settings is not None else PretrainingSettings()
         on = set(self.settings.losses)
-        width = adapter.qformer.hidden_size
+        if on != {"vg"} and not isinstance(adapter, QFormerAdapter):
+            raise ValueError(f"an adapter of kind {adapter.kind} has no queries: its only loss in phase 1 is vg")
         self.adapter = adapter
         reads_text = bool(on & {"itc", "itm", "itg"})
         if reads_text and text_branch is None:
@@ -133,12 +134,12 @@ class PretrainingModel(nn.Module):
         if self.settings.source_dropout and not {self.settings.dropped_source} < set(adapter.source_dims):
             raise ValueError("pretraining.source_dropout hides one of several sources: use it with encoder=combined")
         if on & {"itc", "iic", "uic"}:
-            self.item_proj = nn.Linear(width, self.settings.projection_dim)
+            self.item_proj = nn.Linear(self.qformer.hidden_size, self.settings.projection_dim)
         if "itc" in on:
-            self.text_proj = nn.Linear(width, self.settings.projection_dim)
+            self.text_proj = nn.Linear(self.qformer.hidden_size, self.settings.projection_dim)
             self.temperature = nn.Parameter(torch.tensor(self.settings.temperature))
         if "itm" in on:
-            self.itm_head = nn.Linear(width, 2)
+            self.itm_head = nn.Linear(self.qformer.hidden_size, 2)
         if "vg" in on:
             self._add_grounding(llm_embeddings, token_weights)
 
@@ -151,6 +152,17 @@ class PretrainingModel(nn.Module):
         self.register_buffer("llm_embeddings", rows, persistent=False)
         self.register_buffer("token_weights", weights, persistent=False)
         self.vg_log_scale = nn.Parameter(torch.tensor(math.log(self.settings.vg_scale)))
+
+    @property
+    def qformer(self) -> QFormer:
+        """The adapter's query path, which every loss but VG reads."""
+        assert isinstance(self.adapter, QFormerAdapter)
+        return self.adapter.qformer
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Terms of any batch: the losses by name, and measures that are not trained on."""
@@ -169,7 +181,7 @@ class PretrainingModel(nn.Module):
         """ITC, ITM, ITG and VG, as far as they are on, from one query pass over the batch's distinct items."""
         rows, inverse = _distinct(batch.items)
         sources, visible = self.items(rows), self._visible(len(rows))
-        output = self.adapter.qformer(sources, visible)
+        output = self.qformer(sources, visible)
         terms: dict[str, Tensor] = {}
         if "itc" in self.settings.losses:
             contrast = self._itc(output.hidden[inverse], batch)
@@ -179,14 +191,14 @@ class PretrainingModel(nn.Module):
         if "itg" in self.settings.losses:
             terms |= self._itg(output, inverse, batch)
         if "vg" in self.settings.losses:
-            terms |= self._vg(output.hidden, inverse, batch)
+            assert isinstance(self.adapter, QFormerAdapter)
+            terms |= self._vg(self.adapter.output_projection(output.hidden), inverse, batch)
         return terms
 
     def grounding_step(self, batch: ItemTextBatch) -> dict[str, Tensor]:
-        """VG alone: needs no text branch."""
+        """VG alone: needs soft tokens only, so no text branch and no particular adapter."""
         rows, inverse = _distinct(batch.items)
-        output = self.adapter.qformer(self.items(rows), self._visible(len(rows)))
-        return self._vg(output.hidden, inverse, batch)
+        return self._vg(self.adapter(self.items(rows), self._visible(len(rows))), inverse, batch)
 
     def item_item_step(self, batch: PairBatch) -> dict[str, Tensor]:
         """IIC on items that follow one another; one query pass over the distinct items."""
@@ -207,12 +219,12 @@ class PretrainingModel(nn.Module):
 
     def item_queries(self, rows: Tensor) -> Tensor:
         """Unit query vectors [n, q, e] of the items at `rows` in the contrastive space."""
-        return self._project(self.item_proj, self.adapter.qformer(self.items(rows)).hidden)
+        return self._project(self.item_proj, self.qformer(self.items(rows)).hidden)
 
     def texts(self, token_ids: Tensor, mask: Tensor) -> Tensor:
         """Unit vectors [n, e] of texts [n, t] in the contrastive space, from their first token."""
         assert self.text_branch is not None
-        hidden = self.text_branch.encode_text(self.adapter.qformer, token_ids, mask)
+        hidden = self.text_branch.encode_text(self.qformer, token_ids, mask)
         return self._project(self.text_proj, hidden[:, 0])
 
     def adapter_state(self) -> dict[str, Tensor]:
@@ -226,7 +238,7 @@ class PretrainingModel(nn.Module):
         names = list(self.adapter.source_dims)
         visible = torch.ones(n, len(names), dtype=torch.bool)
         visible[:, names.index(self.settings.dropped_source)] = torch.rand(n) >= self.settings.source_dropout
-        return visible.to(self.adapter.output_projection.weight.device)
+        return visible.to(self.device)
 
     def _project(self, head: nn.Linear, hidden: Tensor) -> Tensor:
         return F.normalize(head(hidden).float(), dim=-1)
@@ -264,7 +276,7 @@ class PretrainingModel(nn.Module):
         items = inverse[torch.cat([own, negatives.items[some], some])]
         texts = torch.cat([own, some, negatives.texts[some]])
         hidden = self.text_branch.encode_joint(
-            self.adapter.qformer,
+            self.qformer,
             {name: vectors[items] for name, vectors in sources.items()},
             batch.token_ids[texts],
             batch.mask[texts],
@@ -277,7 +289,7 @@ class PretrainingModel(nn.Module):
         assert self.text_branch is not None
         keys_values = tuple((key[inverse], value[inverse]) for key, value in output.keys_values)
         ids = self.text_branch.decoder_ids(batch.token_ids)
-        hidden = self.text_branch.decode_text(self.adapter.qformer, keys_values, ids, batch.mask)
+        hidden = self.text_branch.decode_text(self.qformer, keys_values, ids, batch.mask)
         # the vocabulary head is the costliest map: only where a next token exists
         follows = batch.mask[:, 1:]
         logits = self.text_branch.logits(hidden[:, :-1][follows])
@@ -286,9 +298,9 @@ class PretrainingModel(nn.Module):
         )
         return {"itg": smoothed, "itg_nll": plain}
 
-    def _vg(self, hidden: Tensor, inverse: Tensor, batch: ItemTextBatch) -> dict[str, Tensor]:
+    def _vg(self, soft: Tensor, inverse: Tensor, batch: ItemTextBatch) -> dict[str, Tensor]:
         loss = L.vocabulary_grounding_loss(
-            self.adapter.output_projection(hidden),
+            soft,
             self.get_buffer("llm_embeddings"),
             inverse[batch.bag_items],
             batch.bag_tokens,
@@ -304,7 +316,7 @@ class PretrainingModel(nn.Module):
     def _pooled(self, sources: Mapping[str, Tensor]) -> Tensor:
         """Unit vectors [n, e]: mean query state, projected."""
         n = len(next(iter(sources.values())))
-        hidden = self.adapter.qformer(sources, self._visible(n)).hidden
+        hidden = self.qformer(sources, self._visible(n)).hidden
         return self._project(self.item_proj, hidden.mean(dim=1))
 
     def _pair_terms(self, name: str, left: Tensor, right: Tensor, batch: PairBatch) -> dict[str, Tensor]:
@@ -330,6 +342,6 @@ def _distinct(rows: Tensor) -> tuple[Tensor, Tensor]:
     return found, inverse
 
 
-def _checked(sources: Mapping[str, Tensor], adapter: QFormerAdapter) -> dict[str, Tensor]:
+def _checked(sources: Mapping[str, Tensor], adapter: Adapter) -> dict[str, Tensor]:
     """The sources that the adapter reads; the adapter's own check names a missing or misfitting one."""
     return dict(zip(adapter.source_dims, check_sources(sources, adapter.source_dims), strict=True))

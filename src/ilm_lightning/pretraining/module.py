@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 
 from ilm_lightning.pretraining.batches import Batch, PairBatch
-from ilm_lightning.pretraining.losses import ITM_PRIOR
 from ilm_lightning.pretraining.model import PretrainingModel
 from ilm_lightning.pretraining.optim import parameter_groups, warmup_cosine
 from ilm_lightning.pretraining.pairs import Ints, TextPairs
+from ilm_lightning.pretraining.priors import nothing_learned
 from ilm_lightning.pretraining.retrieval import bag_retrieval, retrieval
 
 log = logging.getLogger("ilm_lightning")
-STUCK_WITHIN = 0.01
 
 
 class NonFiniteLossError(RuntimeError):
@@ -83,7 +82,7 @@ class PretrainingModule(pl.LightningModule):
             self._sums[name][1] += size
 
     def on_validation_epoch_end(self) -> None:
-        """Log held-out means, their weighted sum and retrieval; warn of an ITM that learned nothing."""
+        """Log held-out means, their weighted sum and retrieval; warn of a loss that learned nothing."""
         means = {name: total / size for name, (total, size) in self._sums.items()}
         self._sums.clear()
         if not means:
@@ -96,9 +95,11 @@ class PretrainingModule(pl.LightningModule):
             found = bag_retrieval(self.model, self.held_out, self.vocabulary)
             values |= {f"val/bag_{name}": value for name, value in found.items()}
         self.log_dict(values)
-        if self.global_step and abs(means.get("itm", 0.0) - ITM_PRIOR) < STUCK_WITHIN:
-            message = "ITM rests at %.3f, its labels' entropy: nothing learned; train longer, or lower pretraining.lr"
-            log.warning(message, means["itm"])
+        for name, rest in nothing_learned(means, self.model.settings).items() if self.global_step else ():
+            message = (
+                "%s is %.4f, its prior alone gives %.4f: nothing learned so far; train longer or change pretraining.lr"
+            )
+            log.warning(message, name.upper(), means[name], rest)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with warm-up and cosine, by step."""

@@ -65,7 +65,7 @@ def retrieval(model: PretrainingModel, pairs: TextPairs, batch_size: int = 256) 
     model.eval()
     for batch in EvaluationBatches({ITEM_TEXT: pairs}, {ITEM_TEXT: batch_size}, seed=0):
         assert isinstance(batch, ItemTextBatch)
-        device = model.adapter.output_projection.weight.device
+        device = model.device
         queries.append(model.item_queries(batch.items.to(device)))
         texts.append(model.texts(batch.token_ids.to(device), batch.mask.to(device)))
         items.append(batch.items)
@@ -97,7 +97,7 @@ def bag_retrieval(
     if len(known) == 0:
         return {}
     pairs = pairs.take(known)
-    device = model.adapter.output_projection.weight.device
+    device = model.device
     bags, tokens = (torch.from_numpy(entry).to(device) for entry in bag_entries(pairs.bags, vocabulary))
     sizes = torch.bincount(bags, minlength=len(pairs)).float()
     was_training = model.training

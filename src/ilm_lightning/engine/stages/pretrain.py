@@ -1,4 +1,4 @@
-"""Phase 1 as a stage: item vectors and pair sets to a pretrained Q-Former."""
+"""Phase 1 as a stage: item vectors and pair sets to a pretrained adapter."""
 
 import json
 import logging
@@ -47,6 +47,7 @@ def adapter_settings(config: AdapterConfig, source_dims: dict[str, int], output_
         "cross_attention_every": config.cross_attention_every,
         "source_tokens": config.source_tokens,
         "dropout": config.dropout,
+        "concatenate": config.concatenate,
     }
     if config.kind == "qformer":
         return {"kind": "qformer", **same, **sizes}
@@ -76,7 +77,7 @@ def init_qformer(context: Context, adapter: "Adapter", text_branch: "TextBranch 
 
 
 def pretrain(context: Context, prepared: Artifact, embedded: Artifact) -> Artifact:
-    """Train the Q-Former on the variant's losses; keeps its best held-out weights."""
+    """Train the adapter on the variant's losses; keeps its best held-out weights."""
     config = context.config
     adapter = {key: value for key, value in asdict(config.adapter).items() if key != "init"}
     settings = {
@@ -104,6 +105,7 @@ def _build(context: Context, prepared: Artifact, embedded: Artifact, folder: Pat
     from ilm_lightning.engine.training import FitSettings, fit
     from ilm_lightning.pretraining.batches import EvaluationBatches, PairBatches
     from ilm_lightning.pretraining.module import PretrainingModule
+    from ilm_lightning.pretraining.priors import nothing_learned
 
     config, phase = context.config, context.config.pretraining
     pl.seed_everything(config.seed, verbose=False)
@@ -136,7 +138,11 @@ def _build(context: Context, prepared: Artifact, embedded: Artifact, folder: Pat
     write_json(folder / "adapter.json", model.adapter.config)
     write_json(folder / "origin.json", origin)
     counts = {kind: {"train": len(train[kind]), "held_out": len(held_out[kind])} for kind in train}
-    return {**report, "pairs": counts, "validation": _best_row(folder, int(report.get("best_step", 0)))}
+    best = _best_row(folder, int(report.get("best_step", 0)))
+    resting = nothing_learned({name.removeprefix("val/"): value for name, value in best.items()}, model.settings)
+    if resting:
+        log.warning("%-9s nothing learned by %s: held-out losses rest at their priors", "pretrain", ", ".join(resting))
+    return {**report, "pairs": counts, "validation": best, "nothing_learned": sorted(resting)}
 
 
 def pair_sets(context: Context, prepared: Artifact) -> "tuple[PairSets, PairSets]":
@@ -228,9 +234,11 @@ def _model(context: Context, embedded: Artifact, vocabulary: Any) -> tuple[Any, 
         words = bert_state(context.asset(config.adapter.bert).path)
         sizes = [_rows(words, f"{part}_embeddings.weight") for part in ("word", "position")]
         branch = TextBranch.for_qformer(adapter.qformer, *sizes)  # type: ignore[arg-type]
-    origin = init_qformer(context, adapter, branch)
+    from_bert = config.adapter.kind == "qformer" and phase.init == "bert"
+    origin = init_qformer(context, adapter, branch) if from_bert else [f"{config.adapter.kind}: new, random"]
     settings = PretrainingSettings(
         losses=tuple(phase.losses),
+        loss_weights=dict(phase.loss_weights),
         label_smoothing=phase.label_smoothing,
         pair_mode=phase.pair_mode,
         margin=phase.margin,
@@ -240,7 +248,7 @@ def _model(context: Context, embedded: Artifact, vocabulary: Any) -> tuple[Any, 
     grounding = embeddings[torch.as_tensor(vocabulary)].float() if "vg" in phase.losses else None
     users = {name: torch.from_numpy(v) for name, v in vectors.user_sources.items()}
     model = PretrainingModel(
-        adapter,  # type: ignore[arg-type]
+        adapter,
         branch,
         vectors.tensors(),
         settings,

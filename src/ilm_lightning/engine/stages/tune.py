@@ -175,10 +175,30 @@ def _build(context: Context, inputs: Inputs, reference: str | None, folder: Path
     validation = validation.sample(min(config.tuning.val_examples, len(validation)), seed=0, shuffle=True)
     model, origins = new_model(context, inputs)
     show_parameters(parameter_report(model, origins))
+    sizes = compared_sizes(context, model)
     write_json(folder / "origin.json", origins)
     report = _fit(context, inputs, model, train, validation, folder)
     model.save_pretrained(folder / MODEL, extra={"prompt": "chat template", "seed": config.seed})
-    return {"parameters": [asdict(row) for row in parameter_report(model, origins)], **report}
+    return {"parameters": [asdict(row) for row in parameter_report(model, origins)], "sizes": sizes, **report}
+
+
+def compared_sizes(context: Context, model: "ItemLanguageModel") -> dict[str, int]:
+    """Parameters of the adapter beside those that a Q-Former of the same settings runs in phase 2; said on screen."""
+    from ilm_lightning.adapters import count_parameters, qformer_phase2_parameters
+
+    adapter = model.adapter
+    twin = adapter_settings(replace(context.config.adapter, kind="qformer"), adapter.source_dims, adapter.output_dim)
+    sizes = {"adapter": count_parameters(adapter), "qformer_phase2": qformer_phase2_parameters(twin)}
+    if adapter.kind == "mlp":
+        log.info(
+            "%-9s MLP of %s parameters beside %s of a Q-Former in phase 2 (%+.2f %%), %d soft tokens each",
+            "tune",
+            f"{sizes['adapter']:,}",
+            f"{sizes['qformer_phase2']:,}",
+            100 * (sizes["adapter"] / sizes["qformer_phase2"] - 1),
+            adapter.num_queries,
+        )
+    return sizes
 
 
 def _fit(

@@ -102,8 +102,9 @@ def test_figure_3s_axis_sweeps_cleanly(adapter: str) -> None:
     from ilm_lightning.adapters import MLPAdapter, build_adapter, count_parameters
     from ilm_lightning.engine.stages.pretrain import adapter_settings
 
+    first = composed("experiment=ilm_qformer", f"adapter={adapter}", "adapter.num_queries=1")
     for queries in (1, 2, 4, 8, 16, 32):
-        config = composed("experiment=ilm_qformer", f"adapter={adapter}", f"adapter.num_queries={queries}")
+        config = replace(first, adapter=replace(first.adapter, num_queries=queries))
         validate(config)
         dims = {"behavioral": 64, "semantic": 384}
         with torch.device("meta"):

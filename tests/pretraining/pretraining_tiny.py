@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ilm_lightning.adapters import Adapter, QFormerAdapter, TextBranch
-from ilm_lightning.pretraining.model import PretrainingModel, PretrainingSettings
+from ilm_lightning.pretraining.model import PretrainingModel
 from ilm_lightning.pretraining.pairs import (
     EdgePairs,
     TextPairs,
@@ -19,6 +19,7 @@ from ilm_lightning.pretraining.pairs import (
     text_pairs,
     user_item_pairs,
 )
+from ilm_lightning.pretraining.settings import PretrainingSettings
 
 N_ITEMS, N_USERS, WIDTH = 16, 6, 12
 VOCABULARY = 40

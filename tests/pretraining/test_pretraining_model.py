@@ -11,9 +11,10 @@ from torch.nn import functional as F
 from ilm_lightning.adapters import Adapter, build_adapter
 from ilm_lightning.pretraining import losses as L
 from ilm_lightning.pretraining.batches import EvaluationBatches, ItemTextBatch, PairBatch, PairBatches, collate
-from ilm_lightning.pretraining.model import PretrainingModel, PretrainingSettings, VectorTable
+from ilm_lightning.pretraining.model import PretrainingModel, VectorTable
 from ilm_lightning.pretraining.pairs import ITEM_ITEM, ITEM_TEXT, USER_ITEM
 from ilm_lightning.pretraining.retrieval import bag_retrieval, recall_at, retrieval
+from ilm_lightning.pretraining.settings import PretrainingSettings
 
 ALL = ("itc", "itm", "itg", "iic", "uic", "vg")
 
@@ -100,7 +101,7 @@ def test_pair_terms_by_the_formula(world: World) -> None:
     batch = pair_batch(world, ITEM_ITEM)
     model = world.model("iic", margin=1.4)
     states = model.adapter.qformer(world.items).hidden.mean(dim=1)
-    unit = F.normalize(model.item_proj(states), dim=1)
+    unit = F.normalize(model.pair_proj(states), dim=1)
     distance = (unit[:, None] - unit[None]).norm(dim=2)
     total, count, active = 0.0, 0, 0
     for row, negative in enumerate(batch.negatives.tolist()):
@@ -121,8 +122,8 @@ def test_pair_terms_by_the_formula(world: World) -> None:
 def test_users_pass_through_the_items_input_map(world: World, mode: str) -> None:
     model = world.model("uic", pair_mode=mode)
     batch = pair_batch(world, USER_ITEM)
-    users = F.normalize(model.item_proj(model.adapter.qformer(world.users).hidden.mean(dim=1)), dim=1)[batch.left]
-    items = F.normalize(model.item_proj(model.adapter.qformer(world.items).hidden.mean(dim=1)), dim=1)[batch.right]
+    users = F.normalize(model.pair_proj(model.adapter.qformer(world.users).hidden.mean(dim=1)), dim=1)[batch.left]
+    items = F.normalize(model.pair_proj(model.adapter.qformer(world.items).hidden.mean(dim=1)), dim=1)[batch.right]
     if mode == "infonce":
         expected = L.in_batch_info_nce(users, items, batch.related)
     elif mode == "margin_all":
@@ -135,6 +136,17 @@ def test_users_pass_through_the_items_input_map(world: World, mode: str) -> None
             torch.cat([torch.ones(len(users)), torch.zeros(int(drawn.sum()))]),
         )[0]
     assert model(batch)["uic"].item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_pairs_have_a_projection_of_their_own_or_share_that_of_the_contrast(world: World) -> None:
+    own, shared = world.model("itc", "iic"), world.model("itc", "iic", pair_projection="shared")
+    assert "pair_proj.weight" in own.state_dict()
+    assert "pair_proj.weight" not in shared.state_dict()
+    for model, used in ((own, "pair_proj"), (shared, "item_proj")):
+        model(pair_batch(world, ITEM_ITEM))["iic"].backward()
+        heads = {name for name in ("item_proj", "pair_proj") if hasattr(model, name)}
+        assert {name for name in heads if getattr(model, name).weight.grad is not None} == {used}
+    assert "item_proj.weight" not in world.model("iic").state_dict()
 
 
 def test_grounding_is_the_same_alone_and_beside_the_text_losses(world: World) -> None:
@@ -276,6 +288,7 @@ def test_vectors_and_llm_rows_stay_out_of_checkpoints(world: World) -> None:
         ({"losses": ()}, "choose one or more"),
         ({"losses": ("itc", "clip")}, "choose one or more"),
         ({"pair_mode": "triplet"}, "margin_all"),
+        ({"pair_projection": "both"}, "own, shared"),
         ({"loss_weights": {"ict": 1.0}}, "ict"),
         ({"source_dropout": 1.0}, "less than 1"),
     ],

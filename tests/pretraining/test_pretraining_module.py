@@ -14,11 +14,12 @@ from torch.utils.data import DataLoader
 
 from ilm_lightning.pretraining.batches import EvaluationBatches, PairBatches
 from ilm_lightning.pretraining.losses import ITM_PRIOR, in_batch_pair_loss, pair_contrastive_loss
-from ilm_lightning.pretraining.model import PretrainingSettings, VectorTable
+from ilm_lightning.pretraining.model import VectorTable
 from ilm_lightning.pretraining.module import NonFiniteLossError, PretrainingModule
 from ilm_lightning.pretraining.optim import parameter_groups, warmup_cosine
 from ilm_lightning.pretraining.pairs import ITEM_ITEM, ITEM_TEXT
 from ilm_lightning.pretraining.priors import prior
+from ilm_lightning.pretraining.settings import PretrainingSettings
 
 
 def fit(world: World, module: PretrainingModule, folder: Path, steps: int = 3) -> pl.Trainer:

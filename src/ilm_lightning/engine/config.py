@@ -117,6 +117,8 @@ class PretrainingConfig:
     margin: float = 1.0
     pair_mode: str = "margin"
     """margin (Eq. 2), margin_all (all in-batch negatives) or infonce (the first preprint)."""
+    pair_projection: str = "own"
+    """own: IIC and UIC have a projection of their own; shared: ITC's of the items."""
     source_dropout: float = 0.0
     """Probability of dropping the semantic source."""
     grounding_fields: list[str] = field(

@@ -65,6 +65,7 @@ def _choices(config: Config) -> None:
     _one_of("tasks.neighbour_space", config.tasks.neighbour_space, ("semantic", "behavioral"))
     _one_of("tasks.interpolation", config.tasks.interpolation, ("mean", "two_items"))
     _one_of("pretraining.pair_mode", config.pretraining.pair_mode, ("margin", "margin_all", "infonce"))
+    _one_of("pretraining.pair_projection", config.pretraining.pair_projection, ("own", "shared"))
     _one_of("evaluation.split", config.evaluation.split, ("validation", "test"))
     _one_of("lm.dtype", config.lm.dtype, ("auto", "float32", "bfloat16"))
     for loss in config.pretraining.losses:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -17,54 +16,11 @@ from ilm_lightning.adapters import Adapter, QFormer, QFormerAdapter, QueryOutput
 from ilm_lightning.adapters.base import check_sources
 from ilm_lightning.pretraining import losses as L
 from ilm_lightning.pretraining.batches import Batch, ItemTextBatch, PairBatch
-from ilm_lightning.pretraining.pairs import ITEM_ITEM, LOSS_KINDS, USER_ITEM, kinds_needed
+from ilm_lightning.pretraining.pairs import ITEM_ITEM, USER_ITEM
+from ilm_lightning.pretraining.settings import PretrainingSettings
 
-PAIR_MODES = ("margin", "margin_all", "infonce")
 TEMPERATURE_RANGE = (0.01, 0.5)
 MAX_SCALE = 100.0
-
-
-@dataclass(frozen=True)
-class PretrainingSettings:
-    """What phase 1 learns from.
-
-    Attributes:
-        losses: any of itc, itm, itg, iic, uic, vg.
-        loss_weights: weight of each loss; 1 where not named.
-        projection_dim: contrastive width e.
-        temperature: of ITC and InfoNCE at the start; ITC's is learned.
-        label_smoothing: of ITC and ITG.
-        pair_mode: margin (equation 2), margin_all (all in-batch negatives, sorts averaged apart) or infonce.
-        margin: m of equation 2.
-        source_dropout: probability of hiding `dropped_source` of an item in a training step (ours; 0 = the paper).
-        dropped_source: name of that source.
-        vg_scale: sharpness of vocabulary grounding at the start; learned.
-
-    Raises:
-        ValueError: an impossible value or combination.
-    """
-
-    losses: tuple[str, ...] = ("itc", "itm", "itg", "iic")
-    loss_weights: Mapping[str, float] = field(default_factory=dict)
-    projection_dim: int = 256
-    temperature: float = 0.07
-    label_smoothing: float = 0.1
-    pair_mode: str = "margin"
-    margin: float = 1.0
-    source_dropout: float = 0.0
-    dropped_source: str = "semantic"
-    vg_scale: float = 10.0
-
-    def __post_init__(self) -> None:
-        kinds_needed(self.losses)
-        if "itm" in self.losses and "itc" not in self.losses:
-            raise ValueError("pretraining.losses: itm draws its negatives from itc's similarities; add itc")
-        if self.pair_mode not in PAIR_MODES:
-            raise ValueError(f"pretraining.pair_mode={self.pair_mode}: choose one of {', '.join(PAIR_MODES)}")
-        if unknown := sorted(set(self.loss_weights) - set(LOSS_KINDS)):
-            raise ValueError(f"pretraining.loss_weights names {', '.join(unknown)}; losses are {', '.join(LOSS_KINDS)}")
-        if not 0.0 <= self.source_dropout < 1.0:
-            raise ValueError(f"pretraining.source_dropout={self.source_dropout}: give at least 0 and less than 1")
 
 
 class VectorTable(nn.Module):
@@ -133,8 +89,11 @@ class PretrainingModel(nn.Module):
             self.users = VectorTable(_checked(user_vectors, adapter))
         if self.settings.source_dropout and not {self.settings.dropped_source} < set(adapter.source_dims):
             raise ValueError("pretraining.source_dropout hides one of several sources: use it with encoder=combined")
-        if on & {"itc", "iic", "uic"}:
+        shared = self.settings.pair_projection == "shared"
+        if "itc" in on or (shared and on & {"iic", "uic"}):
             self.item_proj = nn.Linear(self.qformer.hidden_size, self.settings.projection_dim)
+        if not shared and on & {"iic", "uic"}:
+            self.pair_proj = nn.Linear(self.qformer.hidden_size, self.settings.projection_dim)
         if "itc" in on:
             self.text_proj = nn.Linear(self.qformer.hidden_size, self.settings.projection_dim)
             self.temperature = nn.Parameter(torch.tensor(self.settings.temperature))
@@ -317,7 +276,8 @@ class PretrainingModel(nn.Module):
         """Unit vectors [n, e]: mean query state, projected."""
         n = len(next(iter(sources.values())))
         hidden = self.qformer(sources, self._visible(n)).hidden
-        return self._project(self.item_proj, hidden.mean(dim=1))
+        head = self.pair_proj if self.settings.pair_projection == "own" else self.item_proj
+        return self._project(head, hidden.mean(dim=1))
 
     def _pair_terms(self, name: str, left: Tensor, right: Tensor, batch: PairBatch) -> dict[str, Tensor]:
         settings = self.settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ilm_lightning.pretraining.losses import ITM_PRIOR
-from ilm_lightning.pretraining.model import PretrainingSettings
+from ilm_lightning.pretraining.settings import PretrainingSettings
 
 ITM_WITHIN = 0.01
 """Nats below the prior that a held-out ITM loss must fall before something counts as learned."""

@@ -223,7 +223,8 @@ def _model(context: Context, embedded: Artifact, vocabulary: Any) -> tuple[Any, 
     import torch
 
     from ilm_lightning.adapters import TextBranch, build_adapter
-    from ilm_lightning.pretraining.model import PretrainingModel, PretrainingSettings
+    from ilm_lightning.pretraining.model import PretrainingModel
+    from ilm_lightning.pretraining.settings import PretrainingSettings
 
     config, phase = context.config, context.config.pretraining
     vectors = ItemVectors.load(embedded.path).select(config.encoder.name)
@@ -242,6 +243,7 @@ def _model(context: Context, embedded: Artifact, vocabulary: Any) -> tuple[Any, 
         label_smoothing=phase.label_smoothing,
         pair_mode=phase.pair_mode,
         margin=phase.margin,
+        pair_projection=phase.pair_projection,
         source_dropout=phase.source_dropout,
         vg_scale=phase.grounding_scale,
     )

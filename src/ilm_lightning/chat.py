@@ -58,7 +58,7 @@ class Chat:
             UnknownItemError: a title that the catalogue does not hold; the nearest ones are named.
         """
         rows = [[row] for row in find_mentions(question, self.catalog)]
-        return MENTION.sub("{item}", question.replace("{item}", "item")), rows
+        return MENTION.sub("{item}", question.replace("{item}", "item").replace("{user}", "user")), rows
 
     def answer(self, question: str) -> str:
         """Answer one question greedily."""

@@ -56,6 +56,15 @@ def test_select_and_dims(vectors: ItemVectors) -> None:
         vectors.select("semantic").select("combined")
 
 
+def test_slots_point_to_items_and_then_users(vectors: ItemVectors) -> None:
+    for name, rows in vectors.slot_tensors().items():
+        assert torch.equal(rows[:5], torch.from_numpy(vectors.sources[name]))
+        assert torch.equal(rows[5:], torch.from_numpy(vectors.user_sources[name]))
+    lonely = ItemVectors(vectors.sources, {}, vectors.has_text)
+    with pytest.raises(ValueError, match="no user vectors of behavioral, semantic"):
+        lonely.slot_tensors()
+
+
 def test_raw_gives_the_sources_own_units(vectors: ItemVectors) -> None:
     raw = vectors.raw("behavioral")
     np.testing.assert_allclose(raw[0], vectors.sources["behavioral"][0] * 2 + [1, 2, 3], rtol=1e-6)

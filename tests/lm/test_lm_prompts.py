@@ -77,7 +77,7 @@ def test_prompt_without_target_and_several_slots() -> None:
 
 @pytest.mark.parametrize("slots", [[], [[1], [2]], [[]]])
 def test_markers_and_slots_must_agree(slots: list[list[int]]) -> None:
-    with pytest.raises(ValueError, match=r"'x' has 1 \{item\} markers"):
+    with pytest.raises(ValueError, match=r"'x' has 1 markers \(\{item\} or \{user\}\)"):
         PromptTokenizer(byte_tokenizer(), 2).encode([ROW | {"slots": slots}])
 
 
@@ -98,3 +98,13 @@ def test_decode_leaves_special_tokens_out() -> None:
     tokenizer = PromptTokenizer(byte_tokenizer(), 1)
     (example,) = tokenizer.encode([ROW])
     assert tokenizer.decode(example.target_ids.tolist()) == "Good."
+
+
+def test_users_and_items_share_one_prompt() -> None:
+    tokenizer = PromptTokenizer(byte_tokenizer(), QUERIES)
+    row = {"example_id": "x", "prompt": "{user} saw {item} and {item}.", "slots": [[9], [4], [5]], "target": "Yes."}
+    (example,) = tokenizer.encode([row])
+    assert text(tokenizer, example.prompt_ids) == "___ saw ___ and ___.\n"
+    assert example.slots == ((9,), (4,), (5,))
+    with pytest.raises(ValueError, match="has 3 markers"):
+        tokenizer.encode([row | {"slots": [[4], [5]]}])

@@ -174,6 +174,21 @@ class ItemVectors:
         """
         return {name: torch.from_numpy(matrix) for name, matrix in self.user_sources.items()}
 
+    def slot_tensors(self) -> dict[str, torch.Tensor]:
+        """Hand out what slots may point to: the items' vectors, then the users'.
+
+        Returns:
+            Per source ``[I + U, d]`` float32; row ``I + u`` is user ``u``.
+
+        Raises:
+            ValueError: a source has no user vectors.
+        """
+        missing = [name for name in self.sources if name not in self.user_sources]
+        if missing:
+            raise ValueError(f"there are no user vectors of {', '.join(missing)}: build the vectors again")
+        users = self.user_tensors()
+        return {name: torch.cat([rows, users[name]]) for name, rows in self.tensors().items()}
+
     def raw(self, source: str) -> Floats:
         """Give the items' vectors in the source's own units (ALS factors, unit-length text vectors averaged).
 

@@ -41,7 +41,8 @@ class Collator:
     """Builds a ``PromptBatch`` from tokenised examples; no text is touched.
 
     Args:
-        vectors: per source, the vectors of all catalogue rows ``[I, d_s]``.
+        vectors: per source, the vectors of all catalogue rows ``[I, d_s]``, or of items and then users
+            (``ItemVectors.slot_tensors``).
         row_map: ``[I]``, int64: the row whose vector each row receives (the shuffled control); None for its own.
 
     Raises:
@@ -66,7 +67,7 @@ class Collator:
         """Return the vectors of slots.
 
         Args:
-            slots: one tuple of catalogue rows per slot.
+            slots: one tuple of rows per slot.
 
         Returns:
             Per source ``[len(slots), d_s]``, float32.
@@ -76,7 +77,7 @@ class Collator:
         """
         highest = max((max(slot) for slot in slots), default=-1)
         if highest >= self.n_items or min((min(slot) for slot in slots), default=0) < 0:
-            raise ValueError(f"a slot names catalogue row {highest}, but there are vectors of {self.n_items} items")
+            raise ValueError(f"a slot names row {highest}, but there are vectors of {self.n_items} items (and users)")
         first = self._rows([slot[0] for slot in slots])
         sources = {name: rows[first] for name, rows in self.vectors.items()}
         for position, slot in enumerate(slots):

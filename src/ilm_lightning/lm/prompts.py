@@ -1,5 +1,6 @@
-"""Prompts with ``{item}`` slots to token ids, once, before training."""
+"""Prompts with ``{item}`` and ``{user}`` slots to token ids, once, before training."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ITEM_SLOT = "{item}"
+USER_SLOT = "{user}"
+_SLOTS = re.compile(f"{re.escape(ITEM_SLOT)}|{re.escape(USER_SLOT)}")
 PROMPT_FIELD = "{prompt}"
 PLAIN_TEMPLATE = "{prompt}\n"
 _SYSTEM_MARK = "⟦system⟧"
@@ -26,7 +29,7 @@ class TokenisedExample:
         example_id: the example's name.
         prompt_ids: int32 ``[P]``; soft-token positions hold ``PLACEHOLDER_ID``.
         target_ids: int32 ``[t]``, the end token last; empty if there is no target.
-        slots: the catalogue rows of each slot; two rows stand for the vector between two items.
+        slots: the rows of each slot, users counted after the items; two rows stand for the vector between two.
         token_weights: float32 ``[t]`` or None for equal weights.
     """
 
@@ -125,7 +128,7 @@ class PromptTokenizer:
             self._cache.update((text, np.array(ids, np.int32)) for text, ids in zip(new, rows, strict=True))
 
     def _pieces(self, prompt: str) -> list[str]:
-        return (self._before + prompt + self._after).split(ITEM_SLOT)
+        return _SLOTS.split(self._before + prompt + self._after)
 
     def prompt_ids(self, prompt: str) -> NDArray[np.int32]:
         """Return the ids of a rendered prompt, each slot as ``num_queries`` placeholders."""
@@ -148,7 +151,8 @@ class PromptTokenizer:
             One ``TokenisedExample`` each, in the same order.
 
         Raises:
-            ValueError: if a prompt's ``{item}`` markers and slots differ in number, or an example is too long.
+            ValueError: if a prompt's ``{item}`` and ``{user}`` markers and slots differ in number, or an example is
+                too long.
         """
         rows = list(examples)
         self._learn(piece for row in rows for piece in self._pieces(row["prompt"]))
@@ -163,11 +167,11 @@ class PromptTokenizer:
 
     def _example(self, row: Mapping[str, Any], target: NDArray[np.int32]) -> TokenisedExample:
         slots = tuple(tuple(int(item) for item in slot) for slot in row["slots"])
-        markers = row["prompt"].count(ITEM_SLOT)
+        markers = len(_SLOTS.findall(row["prompt"]))
         if markers != len(slots) or not all(slots):
             raise ValueError(
-                f"example {row['example_id']!r} has {markers} {ITEM_SLOT} markers in its prompt and the slots "
-                f"{[list(slot) for slot in slots]}; give one non-empty list of catalogue rows per marker"
+                f"example {row['example_id']!r} has {markers} markers ({ITEM_SLOT} or {USER_SLOT}) in its prompt and "
+                f"the slots {[list(slot) for slot in slots]}; give one non-empty list of rows per marker"
             )
         example = TokenisedExample(str(row["example_id"]), self.prompt_ids(row["prompt"]), target, slots)
         if self.max_length is not None and len(example) > self.max_length:

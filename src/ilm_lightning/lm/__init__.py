@@ -11,7 +11,8 @@ from ilm_lightning.lm.backbone import (
 )
 from ilm_lightning.lm.batch import IGNORE_INDEX, PLACEHOLDER_ID, PromptBatch
 from ilm_lightning.lm.collate import Collator, LengthGroupedSampler, interpolate, sorted_batches
-from ilm_lightning.lm.generate import Generation, TargetLosses, generate, target_losses
+from ilm_lightning.lm.generate import Generation, SoftTokenBank, TargetLosses, generate, target_losses
+from ilm_lightning.lm.journal import Journal
 from ilm_lightning.lm.model import ItemLanguageModel, LMOutput
 from ilm_lightning.lm.prompts import PromptTokenizer, TokenisedExample, chat_template
 from ilm_lightning.lm.report import ParameterRow, parameter_report
@@ -24,6 +25,7 @@ __all__ = [
     "Collator",
     "Generation",
     "ItemLanguageModel",
+    "Journal",
     "LMOutput",
     "LMReference",
     "LengthGroupedSampler",
@@ -31,6 +33,7 @@ __all__ = [
     "ParameterRow",
     "PromptBatch",
     "PromptTokenizer",
+    "SoftTokenBank",
     "TargetLosses",
     "TokenisedExample",
     "Tuning",

@@ -1,6 +1,7 @@
 """Texts from soft tokens (greedy), and the losses of given targets, for whole sets of examples."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +11,14 @@ from torch import Tensor
 
 from ilm_lightning.lm.backbone import causal_lm
 from ilm_lightning.lm.batch import PromptBatch
+from ilm_lightning.lm.cache import roomy_cache
 from ilm_lightning.lm.collate import Collator, sorted_batches, unique_slots
+from ilm_lightning.lm.journal import Journal
 from ilm_lightning.lm.model import ItemLanguageModel
 from ilm_lightning.lm.prompts import PromptTokenizer, TokenisedExample
 from ilm_lightning.progress import track
 
+log = logging.getLogger(__name__)
 ADAPTER_CHUNK = 256
 """Slots that the adapter maps at once in evaluation."""
 
@@ -68,11 +72,12 @@ class SoftTokenBank:
     """Soft tokens of all slots of a set of examples, computed once.
 
     Args:
-        model: the model, on its device.
+        model: the model, on its device and in evaluation mode.
         examples: the examples.
         collator: holds the item vectors.
     """
 
+    @torch.no_grad()
     def __init__(self, model: ItemLanguageModel, examples: Sequence[TokenisedExample], collator: Collator) -> None:
         slots, _ = unique_slots(examples)
         self._place = {slot: place for place, slot in enumerate(slots)}
@@ -100,6 +105,8 @@ def generate(
     max_new_tokens: int = 96,
     batch_size: int = 48,
     label: str = "generating",
+    journal: Journal | None = None,
+    bank: SoftTokenBank | None = None,
 ) -> Generation:
     """Write a text for each example, greedily.
 
@@ -111,6 +118,8 @@ def generate(
         max_new_tokens: the most tokens a text may have.
         batch_size: prompts that run together.
         label: what the progress bar says.
+        journal: keeps each finished batch; examples that it holds are not written again.
+        bank: soft tokens of the examples, where they were computed before.
 
     Returns:
         The texts in the order of ``examples``; the order changes no text beyond numeric noise.
@@ -119,18 +128,38 @@ def generate(
     rows: list[list[int]] = [[] for _ in examples]
     training = model.training
     model.eval()
-    bank = SoftTokenBank(model, examples, collator)
+    bank = bank or SoftTokenBank(model, examples, collator)
     batches = sorted_batches([len(example.prompt_ids) for example in examples], batch_size)
-    for indices in track(batches, len(batches), label):
+    for indices in _left(batches, examples, journal, label):
         chosen = [examples[index] for index in indices]
         batch = collator.prompts(chosen).to(model.device)
-        for index, ids in zip(indices, greedy(model, batch, stops, max_new_tokens, bank.soft(chosen)), strict=True):
+        texts = greedy(model, batch, stops, max_new_tokens, bank.soft(chosen))
+        if journal is not None:
+            journal.add({example.example_id: ids for example, ids in zip(chosen, texts, strict=True)})
+        for index, ids in zip(indices, texts, strict=True):
             rows[index] = ids
     model.train(training)
+    if journal is not None:
+        rows = [journal.rows[example.example_id] for example in examples]
     ended = [bool(ids) and ids[-1] in stops for ids in rows]
     kept = [ids[:-1] if end else ids for ids, end in zip(rows, ended, strict=True)]
     names = [example.example_id for example in examples]
     return Generation(names, [tokenizer.decode(ids) for ids in kept], kept, [not end for end in ended])
+
+
+def _left(
+    batches: Sequence[list[int]], examples: Sequence[TokenisedExample], journal: Journal | None, label: str
+) -> Iterator[list[int]]:
+    """Batches that the journal does not hold, under a progress bar that counts these alone."""
+    if journal is not None:
+        names = {example.example_id for example in examples}
+        assert len(names) == len(examples), "a journal tells examples apart by their ids"
+        # a batch runs whole or not at all: what runs beside a text changes its last bits
+        left = [batch for batch in batches if not all(examples[index].example_id in journal for index in batch)]
+        if len(left) < len(batches):
+            log.info("%s: %d of %d batches are there already", label, len(batches) - len(left), len(batches))
+        batches = left
+    yield from track(batches, len(batches), label)
 
 
 def stop_ids(model: ItemLanguageModel, eos_id: int) -> set[int]:
@@ -159,11 +188,9 @@ def greedy(
     Returns:
         The new ids of each prompt, the end token included.
     """
-    from transformers import DynamicCache
-
     texts: list[list[int]] = [[] for _ in range(len(batch))]
     alive = list(range(len(batch)))
-    cache = DynamicCache(config=causal_lm(model.lm).config)
+    cache = roomy_cache(causal_lm(model.lm).config)
     mask = batch.attention_mask
     positions = (mask.cumsum(1) - 1).clamp_min(0)
     embedding = causal_lm(model.lm).get_input_embeddings()
@@ -195,6 +222,8 @@ def target_losses(
     collator: Collator,
     batch_size: int = 32,
     label: str = "scoring",
+    journal: Journal | None = None,
+    bank: SoftTokenBank | None = None,
 ) -> TargetLosses:
     """Compute the loss of every target token of every example.
 
@@ -204,6 +233,8 @@ def target_losses(
         collator: holds the item vectors.
         batch_size: examples that run together.
         label: what the progress bar says.
+        journal: keeps each finished batch; examples that it holds are not scored again.
+        bank: soft tokens of the examples, where they were computed before.
 
     Returns:
         The losses in the order of ``examples``.
@@ -211,13 +242,19 @@ def target_losses(
     rows: list[NDArray[np.float32]] = [np.empty(0, np.float32) for _ in examples]
     training = model.training
     model.eval()
-    bank = SoftTokenBank(model, examples, collator)
+    bank = bank or SoftTokenBank(model, examples, collator)
     batches = sorted_batches([len(example) for example in examples], batch_size)
-    for indices in track(batches, len(batches), label):
+    for indices in _left(batches, examples, journal, label):
         chosen = [examples[index] for index in indices]
         output = model(collator(chosen).to(model.device), bank.soft(chosen))
         sizes = torch.bincount(output.target_rows, minlength=len(indices)).tolist()
-        for index, losses in zip(indices, output.token_losses.float().cpu().split(sizes), strict=True):
-            rows[index] = losses.numpy()
+        found = [losses.numpy() for losses in output.token_losses.float().cpu().split(sizes)]
+        if journal is not None:
+            # a float32 survives its way through decimal digits unchanged
+            journal.add({example.example_id: losses.tolist() for example, losses in zip(chosen, found, strict=True)})
+        for index, losses in zip(indices, found, strict=True):
+            rows[index] = losses
     model.train(training)
+    if journal is not None:
+        rows = [np.array(journal.rows[example.example_id], np.float32) for example in examples]
     return TargetLosses([example.example_id for example in examples], rows)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ilm_lightning.embeddings.vectors import ItemVectors
-from ilm_lightning.engine.artifacts import Artifact, write_json
+from ilm_lightning.engine.artifacts import SCRATCH, Artifact, write_json
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import read_examples, read_tables
 from ilm_lightning.engine.stages.tune import MODEL, Inputs, lm_name, prompts_with, tokenised
@@ -103,7 +103,7 @@ def load_model(context: Context, tuned: Artifact) -> "ItemLanguageModel":
 def _build(
     context: Context, inputs: Inputs, tuned: Artifact, reference: str | None, blind: bool, folder: Path
 ) -> dict[str, Any]:
-    from ilm_lightning.lm import Collator, target_losses
+    from ilm_lightning.lm import Collator, Journal, SoftTokenBank, target_losses
     from ilm_lightning.lm import generate as write_texts
 
     config = context.config.evaluation
@@ -117,6 +117,8 @@ def _build(
     prompts = frame["prompt"].to_list()
     # the first example of each distinct prompt stands for all, where the item does not matter
     chosen = [prompts.index(p) for p in dict.fromkeys(prompts)] if blind else list(range(len(prompts)))
+    model.eval()
+    bank = SoftTokenBank(model, examples, collator)
     made = write_texts(
         model,
         [examples[i] for i in chosen],
@@ -125,6 +127,8 @@ def _build(
         config.max_new_tokens,
         config.batch_size,
         f"{label}: texts",
+        Journal(folder / SCRATCH / "texts.jsonl"),
+        bank,
     )
     place = {prompts[i]: row for row, i in enumerate(chosen)} if blind else {}
     rows = [place[p] for p in prompts] if blind else chosen
@@ -133,7 +137,8 @@ def _build(
         "cut_off": [made.cut_off[i] for i in rows],
     }
     if config.losses:
-        losses = target_losses(model, examples, collator, label=f"{label}: losses")
+        journal = Journal(folder / SCRATCH / "losses.jsonl")
+        losses = target_losses(model, examples, collator, label=f"{label}: losses", journal=journal, bank=bank)
         columns |= {"loss": [float(row.mean()) for row in losses.token_losses], "bits": losses.bits.tolist()}
     texts = frame.select("example_id", "prompt").with_columns(*(pl.Series(k, v) for k, v in columns.items()))
     texts.write_parquet(folder / "texts.parquet")

@@ -48,3 +48,13 @@ def test_installed_wheel_composes_from_any_folder(wheel: Path, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     assert "name: ilm_qformer_vg_lora" in done.stdout
     assert list(elsewhere.iterdir()) == []
+    code = "import hydra_plugins.ilm_processes as p; print(p.__file__)"
+    where = subprocess.run(
+        [sys.executable, "-c", code], cwd=elsewhere, env=environment, capture_output=True, text=True, check=True
+    )
+    assert where.stdout.strip() == str(site / "hydra_plugins" / "ilm_processes.py")
+    # Hydra finds the launcher of sweeps there
+    command = [sys.executable, "-m", "ilm_lightning.train", "-m", "sweep=table3", "adapter.num_queries=0"]
+    done = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "5 of 5 jobs failed" in done.stderr

@@ -1,10 +1,12 @@
 """What this machine offers: cores, bf16, memory, GPUs. A leaf module; imports nothing heavy until asked for GPUs."""
 
 import os
+import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 
@@ -89,6 +91,26 @@ def cuda_devices() -> tuple[CudaDevice, ...]:
     found = (torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count()))
     # compute capability 8 (Ampere) is the first with bf16
     return tuple(CudaDevice(gpu.name, int(gpu.total_memory), gpu.major >= 8) for gpu in found)
+
+
+def visible_gpus(dev: Path = Path("/dev")) -> tuple[str, ...] | None:
+    """List the NVIDIA GPUs without loading CUDA, which takes seconds.
+
+    Args:
+        dev: where the kernel's device files are.
+
+    Returns:
+        What CUDA_VISIBLE_DEVICES would name them; None where only CUDA itself can tell (another system, another maker).
+    """
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        names = (name.strip() for name in chosen.split(","))
+        # CUDA reads up to the first entry that is no device
+        return tuple(takewhile(lambda name: name not in ("", "-1"), names))
+    if not sys.platform.startswith("linux") or any((dev / other).exists() for other in ("dxg", "kfd")):
+        return None
+    found = sorted(int(path.name[6:]) for path in dev.glob("nvidia[0-9]*") if path.name[6:].isdigit())
+    return tuple(str(place) for place in range(len(found)))
 
 
 def available_memory(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:

@@ -13,7 +13,7 @@ from ilm_lightning.chat import main as chat_main
 from ilm_lightning.data.tables import UnknownItemError
 from ilm_lightning.engine.command import conf_dir, register_schema
 from ilm_lightning.engine.config import Config, as_config
-from ilm_lightning.engine.pipeline import run_id, run_pipeline
+from ilm_lightning.engine.pipeline import check_assets, open_context, run_id, run_pipeline, train_variant
 from ilm_lightning.engine.validate import validate
 from ilm_lightning.evaluation.summary import CONDITIONS
 from ilm_lightning.lm import ItemLanguageModel
@@ -266,5 +266,56 @@ def test_multirun_leaves_a_run_for_each_job_and_names_the_one_that_failed(
     done = command(*sweep, *extra, *quick, cwd=tmp_path)
     assert done.returncode == 1
     assert "adapter.num_queries=0 must be above 0" in done.stderr
-    states = [json.loads(p.read_text())["state"] for p in (tmp_path / "outputs").glob("*/status.json")]
-    assert states == ["finished", "finished"]
+    runs = [json.loads(p.read_text()) for p in (tmp_path / "outputs").glob("*/status.json")]
+    assert [run["state"] for run in runs] == ["finished", "finished"]
+    (kept,) = (tmp_path / "outputs").glob("sweep-*.json")
+    rows = json.loads(kept.read_text())
+    assert [row["state"] for row in rows] == ["finished", "failed", "finished"]
+    assert {row["sc"] for row in rows if row["sc"] is not None} == {run["objective"] for run in runs}
+    # results name the single command that gives the same run
+    metrics = json.loads((Path(tmp_path / rows[0]["folder"]) / "metrics.json").read_text())
+    assert "experiment=ilm_mlp adapter.num_queries=1" in metrics["run"]["command"]
+    # the same sweep again starts nothing
+    again = command(*sweep, *extra, *quick, cwd=tmp_path)
+    assert "2 finished before" in again.stderr
+    assert "started" not in again.stderr
+
+
+@pytest.mark.parametrize("table", ["table3", "table9", "table10"])
+def test_a_table_is_five_rows(table: str) -> None:
+    jobs = sweep_jobs(table)
+    assert len(jobs) == 5
+    assert len({composed(job).name for job in jobs}) == 5
+
+
+def sweep_jobs(sweep: str, *arguments: str) -> list[list[str]]:
+    """Overrides of each job of ``-m sweep=NAME …``, as Hydra's own sweeper makes them."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    register_schema()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        params = compose("train", [f"sweep={sweep}"], return_hydra_config=True).hydra.sweeper.params
+    overrides = [f"{key}={value}" for key, value in params.items()]
+    parsed = OverridesParser.create().parse_overrides([*overrides, f"sweep={sweep}", *arguments])
+    return BasicSweeper.split_arguments(parsed, None)[0]
+
+
+def test_the_rows_of_table_3_share_vectors_and_phase_1(tiny_overrides: list[str], tmp_path: Path) -> None:
+    jobs = sweep_jobs("table3", "encoder=semantic,behavioral,combined")
+    assert len(jobs) == 15
+    for job in jobs:
+        config = composed([*(x for x in tiny_overrides if not x.startswith("adapter.num_queries")), *job])
+        context = open_context(config)
+        check_assets(context)
+        train_variant(context)
+    counts = {stage: len(folders) for stage, folders in built(tmp_path).items()}
+    # vectors of every source are one artefact: ALS and text encoding once
+    assert counts == {"prepare": 1, "embed": 1, "tasks": 1, "pretrain": 3}
+
+
+@pytest.mark.parametrize(("sweep", "jobs"), [("table2", 6), ("figure3", 24)])
+def test_other_sweeps_have_their_jobs(sweep: str, jobs: int) -> None:
+    found = sweep_jobs(sweep)
+    assert len(found) == jobs
+    assert len({run_id(composed(job)) for job in found[:6]}) == 6

@@ -25,15 +25,17 @@ def composed(*overrides: str) -> Config:
 
 def test_every_group_and_option_is_found() -> None:
     assert GROUPS == [
-        "adapter", "budget", "data", "encoder", "evaluation", "experiment", "lm", "logger", "pretraining", "tasks",
-        "trainer", "tuning",
+        "adapter", "budget", "data", "encoder", "evaluation", "experiment", "hydra", "lm", "logger", "pretraining",
+        "sweep", "tasks", "trainer", "tuning",
     ]  # fmt: skip
-    assert len(OPTIONS) == len(list(conf_dir().rglob("*.yaml"))) - 1
-    assert len(OPTIONS) >= 51
+    launchers = list((conf_dir() / "hydra" / "launcher").glob("*.yaml"))
+    assert len(OPTIONS) == len(list(conf_dir().rglob("*.yaml"))) - 1 - len(launchers)
+    assert len(OPTIONS) >= 56
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_every_option_composes_and_is_valid(option: str, tmp_path: Path) -> None:
+def test_every_option_composes_and_is_valid(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5,6,7")
     extra = []
     if option == "data=custom":
         for name in ("interactions", "items"):
@@ -143,10 +145,11 @@ def test_figure_3s_axis_sweeps_cleanly(adapter: str) -> None:
         (["++pretraining.proportions.foo=1"], "proportions.foo"),
         (["tasks.title_in_prompt=true"], "leave shuffled"),
         (["data.interactions=x.csv"], "add data=custom"),
-        (["trainer.devices=2"], "one device"),
         (["data.split=loose"], "choose one of: strict, paper, cold"),
         (["data.split=cold", "tasks.neighbour_space=behavioral"], "set tasks.neighbour_space=semantic"),
         (["tasks.interpolation=three"], "mean, two_items"),
+        (["trainer.devices=4000", "trainer.accelerator=cpu"], "each is a process here"),
+        (["outputs=/dev/null/here"], "outputs=/dev/null/here cannot be written"),
     ],
 )
 def test_impossible_settings_name_the_key_and_the_fix(overrides: list[str], message: str) -> None:

@@ -11,12 +11,17 @@ from typing import get_type_hints
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ilm_lightning.engine.config import Config, as_config
 from ilm_lightning.engine.validate import ConfigError, validate
 
 log = logging.getLogger("ilm_lightning")
+USER_ERRORS = (ValueError, OSError, RuntimeError, ArithmeticError)
+"""Told as one line, without a stack trace."""
 
 
 def conf_dir() -> Path:
@@ -166,9 +171,12 @@ def hydra_command(config_name: str, task: Callable[[Config], float]) -> int:
             validate(config)
             check_data(config)
             return task(config)
-        except (ValueError, OSError, RuntimeError, ArithmeticError) as error:
+        except USER_ERRORS as error:
             if os.environ.get("ILM_TRACEBACK"):
                 raise
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                # a job of a launcher that calls this function; a sweeper reads from the exception that it failed
+                raise CompactHydraException(str(error)) from None
             failures.append(str(error))
             log.error("error: %s", error)
             return float("nan")

@@ -3,12 +3,11 @@
 import json
 import logging
 import os
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from ilm_lightning.engine.artifacts import Store, fingerprint, write_json
-from ilm_lightning.engine.config import Config, as_config
+from ilm_lightning.engine.artifacts import Store
+from ilm_lightning.engine.config import Config
+from ilm_lightning.engine.runs import run_id, store_config, write_status
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import embed, examples, prepare
 from ilm_lightning.engine.stages.pretrain import pretrain
@@ -16,30 +15,17 @@ from ilm_lightning.engine.stages.tune import Inputs, tune
 from ilm_lightning.engine.validate import ConfigError
 
 log = logging.getLogger("ilm_lightning")
-
-PLACE = ("run", "resume", "outputs", "artifacts", "assets", "logger")
-"""Keys that say where and how to report, not what is computed."""
-
-
-def run_id(config: Config) -> str:
-    """Name of the run folder: the given one, or the row's name and the hash of what is computed."""
-    if config.run:
-        return config.run
-    return f"{config.name}-{fingerprint(computed(config))[:8]}"
-
-
-def computed(config: Config) -> dict[str, Any]:
-    """The part of a configuration that says what is computed."""
-    return {key: value for key, value in asdict(config).items() if key not in PLACE}
+__all__ = ["check_assets", "open_context", "run_id", "run_pipeline", "set_threads", "train_variant"]
 
 
 def set_threads(config: Config) -> None:
-    """Use the configured number of CPU threads, by default all usable cores."""
+    """Use the configured number of CPU threads, by default this job's share of the cores, or all of them."""
     import torch
 
+    from ilm_lightning.engine.launcher.resources import THREADS
     from ilm_lightning.hardware import usable_cores
 
-    torch.set_num_threads(config.trainer.threads or usable_cores())
+    torch.set_num_threads(config.trainer.threads or int(os.environ.get(THREADS, "0")) or usable_cores())
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from transformers.utils import logging as transformers_logging
 
@@ -48,18 +34,7 @@ def set_threads(config: Config) -> None:
 
 def open_context(config: Config) -> Context:
     """Make the run folder and write the configuration into it."""
-    from omegaconf import OmegaConf
-
-    folder = Path(config.outputs) / run_id(config)
-    if (folder / "config.yaml").is_file():
-        stored = as_config(OmegaConf.load(folder / "config.yaml"))
-        if computed(stored) != computed(config):
-            raise ValueError(f"run={config.run}: {folder} holds another configuration; choose another name")
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".config.yaml.{os.getpid()}"
-    OmegaConf.save(OmegaConf.structured(config), temporary)
-    temporary.replace(folder / "config.yaml")
-    return Context(config, Store(config.artifacts), folder)
+    return Context(config, Store(config.artifacts), store_config(config))
 
 
 def check_assets(context: Context) -> None:
@@ -121,7 +96,7 @@ def run_pipeline(config: Config) -> float:
     set_threads(config)
     context = open_context(config)
     log.info("run       %s", context.run_folder)
-    write_json(context.run_folder / "status.json", {"state": "running"})
+    write_status(context.run_folder, "running")
     try:
         check_assets(context)
         inputs = train_variant(context)
@@ -130,7 +105,7 @@ def run_pipeline(config: Config) -> float:
         objective = export(context, inputs, tuned, evaluated)
     except BaseException as error:
         state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        write_json(context.run_folder / "status.json", {"state": state, "error": f"{type(error).__name__}: {error}"})
+        write_status(context.run_folder, state, error=f"{type(error).__name__}: {error}")
         raise
-    write_json(context.run_folder / "status.json", {"state": "finished", "objective": objective})
+    write_status(context.run_folder, "finished", objective=objective)
     return objective

@@ -1,9 +1,11 @@
 """Checks of a configuration that need no model and no data: they fail in the first second and say what to do."""
 
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from ilm_lightning.engine.config import Config
+from ilm_lightning.engine.config import Config, TrainerConfig
+from ilm_lightning.hardware import usable_cores, visible_gpus
 
 LOSSES = ("itc", "itm", "itg", "iic", "uic", "vg")
 CONDITIONS = ("own", "shuffled", "hard_shuffled", "constant", "knn_copy", "blind", "title", "facts")
@@ -49,8 +51,32 @@ def validate(config: Config) -> None:
     """
     _choices(config)
     _numbers(config)
+    _devices(config.trainer)
     _files(config)
     _asset_names(config)
+    check_writable("outputs", config.outputs)
+    check_writable("artifacts", config.artifacts)
+
+
+def check_writable(key: str, folder: str) -> None:
+    """Refuse a folder that cannot be made or written, without leaving anything behind.
+
+    Args:
+        key: of the configuration.
+        folder: its value.
+
+    Raises:
+        ConfigError: names both, and why.
+    """
+    path = Path(folder).absolute()
+    nearest = next(place for place in (path, *path.parents) if place.exists())
+    try:
+        # permission bits say nothing to root, or on a read-only disk
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        reason = "it is a file" if nearest.is_file() else error.strerror
+        raise ConfigError(f"{key}={folder} cannot be written: {nearest}: {reason}; choose another folder") from None
 
 
 def _choices(config: Config) -> None:
@@ -175,10 +201,23 @@ def _numbers(config: Config) -> None:
             raise ConfigError(f"{key}={value} must lie in [0, 1)")
     if not 0 <= tuning.adapter_first_share <= 1:
         raise ConfigError(f"tuning.adapter_first_share={tuning.adapter_first_share} must lie in [0, 1]")
-    if config.trainer.devices != 1:
-        raise ConfigError(f"trainer.devices={config.trainer.devices}: one device is all that is supported so far")
     if pretraining.source_dropout and config.encoder.name != "combined":
         raise ConfigError("pretraining.source_dropout drops the semantic source and needs encoder=combined")
+
+
+def _devices(trainer: TrainerConfig) -> None:
+    """Compare the devices asked for with those that are there, as far as that can be told in no time."""
+    gpus, cores = visible_gpus(), usable_cores()
+    on_gpu = trainer.accelerator in ("gpu", "cuda") or (trainer.accelerator == "auto" and bool(gpus))
+    if on_gpu and gpus is not None and trainer.devices > len(gpus):
+        fix = f"set trainer.devices={len(gpus)}" if gpus else "set trainer.accelerator=cpu"
+        raise ConfigError(f"trainer.devices={trainer.devices}: {len(gpus)} GPUs are visible here; {fix}")
+    # two processes are allowed anywhere, to try things out
+    if not on_gpu and trainer.devices > max(cores, 2):
+        raise ConfigError(
+            f"trainer.devices={trainer.devices}: each is a process here, and there are {cores} cores; "
+            f"set trainer.devices={cores}"
+        )
 
 
 def _asset_names(config: Config) -> None:

@@ -1,6 +1,7 @@
 """What a run leaves behind: metrics, predictions, the portable model with its card, and the vectors that chat needs."""
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -62,7 +63,8 @@ def run_facts(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Arti
         "built_with": {artifact.stage: artifact.manifest["versions"].get("commit") for artifact in made},
         "versions": code_version(),
         "hardware": hardware_report(),
-        "command": " ".join(["python -m ilm_lightning.train", *sys.argv[1:]]),
+        # a job of a sweep is known by the single command that gives the same run
+        "command": os.environ.get("ILM_COMMAND") or " ".join(["python -m ilm_lightning.train", *sys.argv[1:]]),
     }
 
 

@@ -1,0 +1,199 @@
+"""Run jobs, some at a time, each as a process tree; a failed one does not stop the others."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ilm_lightning.engine.launcher.jobs import (
+    BEFORE,
+    ENDED,
+    FINISHED,
+    INTERRUPTED,
+    RUNNING,
+    WAITING,
+    Job,
+    distinct_overrides,
+    follow_twins,
+    last_line,
+)
+from ilm_lightning.engine.launcher.processes import ProcessTree, signals_as_interrupt, stop
+from ilm_lightning.engine.launcher.resources import Resources, job_environment
+from ilm_lightning.engine.runs import store_config, write_status
+from ilm_lightning.progress import clock
+
+log = logging.getLogger("ilm_lightning")
+POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class RunnerSettings:
+    """How jobs are run.
+
+    Attributes:
+        at_once: how many at a time.
+        rerun: start finished jobs as well.
+        grace_s: seconds between Ctrl-C and the end by force.
+        report_s: seconds between two lines about the jobs where the screen is no terminal.
+    """
+
+    at_once: int = 1
+    rerun: bool = False
+    grace_s: float = 15.0
+    report_s: float = 15.0
+
+    def __post_init__(self) -> None:
+        for name in ("at_once", "grace_s", "report_s"):
+            if getattr(self, name) <= 0:
+                key = "jobs" if name == "at_once" else name
+                raise ValueError(f"hydra.launcher.{key}={getattr(self, name)} must be above 0")
+
+
+def job_command(job: Job) -> list[str]:
+    """The process that runs a job from the configuration in its folder."""
+    return [sys.executable, "-m", "ilm_lightning.engine.job", str(job.folder)]
+
+
+class Runner:
+    """Runs jobs in order.
+
+    Args:
+        jobs: planned jobs; their states are kept up to date.
+        settings: how.
+        resources: cores and GPUs; by default this machine's.
+        on_change: called after each start and end.
+        may_start: asked before each start; False leaves the job and all after it waiting.
+        command: what a job starts.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        settings: RunnerSettings,
+        resources: Resources | None = None,
+        on_change: Callable[[Sequence[Job]], None] = lambda jobs: None,
+        may_start: Callable[[Job], bool] = lambda job: True,
+        command: Callable[[Job], list[str]] = job_command,
+    ) -> None:
+        self.jobs = jobs
+        self.settings = settings
+        self.resources = resources or Resources.of_this_machine(settings.at_once)
+        self.on_change = on_change
+        self.may_start = may_start
+        self.command = command
+        self._waiting = [i for i, job in enumerate(jobs) if job.state == WAITING and job.twin is None]
+        self._running: dict[int, tuple[ProcessTree, float]] = {}
+        self._labels = [" ".join(o) or job.name for o, job in zip(distinct_overrides(jobs), jobs, strict=True)]
+        self._reported = time.monotonic()
+
+    def run(self) -> None:
+        """Run until no job is left to start and none runs.
+
+        Raises:
+            KeyboardInterrupt: after Ctrl-C or SIGTERM, with all processes ended.
+        """
+        with signals_as_interrupt():
+            try:
+                while self._start_what_fits() or self._running:
+                    self._reap()
+                    self._report()
+                    time.sleep(POLL_S)
+            finally:
+                self._stop_all()
+                follow_twins(self.jobs)
+                self.on_change(self.jobs)
+
+    def _start_what_fits(self) -> bool:
+        while self._waiting:
+            number = self._waiting[0]
+            job = self.jobs[number]
+            assert job.config is not None
+            if not self.may_start(job):
+                self._waiting.clear()
+                break
+            share = self.resources.take(number, job.config.trainer)
+            if share is None:
+                # with nothing running, nothing will ever be given back
+                assert self._running, "validation refuses a job that asks for more devices than there are"
+                break
+            self._waiting.pop(0)
+            self._start(number, job, share)
+        return bool(self._waiting)
+
+    def _start(self, number: int, job: Job, share: dict[str, str]) -> None:
+        assert job.config is not None
+        try:
+            store_config(job.config)
+            write_status(job.folder, RUNNING)
+        except (OSError, ValueError) as error:
+            job.refuse(str(error))
+            self.resources.give_back(number)
+            return
+        tree = ProcessTree(self.command(job), job.log, job_environment(share, job.command))
+        self._running[number] = (tree, time.monotonic())
+        job.state = RUNNING
+        self._say("[%d/%d] %s: started, output in %s", number + 1, len(self.jobs), self._labels[number], job.log)
+        self.on_change(self.jobs)
+
+    def _reap(self) -> None:
+        for number, (tree, start) in list(self._running.items()):
+            status = tree.poll()
+            if status is None:
+                continue
+            del self._running[number]
+            self.resources.give_back(number)
+            job = self.jobs[number]
+            job.seconds = time.monotonic() - start
+            job.read_end(status)
+            self._mend_status(job)
+            result = f", SC {job.objective:.2f}" if job.objective is not None else ""
+            how = f"{job.state} after {clock(job.seconds)}{result}" + (f": {job.error}" if job.error else "")
+            self._say("[%d/%d] %s: %s", number + 1, len(self.jobs), self._labels[number], how)
+            follow_twins(self.jobs)
+            self.on_change(self.jobs)
+
+    @staticmethod
+    def _mend_status(job: Job) -> None:
+        """A process that was killed could not say so itself."""
+        if job.state not in (FINISHED, INTERRUPTED):
+            write_status(job.folder, job.state, error=job.error)
+
+    def _stop_all(self) -> None:
+        if not self._running:
+            return
+        self._say("stopping %d job%s", len(self._running), "s" if len(self._running) > 1 else "")
+        try:
+            stop([tree for tree, _ in self._running.values()], self.settings.grace_s)
+        finally:
+            for number in self._running:
+                self.jobs[number].state = INTERRUPTED
+                write_status(self.jobs[number].folder, INTERRUPTED, error="KeyboardInterrupt")
+            self._running.clear()
+
+    def _report(self) -> None:
+        terminal = sys.stderr.isatty()
+        now = time.monotonic()
+        if not self._running or now - self._reported < (1.0 if terminal else self.settings.report_s):
+            return
+        self._reported = now
+        done = sum(job.state in ENDED for job in self.jobs)
+        texts = [f"{self._labels[n]}: {last_line(self.jobs[n].log)}" for n in self._running]
+        line = f"{done} of {len(self.jobs)} done, {len(self._running)} running | " + " | ".join(texts)
+        if terminal:
+            sys.stderr.write(f"\r\033[K{line[:150]}")
+            sys.stderr.flush()
+        else:
+            log.info("%s", line)
+
+    @staticmethod
+    def _say(message: str, *arguments: object) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write("\r\033[K")
+        log.info(message, *arguments)
+
+
+def outcome(jobs: Sequence[Job]) -> str:
+    """One line about all jobs: how many are done, were done before, failed or are left."""
+    counts = {state: sum(job.state == state for job in jobs) for state in (FINISHED, BEFORE, *ENDED, WAITING)}
+    return f"{len(jobs)} jobs: " + ", ".join(f"{n} {state}" for state, n in counts.items() if n)

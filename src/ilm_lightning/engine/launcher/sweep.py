@@ -1,0 +1,143 @@
+"""A sweep from Hydra's side: job overrides to configurations, to processes, to results."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import CompactHydraException
+from hydra.types import HydraContext
+from omegaconf import DictConfig, open_dict, read_write
+from rich.table import Table
+from rich.text import Text
+
+from ilm_lightning.engine.artifacts import fingerprint, write_json
+from ilm_lightning.engine.command import check_data
+from ilm_lightning.engine.config import Config, as_config
+from ilm_lightning.engine.launcher.jobs import (
+    BEFORE,
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    Job,
+    as_rows,
+    distinct_overrides,
+    plan,
+)
+from ilm_lightning.engine.launcher.runner import Runner, RunnerSettings, outcome
+from ilm_lightning.engine.screen import console
+from ilm_lightning.engine.validate import ConfigError, check_writable, validate
+from ilm_lightning.progress import clock
+
+log = logging.getLogger("ilm_lightning")
+BASIC_SWEEPER = "BasicSweeper"
+
+
+class SweepError(CompactHydraException):
+    """Jobs of a sweep failed, or it cannot begin; Hydra prints it as one line."""
+
+
+def check_sweep(config: DictConfig, settings: Mapping[str, Any]) -> None:
+    """Refuse launcher settings and folders that cannot work, before the first job is composed.
+
+    Raises:
+        SweepError: names the key.
+    """
+    try:
+        RunnerSettings(**settings)
+        check_writable("outputs", str(config.outputs))
+    except ValueError as error:
+        raise SweepError(f"error: {error}") from None
+
+
+def launch(
+    context: HydraContext,
+    master: DictConfig,
+    job_overrides: Sequence[Sequence[str]],
+    first: int,
+    settings: Mapping[str, Any],
+) -> list[JobReturn]:
+    """Run the jobs of a sweep.
+
+    Args:
+        context: composes configurations.
+        master: the sweep's own configuration.
+        job_overrides: per job what distinguishes it.
+        first: number of the first job.
+        settings: of the runner.
+
+    Returns:
+        Per job its objective, or its failure, for sweepers that go on from there.
+
+    Raises:
+        SweepError: jobs failed in a plain sweep.
+        KeyboardInterrupt: after Ctrl-C, with all jobs ended.
+    """
+    composed = [_compose(context, master, overrides, first + i) for i, overrides in enumerate(job_overrides)]
+    jobs = plan([(o, _checked(node)) for o, node in zip(job_overrides, composed, strict=True)], settings["rerun"])
+    runner_settings = RunnerSettings(**settings)
+    folder = Path(str(master.outputs))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"sweep-{fingerprint([list(o) for o in job_overrides])[:8]}.json"
+    log.info("sweep     %s: %s", path, outcome(jobs))
+    for job, shown in zip(jobs, distinct_overrides(jobs), strict=True):
+        if job.state == FAILED:
+            log.error("error: %s: %s", " ".join(shown), job.error)
+    try:
+        Runner(jobs, runner_settings, on_change=lambda jobs: write_json(path, as_rows(jobs))).run()
+    finally:
+        show_jobs(jobs)
+    failed = [job for job in jobs if job.state in (FAILED, INTERRUPTED)]
+    if failed and BASIC_SWEEPER in str(master.hydra.sweeper.get("_target_", "")):
+        raise SweepError(f"error: {len(failed)} of {len(jobs)} jobs failed; the same command runs them again")
+    return [_result(job, node) for job, node in zip(jobs, composed, strict=True)]
+
+
+def _compose(context: HydraContext, master: DictConfig, overrides: Sequence[str], number: int) -> DictConfig:
+    composed = context.config_loader.load_sweep_config(master, list(overrides))
+    with read_write(composed.hydra.job), open_dict(composed.hydra.job):
+        composed.hydra.job.id = composed.hydra.job.num = number
+    return composed
+
+
+def _checked(node: DictConfig) -> Config | str:
+    """The typed configuration, or why it cannot run."""
+    try:
+        task = deepcopy(node)
+        with read_write(task), open_dict(task):
+            del task["hydra"]
+        config = as_config(task)
+        if config.resume is not None:
+            raise ConfigError("resume continues one run; leave it out of a sweep, which skips what is finished")
+        validate(config)
+        check_data(config)
+    except ValueError as error:
+        return str(error)
+    return config
+
+
+def _result(job: Job, node: DictConfig) -> JobReturn:
+    """What a sweeper reads."""
+    done = job.state in (FINISHED, BEFORE)
+    HydraConfig.instance().set_config(node)
+    found = JobReturn(overrides=job.overrides, cfg=node, hydra_cfg=node, task_name=job.name)
+    found.status = JobStatus.COMPLETED if done else JobStatus.FAILED
+    found.return_value = job.objective if done else SweepError(f"{job.name}: {job.error or job.state}")
+    return found
+
+
+def show_jobs(jobs: Sequence[Job]) -> None:
+    """Print the table of jobs."""
+    table = Table(title=outcome(jobs), title_justify="left")
+    for heading in ("run", "overrides", "state", "SC", "time", "error"):
+        table.add_column(heading, justify="right" if heading in ("SC", "time") else "left", overflow="fold")
+    for row in as_rows(jobs):
+        score = "" if row["sc"] is None else f"{row['sc']:.2f}"
+        seconds = "" if row["seconds"] is None else clock(row["seconds"])
+        cells = (row["folder"], " ".join(row["overrides"]), row["state"], score, seconds, row["error"])
+        # as text: square brackets are no markup here
+        table.add_row(*(Text(cell) for cell in cells))
+    console().print(table)

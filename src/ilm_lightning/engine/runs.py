@@ -1,0 +1,77 @@
+"""A run's folder: its name, its stored configuration, and what its status file says. Imports nothing heavy."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from ilm_lightning.engine.artifacts import fingerprint, write_json
+from ilm_lightning.engine.config import Config, as_config
+
+CONFIG = "config.yaml"
+STATUS = "status.json"
+PLACE = ("run", "resume", "outputs", "artifacts", "assets", "logger")
+"""Keys that say where and how to report, not what is computed."""
+
+
+def run_id(config: Config) -> str:
+    """Name of the run folder: the given one, or the row's name and the hash of what is computed."""
+    if config.run:
+        return config.run
+    return f"{config.name}-{fingerprint(computed(config))[:8]}"
+
+
+def run_folder(config: Config) -> Path:
+    """Where a run leaves its results."""
+    return Path(config.outputs) / run_id(config)
+
+
+def computed(config: Config) -> dict[str, Any]:
+    """The part of a configuration that says what is computed."""
+    return {key: value for key, value in asdict(config).items() if key not in PLACE}
+
+
+def holds_other(folder: Path, config: Config) -> bool:
+    """Tell whether a run folder is taken by another configuration."""
+    if not (folder / CONFIG).is_file():
+        return False
+    return computed(as_config(OmegaConf.load(folder / CONFIG))) != computed(config)
+
+
+def store_config(config: Config) -> Path:
+    """Make the run folder and write the configuration into it.
+
+    Args:
+        config: the validated configuration.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: the folder holds a run of another configuration.
+    """
+    folder = run_folder(config)
+    if holds_other(folder, config):
+        raise ValueError(f"run={config.run}: {folder} holds another configuration; choose another name")
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{CONFIG}.{os.getpid()}"
+    OmegaConf.save(OmegaConf.structured(config), temporary)
+    temporary.replace(folder / CONFIG)
+    return folder
+
+
+def write_status(folder: Path, state: str, **facts: Any) -> None:
+    """Say how a run stands: running, finished (with its objective), interrupted or failed (with its error)."""
+    write_json(folder / STATUS, {"state": state, **facts})
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """What a run's status file says; empty where there is none or it cannot be read."""
+    try:
+        status = json.loads((folder / STATUS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return status if isinstance(status, dict) else {}

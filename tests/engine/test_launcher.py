@@ -1,0 +1,284 @@
+"""Jobs of a sweep with small programs in place of runs: order, shares, failures, ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from ilm_lightning.engine.command import conf_dir, register_schema
+from ilm_lightning.engine.config import Config, TrainerConfig, as_config
+from ilm_lightning.engine.launcher.jobs import BEFORE, FAILED, FINISHED, INTERRUPTED, WAITING, Job, as_rows, plan
+from ilm_lightning.engine.launcher.processes import ProcessTree, stop
+from ilm_lightning.engine.launcher.resources import THREADS, Resources, job_environment
+from ilm_lightning.engine.launcher.runner import Runner, RunnerSettings, outcome
+from ilm_lightning.engine.runs import read_status, store_config, write_status
+
+END = """
+import json, os, pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+print("threads", os.environ.get("ILM_THREADS"), "command", os.environ["ILM_COMMAND"])
+(folder / "metrics.json").write_text("{}")
+(folder / "status.json").write_text(json.dumps({"state": "finished", "objective": 40.5}))
+"""
+CRASH = "import sys; print('out of luck'); sys.exit(3)"
+VANISH = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+# a job with a child that would go on for a minute, and says its number
+FAMILY = """
+import os, pathlib, subprocess, sys, time
+from ilm_lightning.engine.launcher.processes import end_with_starter
+end_with_starter()
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+part = pathlib.Path(sys.argv[1]) / "pids.part"
+part.write_text(f"{os.getpid()} {child.pid}")
+part.rename(pathlib.Path(sys.argv[1]) / "pids")
+child.wait()
+"""
+
+
+@cache
+def composed() -> Config:
+    register_schema()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return as_config(compose("train", ["name=demo", "trainer.accelerator=cpu"]))
+
+
+def config_of(folder: Path, seed: int) -> Config:
+    return replace(composed(), seed=seed, outputs=str(folder / "outputs"))
+
+
+def planned(folder: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> list[Job]:
+    return plan([(["experiment=demo", f"seed={seed}"], config_of(folder, seed)) for seed in seeds])
+
+
+def run(jobs: list[Job], programs: dict[int, str], at_once: int = 1) -> list[str]:
+    order: list[str] = []
+
+    def command(job: Job) -> list[str]:
+        order.append(job.overrides[1])
+        assert job.config is not None
+        return [sys.executable, "-c", programs.get(job.config.seed, END), str(job.folder)]
+
+    Runner(jobs, RunnerSettings(at_once=at_once, grace_s=5.0), command=command).run()
+    return order
+
+
+def gone(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state == "Z"
+
+
+def wait_for(done: Callable[[], bool], seconds: float = 10.0) -> bool:
+    end = time.monotonic() + seconds
+    while not done() and time.monotonic() < end:
+        time.sleep(0.02)
+    return done()
+
+
+def test_a_failed_job_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+    jobs = planned(tmp_path)
+    order = run(jobs, {0: CRASH, 1: VANISH})
+    assert order == ["seed=0", "seed=1", "seed=2"]
+    assert [job.state for job in jobs] == [FAILED, FAILED, FINISHED]
+    assert jobs[0].error == "ended with status 3"
+    assert jobs[1].error == "ended by signal 9"
+    assert jobs[2].objective == 40.5
+    assert "out of luck" in jobs[0].log.read_text()
+    # what a killed process could not write itself
+    assert read_status(jobs[1].folder) == {"state": "failed", "error": "ended by signal 9"}
+    assert outcome(jobs) == "3 jobs: 1 finished, 2 failed"
+    rows = as_rows(jobs)
+    assert [row["overrides"] for row in rows] == [["seed=0"], ["seed=1"], ["seed=2"]]
+    assert rows[2]["command"] == "python -m ilm_lightning.train experiment=demo seed=2"
+    assert "command python -m ilm_lightning.train experiment=demo seed=2" in jobs[2].log.read_text()
+
+
+def test_a_repeated_sweep_runs_what_is_missing(tmp_path: Path) -> None:
+    run(planned(tmp_path), {1: CRASH})
+    again = planned(tmp_path)
+    assert [job.state for job in again] == [BEFORE, WAITING, BEFORE]
+    assert run(again, {}) == ["seed=1"]
+    assert [job.objective for job in again] == [40.5] * 3
+    everything = plan([(["a", "seed=0"], config_of(tmp_path, 0))], rerun=True)
+    assert run(everything, {}) == ["seed=0"]
+
+
+def test_a_result_without_its_files_is_made_again(tmp_path: Path) -> None:
+    first = planned(tmp_path, (0,))
+    run(first, {})
+    (first[0].folder / "metrics.json").unlink()
+    assert planned(tmp_path, (0,))[0].state == WAITING
+
+
+def test_equal_jobs_run_once_and_a_name_holds_one_configuration(tmp_path: Path) -> None:
+    named = [config_of(tmp_path, seed) for seed in (0, 0, 1)]
+    for config in named:
+        config.run = "mine"
+    jobs = plan([(["x", f"seed={c.seed}", f"again={i}"], c) for i, c in enumerate(named)])
+    assert run(jobs, {}) == ["seed=0"]
+    assert [job.state for job in jobs] == [FINISHED, FINISHED, FAILED]
+    assert "one folder for several configurations" in jobs[2].error
+    later = config_of(tmp_path, 5)
+    later.run = "mine"
+    assert "holds another configuration" in plan([([], later)])[0].error
+
+
+def test_refused_configuration_is_a_failed_job(tmp_path: Path) -> None:
+    jobs = plan([(["a=1"], "a=1 is not known"), (["x", "seed=2"], config_of(tmp_path, 2))])
+    run(jobs, {})
+    assert [job.state for job in jobs] == [FAILED, FINISHED]
+    assert jobs[0].error == "a=1 is not known"
+
+
+def test_jobs_at_once_share_the_cores(tmp_path: Path) -> None:
+    meet = """
+import pathlib, sys, time
+here = pathlib.Path(sys.argv[1])
+(here / "up").touch()
+end = time.time() + 10
+while len(list(here.parent.glob("*/up"))) < 2 and time.time() < end:
+    time.sleep(0.01)
+sys.exit(0 if len(list(here.parent.glob("*/up"))) >= 2 else 1)
+"""
+    jobs = planned(tmp_path, (0, 1))
+    # each waits for the other, so both end well only if they ran together
+    run(jobs, {0: meet + END, 1: meet + END}, at_once=2)
+    # the program exits before it could write its status
+    assert [job.error for job in jobs] == ["ended with status 0"] * 2
+    environment = Resources(2, (), 8).take(0, TrainerConfig())
+    assert environment == {THREADS: "4"}
+
+
+def test_gpus_are_handed_out_and_taken_back() -> None:
+    pool = Resources(3, ("0", "1", "2", "3"), 16)
+    two = TrainerConfig(accelerator="gpu", devices=2)
+    first, second = pool.take(0, two), pool.take(1, two)
+    assert first is not None
+    assert second is not None
+    assert (first["CUDA_VISIBLE_DEVICES"], second["CUDA_VISIBLE_DEVICES"]) == ("0,1", "2,3")
+    assert pool.take(2, two) is None
+    assert "CUDA_VISIBLE_DEVICES" not in (pool.take(3, TrainerConfig(accelerator="cpu", devices=8)) or {"": ""})
+    pool.give_back(3)
+    pool.give_back(0)
+    third = pool.take(2, two)
+    assert third is not None
+    assert third["CUDA_VISIBLE_DEVICES"] == "0,1"
+
+
+def test_a_job_does_not_inherit_a_place_among_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("ILM_LOG_LEVEL", "DEBUG")
+    environment = job_environment({"A": "b"}, "c")
+    assert "LOCAL_RANK" not in environment
+    assert (environment["A"], environment["ILM_COMMAND"], environment["ILM_LOG_LEVEL"]) == ("b", "c", "DEBUG")
+
+
+def family(tmp_path: Path) -> tuple[ProcessTree, list[int]]:
+    tree = ProcessTree([sys.executable, "-c", FAMILY, str(tmp_path)], tmp_path / "log", dict(os.environ))
+    assert wait_for((tmp_path / "pids").exists), (tmp_path / "log").read_text()
+    return tree, [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+
+
+def test_stopping_ends_children_of_children(tmp_path: Path) -> None:
+    tree, pids = family(tmp_path)
+    stop([tree], grace_s=5.0)
+    assert wait_for(lambda: all(gone(pid) for pid in pids))
+
+
+def test_a_job_that_ends_leaves_no_child(tmp_path: Path) -> None:
+    tree, (leader, child) = family(tmp_path)
+    os.kill(leader, signal.SIGKILL)
+    assert wait_for(lambda: tree.poll() is not None)
+    assert wait_for(lambda: gone(child))
+
+
+SWEEP = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_launcher import FAMILY, planned
+from ilm_lightning.engine.launcher.runner import Runner, RunnerSettings
+command = lambda job: [sys.executable, "-c", FAMILY, str(job.folder)]
+Runner(planned(Path({folder!r}), (0, 1)), RunnerSettings(at_once=2, grace_s=2.0), command=command).run()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_ended_sweep_leaves_no_process(number: signal.Signals, tmp_path: Path) -> None:
+    code = SWEEP.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
+    sweep = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    folders = [job.folder for job in planned(tmp_path, (0, 1))]
+    assert wait_for(lambda: all((folder / "pids").is_file() for folder in folders))
+    pids = [int(pid) for folder in folders for pid in (folder / "pids").read_text().split()]
+    assert not any(gone(pid) for pid in pids)
+    sweep.send_signal(number)
+    assert sweep.wait(10) != 0
+    assert wait_for(lambda: all(gone(pid) for pid in pids))
+    if number != signal.SIGKILL:
+        assert [read_status(folder)["state"] for folder in folders] == [INTERRUPTED] * 2
+
+
+def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ilm_lightning.train", *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+def test_multirun_starts_processes_and_tells_every_refused_job(tmp_path: Path) -> None:
+    assert "ProcessLauncher" in command("--cfg", "hydra", "-p", "hydra.launcher", cwd=tmp_path).stdout
+    done = command("-m", "experiment=ilm_mlp", "adapter.num_queries=0,-1", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "error: adapter.num_queries=0: adapter.num_queries=0 must be above 0" in done.stderr
+    assert "2 of 2 jobs failed" in done.stderr
+    (kept,) = (tmp_path / "outputs").glob("sweep-*.json")
+    assert [row["state"] for row in json.loads(kept.read_text())] == ["failed", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-m", "seed=1,2", "outputs=/dev/null/x"], "outputs=/dev/null/x cannot be written"),
+        (["outputs=/dev/null/x"], "outputs=/dev/null/x cannot be written"),
+        (["artifacts=/dev/null/x"], "artifacts=/dev/null/x cannot be written"),
+        (["-m", "seed=1,2", "hydra.launcher.jobs=0"], "hydra.launcher.jobs=0 must be above 0"),
+        (["-m", "experiment=ilm_mlp,nope"], "nope"),
+        (["sweep=nope"], "nope"),
+        (["trainer.accelerator=cpu", "trainer.devices=4000"], "trainer.devices=4000: each is a process here"),
+        (["trainer.accelerator=gpu", "trainer.devices=4000"], "GPUs are visible here"),
+    ],
+)
+def test_bad_sweeps_are_refused_at_once(arguments: list[str], message: str, tmp_path: Path) -> None:
+    start = time.monotonic()
+    done = command(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    # about half a second on an idle machine; composing and starting Python are most of it
+    assert time.monotonic() - start < 5
+    assert not list(tmp_path.rglob("config.yaml"))
+
+
+def test_settings_name_the_key() -> None:
+    with pytest.raises(ValueError, match=r"hydra.launcher.jobs=0 must be above 0"):
+        RunnerSettings(at_once=0)
+
+
+def test_status_of_another_run_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    folder = store_config(config_of(tmp_path, 0))
+    write_status(folder, "finished", objective=1.0)
+    (folder / "metrics.json").write_text("{}")
+    assert planned(tmp_path, (0,))[0].state == BEFORE
+    (folder / "status.json").write_text("[1, 2")
+    assert planned(tmp_path, (0,))[0].state == WAITING
+    assert json.loads((folder / "metrics.json").read_text()) == {}

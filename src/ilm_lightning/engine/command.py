@@ -136,6 +136,10 @@ def check_data(config: Config) -> None:
     if data.kind == "custom" and data.interactions and data.items:
         paths = {"interactions": Path(data.interactions), "items": Path(data.items)}
         check_files(data.kind, paths, data.columns)
+    elif data.path and data.kind == "openp5":
+        from ilm_lightning.data.openp5.sequences import sequence_file
+
+        sequence_file(Path(data.path))
     elif data.path:
         check_files(data.kind, {"ratings": Path(data.path)})
 

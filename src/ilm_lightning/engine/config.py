@@ -16,7 +16,7 @@ class DataConfig:
     name: str = MISSING
     """Shown beside every number."""
     kind: str = MISSING
-    """Reader: movielens_small, ml_latest_small, ml_100k, ml_1m, ml_25m or custom."""
+    """Reader: movielens_small, ml_latest_small, ml_100k, ml_1m, ml_25m, openp5 or custom."""
     path: str | None = None
     """Folder of the raw files; null: the asset of this name is fetched."""
     film_facts: bool = True
@@ -39,9 +39,15 @@ class DataConfig:
     interactions: str | None = None
     """custom only: CSV or parquet file of interactions."""
     items: str | None = None
-    """custom only: CSV or parquet file of items."""
+    """custom: CSV or parquet file of items; openp5: folder or table of item texts, null for none."""
     columns: dict[str, str] = field(default_factory=dict)
     """custom only: our column name -> the file's column name."""
+    indexing: str = "sequential"
+    """openp5 only: random, sequential or collaborative; read from the folder, or written anew where it has none."""
+    clusters: int = 20
+    """openp5 only, collaborative indexing written anew: clusters of each split."""
+    token_size: int = 500
+    """openp5 only, collaborative indexing written anew: a cluster of at most this many items is not split."""
 
 
 @dataclass
@@ -274,6 +280,11 @@ def as_config(node: Any) -> Config:
         merged = OmegaConf.merge(OmegaConf.structured(Config), node)
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        raise ValueError(f"configuration: {error}") from error
+        hint = ""
+        if "ILM_DATA" in str(error):
+            hint = (
+                "\nset ILM_DATA to the folder of the raw data, or give data.path=FOLDER and data.items=TEXTS (or null)"
+            )
+        raise ValueError(f"configuration: {error}{hint}") from error
     assert isinstance(config, Config)
     return config

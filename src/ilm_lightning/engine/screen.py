@@ -35,6 +35,21 @@ def show_parameters(rows: Sequence[Any]) -> None:
     console().print(table)
 
 
+def show_pairs(title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Print named values, one a line.
+
+    Args:
+        title: what they are of.
+        rows: name and value.
+    """
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column("what")
+    table.add_column("value", justify="right", overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
+    console().print(table, markup=False)
+
+
 def show_results(
     metrics: Mapping[str, Any], predictions: "pl.DataFrame", words: Sequence[Any], catalog: "ItemCatalog", folder: Path
 ) -> None:

@@ -4,12 +4,12 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from ilm_lightning.engine.config import Config, TrainerConfig
+from ilm_lightning.engine.config import Config, DataConfig, TrainerConfig
 from ilm_lightning.hardware import usable_cores, visible_gpus
 
 LOSSES = ("itc", "itm", "itg", "iic", "uic", "vg")
 CONDITIONS = ("own", "shuffled", "hard_shuffled", "constant", "knn_copy", "blind", "title", "facts")
-DATA_KINDS = ("movielens_small", "ml_latest_small", "ml_100k", "ml_1m", "ml_25m", "custom")
+DATA_KINDS = ("movielens_small", "ml_latest_small", "ml_100k", "ml_1m", "ml_25m", "openp5", "custom")
 
 # repeated here so that checking needs no heavy import; a test holds both lists together
 TASKS = (
@@ -233,9 +233,24 @@ def _asset_names(config: Config) -> None:
             raise ConfigError(f"{key}={name} is neither an asset ({', '.join(REGISTRY)}) nor a folder")
 
 
+def _openp5_files(data: DataConfig) -> None:
+    _one_of("data.indexing", data.indexing, ("random", "sequential", "collaborative"))
+    if data.path is None:
+        raise ConfigError(f"data.kind=openp5 needs data.path=FOLDER with {data.name}'s user_sequence.txt")
+    if data.items is not None and not Path(data.items).exists():
+        raise ConfigError(f"data.items={data.items}: there is no such file or folder; null leaves items without text")
+    if data.clusters < 2 or data.token_size < data.clusters:
+        raise ConfigError(
+            f"data.clusters={data.clusters}, data.token_size={data.token_size}: needs clusters >= 2, and token_size "
+            "not below it"
+        )
+
+
 def _files(config: Config) -> None:
     data = config.data
-    if data.kind != "custom" and (data.interactions or data.items or data.columns):
+    if data.kind == "openp5":
+        _openp5_files(data)
+    elif data.kind != "custom" and (data.interactions or data.items or data.columns):
         raise ConfigError("data.interactions, data.items and data.columns belong to your own data: add data=custom")
     if data.kind == "custom":
         for key in ("interactions", "items"):

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 def prepare(context: Context) -> Artifact:
     """Raw files to ``interactions`` and ``items`` tables (with a tag genome ``genome`` too) and the split of movies."""
     config = context.config.data
+    if config.kind == "openp5":
+        from ilm_lightning.engine.stages.openp5 import prepare_openp5
+
+        return prepare_openp5(context)
     paths, inputs = _raw_files(context)
     tags = TagSettings(
         config.tags_per_item, config.genome_tags_per_item, config.genome_min_relevance, config.genome_in_text

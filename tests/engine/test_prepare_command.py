@@ -1,0 +1,84 @@
+"""``python -m ilm_lightning.prepare`` as a user types it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from ilm_lightning.engine.artifacts import Store
+from ilm_lightning.engine.config import Config, DataConfig
+from ilm_lightning.engine.stages.context import Context
+from ilm_lightning.engine.stages.openp5 import load_sequences, prepare_openp5
+
+
+def run(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ilm_lightning.prepare", *arguments],
+        cwd=folder, capture_output=True, text=True, env={**os.environ, **environment}, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    folder = tmp_path / "Shop"
+    folder.mkdir()
+    lines = ["ann soap gel comb oil", "bob gel soap oil", "cid oil comb soap gel"]
+    (folder / "user_sequence.txt").write_text("\n".join(lines) + "\n")
+    (tmp_path / "texts.tsv").write_text(
+        "asin\ttitle\tbrand\tcategories\nsoap\tRose \"Soap\"\tAcme\t'Beauty', 'Bath', 'Soap & Co'\n"
+        "gel\tGel\t\t'Beauty'\n"
+    )
+    return tmp_path
+
+
+def test_statistics_of_any_folder_are_printed(shop: Path) -> None:
+    done = run(
+        "data=openp5", f"data.path={shop / 'Shop'}", "data.name=Shop", f"data.items={shop / 'texts.tsv'}", folder=shop
+    )
+    assert done.returncode == 0, done.stderr
+    for text in ("phase 2: training examples", "40", "sequential (written anew)"):
+        assert text in done.stderr
+
+
+def test_a_stage_keeps_everything(shop: Path) -> None:
+    data = DataConfig(name="Shop", kind="openp5", path=str(shop / "Shop"), items=str(shop / "texts.tsv"), min_ratings=0)
+    context = Context(Config(data=data), Store(shop / "artifacts"), shop)
+    made = prepare_openp5(context)
+    sequences, indexing = load_sequences(made)
+    assert sequences.item_ids == ["soap", "gel", "comb", "oil"]
+    assert sequences.items(2).tolist() == [3, 2, 0, 1]
+    assert indexing.items == ["1001", "1002", "1004", "1003"]
+    items = pl.read_parquet(made.path / "items.parquet")
+    assert items["title"].to_list() == ['Rose "Soap"', "Gel", "", ""]
+    assert items["genres"].to_list()[:2] == [["Bath", "Soap & Co"], []]
+    assert items["tags"].to_list()[:2] == [["Acme"], []]
+    assert made.report["items_without_text"] == 2
+    # what is held out is in no table that training reads
+    pairs = pl.read_parquet(made.path / "interactions.parquet").select("user", "item").rows()
+    assert set(pairs) == {(0, 0), (0, 1), (1, 1), (2, 3), (2, 2)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["data=openp5_beauty"], "set ILM_DATA"),
+        (["data=openp5", "data.name=Shop"], "needs data.path=FOLDER"),
+        (["data=openp5", "data.name=Shop", "data.path=."], "user_sequence.txt is missing"),
+        (["data=openp5", "data.name=Shop", "data.path=Shop", "data.items=none.tsv"], "data.items=none.tsv"),
+        (["data=openp5", "data.name=Shop", "data.path=Shop", "data.indexing=alphabetic"], "data.indexing=alphabetic"),
+        (["data=openp5", "data.name=Shop", "data.path=Shop", "data.items=Shop"], "neither movies.dat nor u.item"),
+        (["data=openp5", "data.name=Shop", "data.path=Shop", "data.items=odd.tsv"], "column 'brand' is missing"),
+        (["data=openp5", "data.name=Shop", "data.path=Shop", "data.items=other.tsv"], "none of the 4 items"),
+    ],
+)
+def test_bad_input_is_told(shop: Path, arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ILM_DATA", raising=False)
+    (shop / "odd.tsv").write_text("asin\ttitle\n")
+    (shop / "other.tsv").write_text("asin\ttitle\tbrand\tcategories\nx\tX\t\t\n")
+    done = run(*arguments, folder=shop)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

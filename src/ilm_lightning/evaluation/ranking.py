@@ -163,7 +163,8 @@ def ranks_of_scores(scores: Scores, targets: Ints, seen: sparse.csr_matrix | Non
     above |= (scores == own) & (np.arange(scores.shape[1]) < targets[:, None])
     if seen is not None:
         above &= ~seen.toarray().astype(np.bool_)
-    return above.sum(1).astype(np.int64) + 1
+    ranks: Ints = above.sum(1).astype(np.int64) + 1
+    return ranks
 
 
 def top_items(scores: Scores, k: int, seen: sparse.csr_matrix | None = None) -> Ints:

@@ -120,6 +120,21 @@ class PromptTokenizer:
         wanted = bool(ids) and ids[0] == self.tokenizer.bos_token_id and not self._before.startswith(bos)
         return np.array(ids[:1] if wanted else [], np.int32)
 
+    @property
+    def frame(self) -> tuple[str, str]:
+        """What stands before and after every prompt."""
+        return self._before, self._after
+
+    @property
+    def start_ids(self) -> NDArray[np.int32]:
+        """The tokenizer's own start token, where it adds one."""
+        return self._start
+
+    def pieces(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Tokenise pieces of prompts, each distinct one once; no special tokens are added."""
+        self._learn(texts)
+        return [self._cache[text] for text in texts]
+
     def _learn(self, texts: Iterable[str]) -> None:
         """Tokenise the texts that are new, in one call."""
         new = [text for text in dict.fromkeys(texts) if text not in self._cache]

@@ -1,0 +1,244 @@
+"""OpenP5 examples to token ids: pieces are tokenised once, and an example is put together when it is read."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ilm_lightning.data.openp5 import Indexing, Sequences
+from ilm_lightning.lm.batch import PLACEHOLDER_ID
+from ilm_lightning.lm.collate import MEGA_BATCH, Collator, Slot
+from ilm_lightning.lm.prompts import PromptTokenizer, TokenisedExample
+from ilm_lightning.tasks.openp5 import Example, Prompt, TrainingIndex
+
+Ids = NDArray[np.int32]
+UserVectors = Callable[[NDArray[np.int64], NDArray[np.int64]], Mapping[str, Tensor]]
+"""Users and positions to the vectors of the users as they were before these positions."""
+_SPLIT = re.compile(r"(\{user_id\}|\{history\})")
+SEPARATOR = " , "
+
+
+@dataclass(frozen=True)
+class RenderSettings:
+    """What stands in a prompt.
+
+    Attributes:
+        history: the most recent items that a prompt holds.
+        item_tokens: soft tokens after each item's id.
+        user_tokens: soft tokens after the user's id.
+    """
+
+    history: int = 20
+    item_tokens: bool = True
+    user_tokens: bool = False
+
+
+class Renderer:
+    """Turns examples into ids.
+
+    A slot's row is the item's; the user's at position p of the flat sequence array is ``I + p`` (see `UserCollator`).
+
+    Args:
+        tokenizer: of the language model.
+        sequences: the data.
+        indexing: what stands for items and users.
+        settings: what stands in a prompt.
+    """
+
+    def __init__(
+        self, tokenizer: PromptTokenizer, sequences: Sequences, indexing: Indexing, settings: RenderSettings
+    ) -> None:
+        self.tokenizer, self.sequences, self.indexing, self.settings = tokenizer, sequences, indexing, settings
+        self._slot = np.full(tokenizer.num_queries, PLACEHOLDER_ID, np.int32)
+        self._first = tokenizer.pieces([f"item_{one}" for one in indexing.items])
+        self._next = tokenizer.pieces([f"{SEPARATOR}item_{one}" for one in indexing.items])
+        self._users = tokenizer.pieces(list(indexing.users))
+        self._targets: dict[str, list[Ids]] = {}
+        self._parts: dict[str, list[tuple[str, Ids]]] = {}
+
+    def targets(self, output: str) -> list[Ids]:
+        """Token ids of every item as an answer, the end token last.
+
+        Args:
+            output: an output template.
+        """
+        if output not in self._targets:
+            texts = [
+                output.replace("{dataset}", self.sequences.name).replace("{target}", f"item_{one}")
+                for one in self.indexing.items
+            ]
+            end = np.array([self.tokenizer.eos_id], np.int32)
+            self._targets[output] = [np.concatenate([ids, end]) for ids in self.tokenizer.pieces(texts)]
+        return self._targets[output]
+
+    def _template(self, question: str) -> list[tuple[str, Ids]]:
+        """The template as literal pieces and slots."""
+        if question not in self._parts:
+            before, after = self.tokenizer.frame
+            parts = _SPLIT.split(before + question.replace("{dataset}", self.sequences.name) + after)
+            empty = np.empty(0, np.int32)
+            ids = self.tokenizer.pieces(parts)
+            self._parts[question] = [
+                (part, empty) if _SPLIT.fullmatch(part) else ("", ids[place]) for place, part in enumerate(parts)
+            ]
+        return self._parts[question]
+
+    def window(self, user: int, position: int) -> NDArray[np.int32]:
+        """The items that a prompt shows: the last ones before a position."""
+        start = max(0, position - self.settings.history)
+        return self.sequences.items(user)[start:position]
+
+    def __call__(self, example: Example, with_target: bool = True) -> TokenisedExample:
+        """Put an example together.
+
+        Args:
+            example: which.
+            with_target: False leaves the answer out.
+
+        Returns:
+            The ids; the slots in reading order.
+        """
+        user, position = example.user, example.position
+        parts: list[Ids] = [self.tokenizer.start_ids]
+        slots: list[Slot] = []
+        for kind, ids in self._template(example.prompt.input):
+            if kind == "{user_id}":
+                parts.append(self._users[user])
+                if self.settings.user_tokens:
+                    parts.append(self._slot)
+                    slots.append((self.sequences.n_items + int(self.sequences.offsets[user]) + position,))
+            elif kind == "{history}":
+                rows = self.window(user, position).tolist()
+                for place, row in enumerate(rows):
+                    parts.append(self._next[row] if place else self._first[row])
+                    if self.settings.item_tokens:
+                        parts.append(self._slot)
+                if self.settings.item_tokens:
+                    slots += [(row,) for row in rows]
+            else:
+                parts.append(ids)
+        target = np.empty(0, np.int32)
+        if with_target:
+            target = self.targets(example.prompt.output)[int(self.sequences.items(user)[position])]
+        return TokenisedExample(example.name(self.sequences), np.concatenate(parts), target, tuple(slots))
+
+    def lengths(self, index: TrainingIndex) -> NDArray[np.int32]:
+        """Tokens of every training example ``[len(index)]``, without putting one together."""
+        users, positions = index.places(np.arange(index.n_targets))
+        sizes = {name: np.array([len(ids) for ids in rows]) for name, rows in self._sizes().items()}
+        soft = len(self._slot)
+        values = self.sequences.values
+        per_item = sizes["next"][values] + (soft if self.settings.item_tokens else 0)
+        total = np.concatenate([[0], np.cumsum(per_item)])
+        ends = self.sequences.offsets[users] + positions
+        starts = ends - np.minimum(positions, self.settings.history)
+        first = values[starts]
+        histories = total[ends] - total[starts] - sizes["next"][first] + sizes["first"][first]
+        user_sizes = sizes["users"][users] + (soft if self.settings.user_tokens else 0)
+        result = np.empty((index.n_targets, len(index.prompts)), np.int32)
+        for column, prompt in enumerate(index.prompts):
+            answers = np.array([len(ids) for ids in self.targets(prompt.output)])
+            template = self._template(prompt.input)
+            fixed = len(self.tokenizer.start_ids) + sum(len(ids) for _, ids in template)
+            kinds = [kind for kind, _ in template]
+            result[:, column] = fixed + answers[values[ends]]
+            if "{user_id}" in kinds:
+                result[:, column] += user_sizes.astype(np.int32)
+            if "{history}" in kinds:
+                result[:, column] += histories.astype(np.int32)
+        return result.reshape(-1)
+
+    def _sizes(self) -> dict[str, list[Ids]]:
+        return {"first": self._first, "next": self._next, "users": self._users}
+
+
+class UserCollator(Collator):
+    """A collator whose rows beyond the items are users as they were before a place of the flat sequence array.
+
+    Args:
+        vectors: per source the items' vectors ``[I, d_s]``.
+        sequences: the data.
+        users: vectors of users before positions.
+    """
+
+    def __init__(self, vectors: Mapping[str, Tensor], sequences: Sequences, users: UserVectors) -> None:
+        super().__init__(vectors)
+        self.sequences, self.users = sequences, users
+
+    def slot_sources(self, slots: Sequence[Slot]) -> dict[str, Tensor]:
+        """Return the vectors of items and users, in the order of the slots; see `Collator.slot_sources`."""
+        rows = torch.tensor([slot[0] for slot in slots], dtype=torch.long)
+        is_user = rows >= self.n_items
+        if not bool(is_user.any()):
+            return super().slot_sources(slots)
+        places = (rows[is_user] - self.n_items).numpy()
+        # a user's place may be one past the last item (after everything), so offsets are searched from the left
+        owners = np.searchsorted(self.sequences.offsets, places, side="left") - 1
+        found = self.users(owners, places - self.sequences.offsets[owners])
+        items = super().slot_sources([slot for slot, user in zip(slots, is_user.tolist(), strict=True) if not user])
+        sources = {}
+        for name, vectors in found.items():
+            joined = torch.empty(len(slots), vectors.shape[1])
+            joined[is_user], joined[~is_user] = vectors.float(), items[name]
+            sources[name] = joined
+        return sources
+
+
+class StepBatches:
+    """The training batch of each step, a function of (seed, step): a permutation, cut and grouped by length.
+
+    Args:
+        index: numbers the examples.
+        lengths: tokens of each example.
+        batch_size: examples a step.
+        seed: of the order.
+    """
+
+    def __init__(self, index: TrainingIndex, lengths: NDArray[np.int32], batch_size: int, seed: int) -> None:
+        self.index, self.lengths, self.batch_size, self.seed = index, lengths, min(batch_size, len(index)), seed
+        self._epoch, self._order = -1, np.empty(0, np.int32)
+        self._mega, self._batches = (-1, -1), np.empty((0, 0), np.int32)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in one pass over the examples."""
+        return len(self.index) // self.batch_size
+
+    def __call__(self, step: int) -> list[Example]:
+        """The examples of a step."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            rng = np.random.default_rng([self.seed, epoch])
+            self._order, self._epoch = rng.permutation(len(self.index)).astype(np.int32), epoch
+        mega, row = divmod(place, MEGA_BATCH)
+        if (epoch, mega) != self._mega:
+            self._batches, self._mega = self._grouped(epoch, mega), (epoch, mega)
+        return [self.index[int(number)] for number in self._batches[row]]
+
+    def _grouped(self, epoch: int, mega: int) -> NDArray[np.int32]:
+        size = MEGA_BATCH * self.batch_size
+        last = self.steps_per_epoch * self.batch_size
+        part = self._order[mega * size : min((mega + 1) * size, last)]
+        ordered = part[np.argsort(self.lengths[part], kind="stable")].reshape(-1, self.batch_size)
+        return np.asarray(np.random.default_rng([self.seed, epoch, mega]).permutation(ordered))
+
+
+def prompts_of(renderer: Renderer, examples: Sequence[Example]) -> Iterator[TokenisedExample]:
+    """Examples without their answers, for decoding."""
+    return (renderer(example, with_target=False) for example in examples)
+
+
+def shared_output(prompts: Sequence[Prompt]) -> str:
+    """The one output template of prompts, which a tree of items is built from.
+
+    Raises:
+        ValueError: they differ.
+    """
+    outputs = {prompt.output for prompt in prompts}
+    if len(outputs) != 1:
+        raise ValueError(f"prompts that are decoded together need one output template, not {sorted(outputs)}")
+    return outputs.pop()

@@ -63,7 +63,7 @@ def text(render: Renderer, example: Example) -> tuple[str, str]:
 
 def test_index_counts_every_position_and_prompt_once(data: tuple[Sequences, Indexing], prompts: PromptSets) -> None:
     sequences, _ = data
-    index = TrainingIndex(sequences, prompts)
+    index = TrainingIndex(sequences, prompts.training)
     assert len(index) == (15 - 3 * 3) * 3
     found = [(e.user, e.position, e.prompt.input) for e in map(index.__getitem__, range(len(index)))]
     wanted = [
@@ -77,9 +77,7 @@ def test_index_counts_every_position_and_prompt_once(data: tuple[Sequences, Inde
         index[len(index)]
 
 
-def test_prompt_reads_as_openp5_with_soft_tokens_after_ids(
-    data: tuple[Sequences, Indexing], prompts: PromptSets
-) -> None:
+def test_prompt_reads_as_openp5(data: tuple[Sequences, Indexing], prompts: PromptSets) -> None:
     example = Example(2, 4, prompts.training[0])
     prompt, target = text(renderer(data, history=3), example)
     ids = data[1].items
@@ -108,14 +106,14 @@ def test_slots_are_the_shown_items_and_the_user_at_the_position(
 def test_lengths_equal_what_is_rendered(
     data: tuple[Sequences, Indexing], prompts: PromptSets, settings: dict[str, object]
 ) -> None:
-    index = TrainingIndex(data[0], prompts)
+    index = TrainingIndex(data[0], prompts.training)
     render = renderer(data, CHAT, **settings)
     assert render.lengths(index).tolist() == [len(render(index[i])) for i in range(len(index))]
 
 
 def test_test_examples_are_the_last_items(data: tuple[Sequences, Indexing], prompts: PromptSets) -> None:
     sequences, _ = data
-    for split, back in (("test", -1), ("validation", -2)):
+    for split in ("test", "validation"):
         examples = held_out_examples(sequences, prompts.tested("sequential", "unseen"), split, [0, 2])
         assert [int(sequences.items(e.user)[e.position]) for e in examples] == sequences.targets(split)[[0, 2]].tolist()
         assert all(len(renderer(data).window(e.user, e.position)) == e.position for e in examples)
@@ -124,7 +122,7 @@ def test_test_examples_are_the_last_items(data: tuple[Sequences, Indexing], prom
 def test_batches_are_a_function_of_the_step_and_cover_an_epoch(
     data: tuple[Sequences, Indexing], prompts: PromptSets
 ) -> None:
-    index = TrainingIndex(data[0], prompts)
+    index = TrainingIndex(data[0], prompts.training)
     lengths = renderer(data).lengths(index)
     batches = StepBatches(index, lengths, 3, seed=1)
     assert batches.steps_per_epoch == 6
@@ -148,7 +146,8 @@ def test_users_rows_get_the_vectors_of_that_place(data: tuple[Sequences, Indexin
     items = torch.arange(14.0).view(7, 2)
     collate = UserCollator({"behavioral": items}, sequences, users)
     render = renderer(data, user_tokens=True)
-    batch = collate([render(Example(2, 4, prompts.training[0])), render(Example(0, 5, prompts.training[2]))])
+    last = render(Example(0, 5, prompts.training[2]), with_target=False)
+    batch = collate([render(Example(2, 4, prompts.training[0])), last])
     assert asked == [([2, 0], [4, 5])]
     rows = batch.sources["behavioral"][batch.slot_index].tolist()
     assert rows == [[102, 104], *items[[4, 3, 2, 1]].tolist(), [100, 105]]

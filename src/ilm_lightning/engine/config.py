@@ -185,6 +185,15 @@ class TasksConfig:
     names: list[str] = field(default_factory=list)
     """Subset of the 24 tasks; empty: all."""
     title_in_prompt: bool = False
+    prompts: str | None = None
+    """openp5: file of prompt templates."""
+    history: int = 20
+    """openp5: the most recent items in a prompt."""
+    soft_tokens: bool = True
+    """openp5: soft tokens after each item's id; false is OpenP5 itself, text ids alone."""
+    user_vector: str = "none"
+    """openp5: none; fold_in: soft tokens of the user as of the items before the target; full: ALS on all training
+    items, which lets training targets leak into their own prompts."""
     neighbour_space: str = "semantic"
     """Fixed space of nearest neighbours, whatever encoder the variant uses."""
     interpolation: str = "mean"
@@ -201,6 +210,17 @@ class EvaluationConfig:
     """Any of own, shuffled, hard_shuffled, constant, knn_copy, blind, title, facts."""
     split: str = "test"
     """test, or validation while settings are chosen."""
+    users: int = 0
+    """openp5: size of the fixed random sample of users; 0: all."""
+    prompt_sets: list[str] = field(default_factory=lambda: ["seen", "unseen"])
+    """openp5: seen tests the first prompt of each task that was trained on, unseen the one that was not."""
+    decoding: str = "trie"
+    """openp5: trie (existing items only) or free (beams of any text, as in the paper)."""
+    beams: int = 30
+    """openp5: beams of each user; 10 is the paper's, more find the true top 10."""
+    top_k: int = 10
+    filter_seen: bool = False
+    """openp5: leave out items that the user has met."""
     scorer: str = "all-minilm-l6-v2"
     max_new_tokens: int = 96
     batch_size: int = 48

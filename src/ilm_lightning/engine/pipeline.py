@@ -12,7 +12,7 @@ from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import embed, examples, prepare
 from ilm_lightning.engine.stages.pretrain import pretrain
 from ilm_lightning.engine.stages.tune import Inputs, tune
-from ilm_lightning.engine.validate import ConfigError
+from ilm_lightning.engine.validate import ConfigError, validate_tasks
 
 log = logging.getLogger("ilm_lightning")
 __all__ = ["check_assets", "open_context", "run_id", "run_pipeline", "set_threads", "train_variant"]
@@ -81,6 +81,28 @@ def train_variant(context: Context) -> Inputs:
     return Inputs(prepared, embedded, made, pretrained)
 
 
+def run_language_tasks(context: Context) -> float:
+    """Phase 2 on the language tasks, scored by semantic consistency."""
+    from ilm_lightning.engine.stages.evaluate import evaluate
+    from ilm_lightning.engine.stages.export import export
+
+    inputs = train_variant(context)
+    tuned = tune(context, inputs)
+    return export(context, inputs, tuned, evaluate(context, inputs, tuned))
+
+
+def run_recommendation(context: Context) -> float:
+    """Phase 2 on OpenP5's tasks, measured by HR and NDCG."""
+    from ilm_lightning.engine.stages import recommend
+
+    prepared = prepare(context)
+    embedded = embed(context, prepared)
+    pretrained = pretrain(context, prepared, embedded) if context.config.adapter.init == "pretrained" else None
+    inputs = Inputs(prepared, embedded, prepared, pretrained)
+    tuned = recommend.tune(context, inputs)
+    return recommend.export(context, inputs, tuned, recommend.evaluate(context, inputs, tuned))
+
+
 def run_pipeline(config: Config) -> float:
     """Run everything and leave the results in the run folder.
 
@@ -88,21 +110,17 @@ def run_pipeline(config: Config) -> float:
         config: the validated configuration.
 
     Returns:
-        Semantic consistency over all tasks with the items' own vectors, 0-100.
+        What sweepers maximise: semantic consistency over all tasks with the items' own vectors (0-100), or HR@10.
     """
-    from ilm_lightning.engine.stages.evaluate import evaluate
-    from ilm_lightning.engine.stages.export import export
-
+    validate_tasks(config)
     set_threads(config)
     context = open_context(config)
+    work = run_recommendation if config.tasks.kind == "openp5" else run_language_tasks
     log.info("run       %s", context.run_folder)
     write_status(context.run_folder, "running")
     try:
         check_assets(context)
-        inputs = train_variant(context)
-        tuned = tune(context, inputs)
-        evaluated = evaluate(context, inputs, tuned)
-        objective = export(context, inputs, tuned, evaluated)
+        objective = work(context)
     except BaseException as error:
         state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         write_status(context.run_folder, state, error=f"{type(error).__name__}: {error}")

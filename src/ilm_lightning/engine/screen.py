@@ -50,6 +50,39 @@ def show_pairs(title: str, rows: Sequence[tuple[str, str]]) -> None:
     console().print(table, markup=False)
 
 
+def show_ranking(metrics: Mapping[str, Any], folder: Path) -> None:
+    """Print HR and NDCG of the model and of the baselines, with the protocol beside.
+
+    Args:
+        metrics: of a recommendation run.
+        folder: the run folder, named at the end.
+    """
+    table = Table(title="Recommendation, standard errors over users in brackets", title_justify="left")
+    table.add_column("recommender")
+    table.add_column("prompts")
+    rows = [
+        (f"{metrics['protocol']['name']}, {task}", name, row)
+        for name, tasks in metrics["ranking"].items()
+        for task, row in tasks.items()
+    ]
+    rows += [(name, "", row) for name, row in metrics["baselines"].items()]
+    cuts = list(rows[0][2]["hr"])
+    for cut in cuts:
+        table.add_column(f"HR@{cut}", justify="right")
+        table.add_column(f"NDCG@{cut}", justify="right")
+    for who, name, row in rows:
+        cells = [f"{row[m][cut]:.4f} ({row[f'{m}_error'][cut]:.4f})" for cut in cuts for m in ("hr", "ndcg")]
+        table.add_row(who, name, *cells)
+    screen = console()
+    screen.print(table, markup=False)
+    protocol = metrics["protocol"]
+    screen.print("; ".join(f"{name}: {value}" for name, value in protocol.items() if name != "name"), markup=False)
+    shares = [row for tasks in metrics["ranking"].values() for row in tasks.values()]
+    invalid, twice = (max(row[key] for row in shares) for key in ("invalid", "duplicates"))
+    screen.print(f"outputs that name no item: at most {invalid:.1%}; repeated items: at most {twice:.1%}")
+    screen.print(f"results: {folder}", markup=False)
+
+
 def show_results(
     metrics: Mapping[str, Any], predictions: "pl.DataFrame", words: Sequence[Any], catalog: "ItemCatalog", folder: Path
 ) -> None:

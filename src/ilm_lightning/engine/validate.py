@@ -86,7 +86,7 @@ def _choices(config: Config) -> None:
     _one_of("adapter.kind", config.adapter.kind, ("qformer", "mlp", "constant"))
     _one_of("adapter.init", config.adapter.init, ("pretrained", "bert", "random"))
     _one_of("tuning.mode", config.tuning.mode, ("frozen", "lora", "full"))
-    _one_of("tasks.kind", config.tasks.kind, ("elm",))
+    _one_of("tasks.kind", config.tasks.kind, ("elm", "openp5"))
     _one_of("tasks.teacher", config.tasks.teacher, ("facts",))
     _one_of("tasks.neighbour_space", config.tasks.neighbour_space, ("semantic", "behavioral"))
     _one_of("tasks.interpolation", config.tasks.interpolation, ("mean", "two_items"))
@@ -231,6 +231,44 @@ def _asset_names(config: Config) -> None:
     ):
         if name not in REGISTRY and not Path(name).expanduser().exists():
             raise ConfigError(f"{key}={name} is neither an asset ({', '.join(REGISTRY)}) nor a folder")
+
+
+def validate_tasks(config: Config) -> None:
+    """Check that data and tasks belong together, and the settings of recommendation.
+
+    Raises:
+        ConfigError: as in `validate`.
+    """
+    tasks, evaluation = config.tasks, config.evaluation
+    if (tasks.kind == "openp5") != (config.data.kind == "openp5"):
+        raise ConfigError(
+            f"tasks.kind={tasks.kind} with data.kind={config.data.kind}: recommendation needs data in OpenP5's format; "
+            "give data=openp5_… and tasks=openp5 together"
+        )
+    if tasks.kind != "openp5":
+        return
+    if not tasks.prompts or not Path(tasks.prompts).is_file():
+        raise ConfigError(f"tasks.prompts={tasks.prompts}: there is no such file; give OpenP5's prompt.txt or your own")
+    _one_of("tasks.user_vector", tasks.user_vector, ("none", "fold_in", "full"))
+    _one_of("evaluation.decoding", evaluation.decoding, ("trie", "free"))
+    for name in evaluation.prompt_sets:
+        _one_of("evaluation.prompt_sets", name, ("seen", "unseen"))
+    _positive(tasks__history=tasks.history, evaluation__beams=evaluation.beams, evaluation__top_k=evaluation.top_k)
+    if evaluation.beams < evaluation.top_k:
+        raise ConfigError(
+            f"evaluation.beams={evaluation.beams} cannot fill lists of evaluation.top_k={evaluation.top_k}; raise it"
+        )
+    if evaluation.decoding == "free" and evaluation.filter_seen:
+        raise ConfigError("evaluation.filter_seen needs evaluation.decoding=trie: free beams write what they like")
+    if config.tuning.mode == "frozen" and not tasks.soft_tokens and tasks.user_vector == "none":
+        raise ConfigError(
+            "tasks.soft_tokens=false with a frozen language model leaves nothing to train: "
+            "set tuning=lora or tuning=full"
+        )
+    if evaluation.users < 0:
+        raise ConfigError(f"evaluation.users={evaluation.users} must be 0 (all) or more")
+    if config.encoder.name != "behavioral" and config.data.items is None:
+        raise ConfigError(f"encoder={config.encoder.name} needs item texts, and data.items is null: encoder=behavioral")
 
 
 def _openp5_files(data: DataConfig) -> None:

@@ -242,3 +242,22 @@ def shared_output(prompts: Sequence[Prompt]) -> str:
     if len(outputs) != 1:
         raise ValueError(f"prompts that are decoded together need one output template, not {sorted(outputs)}")
     return outputs.pop()
+
+
+def item_finder(indexing: Indexing) -> Callable[[str], int]:
+    """Make the function that reads the item out of a free text: the paper's pattern, ``.*item_(id)$``.
+
+    Args:
+        indexing: the items' text ids.
+
+    Returns:
+        Text to catalogue row, -1 for a text that names no item.
+    """
+    rows = {one: row for row, one in enumerate(indexing.items)}
+    pattern = re.compile(r".*item_(\S+)$", re.DOTALL)
+
+    def find(text: str) -> int:
+        match = pattern.match(text.strip())
+        return rows.get(match.group(1), -1) if match else -1
+
+    return find

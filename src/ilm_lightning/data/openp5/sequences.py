@@ -94,7 +94,8 @@ class Sequences:
                 "user": self.users_of_values[mask],
                 "item": self.values[mask],
                 "rating": np.full(int(mask.sum()), np.nan, dtype=np.float32),
-                "timestamp": np.zeros(int(mask.sum()), dtype=np.int64),
+                # only the order is known
+                "timestamp": (np.arange(len(mask)) - self.offsets[self.users_of_values])[mask],
             }
         )
         return Interactions(frame, self.user_ids, self.n_items)

@@ -112,7 +112,8 @@ def embed(context: Context, prepared: Artifact) -> Artifact:
         vectors = build_vectors(
             interactions,
             catalog,
-            encoder="combined",
+            # every variant of a data set shares the artefact; without any text there is but one source
+            encoder="combined" if any(item.has_text for item in catalog) else "behavioral",
             model_folder=asset.path,
             train=split == "train",
             fields=encoder.text_fields,

@@ -1,13 +1,13 @@
 """Which user, position and prompt an example is; no list of examples is ever in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ilm_lightning.data.openp5.sequences import HELD_OUT, Sequences
-from ilm_lightning.tasks.openp5.prompts import Prompt, PromptSets
+from ilm_lightning.tasks.openp5.prompts import Prompt
 
 Ints = NDArray[np.int64]
 
@@ -37,11 +37,11 @@ class TrainingIndex:
 
     Args:
         sequences: the data.
-        prompts: the templates.
+        prompts: the templates that are trained on.
     """
 
-    def __init__(self, sequences: Sequences, prompts: PromptSets) -> None:
-        self.prompts = prompts.training
+    def __init__(self, sequences: Sequences, prompts: Collection[Prompt]) -> None:
+        self.prompts = tuple(prompts)
         # positions 1 to n - 3 of each user
         self._ends = np.cumsum(sequences.lengths - HELD_OUT - 1)
 

@@ -1,0 +1,363 @@
+"""Phase 2 on OpenP5's tasks as stages: training, ranking of held-out items, and what a run leaves behind."""
+
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from ilm_lightning.data.openp5 import Sequences
+from ilm_lightning.embeddings.vectors import ItemVectors
+from ilm_lightning.engine.artifacts import Artifact, file_hash, source_hash, write_json
+from ilm_lightning.engine.config import Config
+from ilm_lightning.engine.stages.context import Context
+from ilm_lightning.engine.stages.openp5 import load_sequences
+from ilm_lightning.engine.stages.tune import MODEL, Inputs, lm_name, new_model
+from ilm_lightning.tasks.openp5 import Example, PromptSets, TrainingIndex, held_out_examples, read_prompts
+from ilm_lightning.tasks.openp5.examples import chosen_users
+from ilm_lightning.tasks.openp5.prompts import TASKS
+
+if TYPE_CHECKING:
+    from ilm_lightning.evaluation.ranking import Ranking
+    from ilm_lightning.lm import ItemLanguageModel
+    from ilm_lightning.lm.collate import Collator
+
+log = logging.getLogger("ilm_lightning")
+CODE = 1
+
+
+class Bench:
+    """All that turns users into batches: data, prompts, tokenizer, vectors.
+
+    Args:
+        context: the run.
+        inputs: artefacts before phase 2.
+        num_queries: soft tokens of an item.
+    """
+
+    def __init__(self, context: Context, inputs: Inputs, num_queries: int) -> None:
+        from transformers import AutoTokenizer
+
+        from ilm_lightning.lm import PromptTokenizer
+        from ilm_lightning.lm.recommendation import Renderer, RenderSettings, UserCollator
+
+        config = context.config
+        self.sequences, self.indexing = load_sequences(inputs.prepared)
+        assert config.tasks.prompts is not None
+        self.prompts = read_prompts(Path(config.tasks.prompts))
+        self.trained = [prompt for prompt in self.prompts.training if can_learn(config, prompt.task)]
+        folder = context.asset(config.lm.name).path
+        self.tokenizer = PromptTokenizer(AutoTokenizer.from_pretrained(str(folder)), num_queries)
+        settings = RenderSettings(config.tasks.history, config.tasks.soft_tokens, config.tasks.user_vector != "none")
+        self.renderer: Renderer = Renderer(self.tokenizer, self.sequences, self.indexing, settings)
+        vectors = ItemVectors.load(inputs.embedded.path).select(config.encoder.name)
+        users = UsersBefore(self.sequences, vectors, context)
+        self.collator: Collator = UserCollator(vectors.tensors(), self.sequences, users)
+
+
+def can_learn(config: Config, task: str) -> bool:
+    """Whether phase 2 can change what a task's prompts say: a frozen language model needs soft tokens in them."""
+    items = config.tasks.soft_tokens and task == "sequential"
+    return config.tuning.mode != "frozen" or items or config.tasks.user_vector != "none"
+
+
+class UsersBefore:
+    """Vectors of users as they were before a position (``fold_in``), or fitted on all training items (``full``)."""
+
+    def __init__(self, sequences: Sequences, vectors: ItemVectors, context: Context) -> None:
+        self.sequences, self.vectors = sequences, vectors
+        self.als, self.full = context.config.encoder.als, context.config.tasks.user_vector == "full"
+        self.raw = {name: vectors.raw(name) for name in vectors.sources}
+
+    def __call__(self, users: Any, positions: Any) -> dict[str, Any]:
+        """Per source ``[n, d]``; see `ilm_lightning.lm.recommendation.UserVectors`."""
+        import torch
+        from scipy.sparse import csr_matrix
+
+        from ilm_lightning.embeddings.behavioral import fold_in
+        from ilm_lightning.embeddings.semantic import mean_of_items
+
+        if self.full:
+            return {name: torch.from_numpy(rows[users]) for name, rows in self.vectors.user_sources.items()}
+        parts = [self.sequences.items(int(user))[:position] for user, position in zip(users, positions, strict=True)]
+        bounds = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
+        shape = (len(parts), self.sequences.n_items)
+        met = csr_matrix((np.ones(bounds[-1], np.float32), np.concatenate(parts), bounds), shape=shape)
+        met.sum_duplicates()
+        met.data[:] = 1.0
+        found = {}
+        for name, raw in self.raw.items():
+            if name == "behavioral":
+                rows = fold_in(raw, met, self.als.regularization, self.als.alpha)
+            else:
+                rows = mean_of_items(raw, met, self.vectors.has_text)
+            found[name] = torch.from_numpy(self.vectors.scaling[name].apply(rows))
+        return found
+
+
+def tune(context: Context, inputs: Inputs) -> Artifact:
+    """Train on sequential and straightforward recommendation and leave the model with the best validation weights."""
+    config = context.config
+    assert config.tasks.prompts is not None
+    settings = {
+        "code": CODE,
+        "adapter": asdict(config.adapter),
+        "tuning": asdict(config.tuning),
+        "encoder": config.encoder.name,
+        "als": asdict(config.encoder.als),
+        "history": config.tasks.history,
+        "soft_tokens": config.tasks.soft_tokens,
+        "user_vector": config.tasks.user_vector,
+        "dtype": context.lm_dtype,
+        "seed": config.seed,
+    }
+    artifacts: dict[str, Artifact | str] = {
+        "prepare": inputs.prepared,
+        "embed": inputs.embedded,
+        "prompts": file_hash(Path(config.tasks.prompts)),
+        "lm": context.asset(config.lm.name).sha256,
+    }
+    if config.adapter.init == "pretrained":
+        assert inputs.pretrained is not None
+        artifacts["pretrain"] = inputs.pretrained
+    elif config.adapter.init == "bert":
+        artifacts["bert"] = context.asset(config.adapter.bert).sha256
+    return context.store.get("recommend", settings, artifacts, lambda folder: _build(context, inputs, folder))
+
+
+def _build(context: Context, inputs: Inputs, folder: Path) -> dict[str, Any]:
+    import lightning as lt
+
+    from ilm_lightning.engine.screen import show_parameters
+    from ilm_lightning.lm import parameter_report
+
+    config = context.config
+    lt.seed_everything(config.seed, verbose=False)
+    model, origins = new_model(context, inputs)
+    show_parameters(parameter_report(model, origins))
+    write_json(folder / "origin.json", origins)
+    bench = Bench(context, inputs, model.num_queries)
+    report = _fit(context, bench, model, folder)
+    model.save_pretrained(folder / MODEL, extra={"prompt": "chat template", "seed": config.seed})
+    return {"parameters": [asdict(row) for row in parameter_report(model, origins)], **report}
+
+
+def _fit(context: Context, bench: Bench, model: "ItemLanguageModel", folder: Path) -> dict[str, Any]:
+    from ilm_lightning.engine.datamodule import StreamDataModule
+    from ilm_lightning.engine.forecast import phase2_forecast
+    from ilm_lightning.engine.training import FitSettings, fit
+    from ilm_lightning.lm import sorted_batches
+    from ilm_lightning.lm.module import ItemLanguageModule, OptimiserSettings
+    from ilm_lightning.lm.recommendation import StepBatches
+
+    config, tuning = context.config, context.config.tuning
+    left_out = {prompt.task for prompt in bench.prompts.training} - {prompt.task for prompt in bench.trained}
+    if left_out:
+        log.info("%-9s %s prompts are not trained on: nothing in them can be learned", "tune", ", ".join(left_out))
+    index = TrainingIndex(bench.sequences, bench.trained)
+    lengths = bench.renderer.lengths(index)
+    batches = StepBatches(index, lengths, tuning.batch_size, config.seed)
+    checked = [bench.renderer(example) for example in _validation(bench, tuning.val_examples)]
+    checks = [bench.collator([checked[i] for i in part]) for part in sorted_batches([len(r) for r in checked], 16)]
+    tokens = int(lengths.mean() * tuning.batch_size)
+    log.info("%-9s %s examples; %s", "tune", f"{len(index):,}", phase2_forecast(model, tokens, tuning.steps))
+    settings = OptimiserSettings(
+        tuning.steps, tuning.adapter_lr, tuning.lm_lr, min(1.0, tuning.warmup_steps / tuning.steps), tuning.weight_decay
+    )
+    fitting = FitSettings(
+        "tune", tuning.steps, tuning.val_every, config.seed, tuning.gradient_clip, tuning.checkpoint_every_s
+    )
+    data = StreamDataModule(lambda step: bench.collator([bench.renderer(example) for example in batches(step)]), checks)
+    done = fit(ItemLanguageModule(model, settings), data, fitting, config.trainer, folder, context.logger("tune"))
+    share = tuning.steps / batches.steps_per_epoch
+    return {"train_examples": len(index), "epochs": share, "mean_tokens": float(lengths.mean()), "tune": done}
+
+
+def _validation(bench: Bench, count: int) -> list[Example]:
+    """Validation examples of a fixed sample of users, the tasks that are trained on in equal parts."""
+    users = chosen_users(len(bench.sequences), max(1, count // len({prompt.task for prompt in bench.trained})))
+    return [
+        example
+        for task in TASKS
+        if any(prompt.task == task for prompt in bench.trained)
+        for example in held_out_examples(bench.sequences, bench.prompts.tested(task, "seen"), "validation", users)
+    ]
+
+
+def evaluate(context: Context, inputs: Inputs, tuned: Artifact) -> Artifact:
+    """Rank held-out items: the model on every task and prompt set, and the baselines on the same users."""
+    config = context.config
+    assert config.tasks.prompts is not None
+    keys = ("users", "prompt_sets", "decoding", "beams", "top_k", "filter_seen", "split")
+    settings = {
+        "code": CODE,
+        "sources": source_hash("evaluation"),
+        "evaluation": {key: getattr(config.evaluation, key) for key in keys},
+    }
+    artifacts: dict[str, Artifact | str] = {
+        "prepare": inputs.prepared,
+        "embed": inputs.embedded,
+        "tune": tuned,
+        "prompts": file_hash(Path(config.tasks.prompts)),
+    }
+    return context.store.get("rank", settings, artifacts, lambda folder: _rank(context, inputs, tuned, folder))
+
+
+def _rank(context: Context, inputs: Inputs, tuned: Artifact, folder: Path) -> dict[str, Any]:
+    from ilm_lightning.evaluation.ranking import ranking_of_lists
+    from ilm_lightning.lm import ItemLanguageModel
+
+    config, evaluation = context.config, context.config.evaluation
+    asset = context.asset(config.lm.name)
+    model = ItemLanguageModel.from_pretrained(tuned.path / MODEL, lm=asset.path, dtype=context.lm_dtype).merge_lora()
+    bench = Bench(context, inputs, model.num_queries)
+    users = chosen_users(len(bench.sequences), evaluation.users)
+    targets = bench.sequences.targets(evaluation.split)[users].astype(np.int64)
+    tables: list[pl.DataFrame] = []
+    found: dict[str, dict[str, Any]] = {}
+    for name in evaluation.prompt_sets:
+        for task in _tasks(bench.prompts, name):
+            prompt = bench.prompts.tested(task, name)
+            examples = held_out_examples(bench.sequences, prompt, evaluation.split, users)
+            lists = _lists(context, bench, model, examples, f"{task}, {name}")
+            ranking = ranking_of_lists(lists, targets, drop_invalid=evaluation.decoding == "free")
+            found.setdefault(name, {})[task] = asdict(ranking)
+            tables.append(_table(bench, examples, lists, targets, task, name))
+    pl.concat(tables).write_parquet(folder / "predictions.parquet")
+    baselines = {name: asdict(ranking) for name, ranking in rank_baselines(context, inputs, bench, users).items()}
+    metrics = {"ranking": found, "baselines": baselines}
+    write_json(folder / "metrics.json", metrics)
+    return {"objective": objective(metrics)}
+
+
+def objective(metrics: dict[str, Any]) -> float:
+    """HR@10 (or the longest list's) of the first prompt set, mean over its tasks."""
+    rows = next(iter(metrics["ranking"].values())).values()
+    return float(np.mean([max(row["hr"].items(), key=lambda pair: int(pair[0]))[1] for row in rows]))
+
+
+def _tasks(prompts: PromptSets, name: str) -> list[str]:
+    trained = {prompt.task for prompt in prompts.training}
+    there = trained if name == "seen" else set(prompts.unseen)
+    return [task for task in TASKS if task in there & trained]
+
+
+def _lists(
+    context: Context, bench: Bench, model: "ItemLanguageModel", examples: Sequence[Example], label: str
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Ranked catalogue rows ``[U, top_k]`` of examples."""
+    from ilm_lightning.evaluation.trie import build_trie
+    from ilm_lightning.lm.decoding import free_beams, recommend
+    from ilm_lightning.lm.recommendation import item_finder, prompts_of, shared_output
+
+    settings = context.config.evaluation
+    output = shared_output([example.prompt for example in examples])
+    rows = list(prompts_of(bench.renderer, examples))
+    size = max(1, settings.batch_size // 3)
+    if settings.decoding == "free":
+        finder = item_finder(bench.indexing)
+        texts = free_beams(model, rows, bench.collator, bench.tokenizer, settings.top_k, size, label=label)
+        return np.array([[finder(text) for text in beams] for beams in texts], dtype=np.int64)
+    trie = build_trie([ids.tolist() for ids in bench.renderer.targets(output)])
+    seen = bench.sequences.seen(settings.split) if settings.filter_seen else None
+    users = np.array([example.user for example in examples])
+
+    def hidden(places: Sequence[int]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        assert seen is not None
+        return np.asarray(seen[users[list(places)]].toarray(), dtype=np.bool_)
+
+    chosen = None if seen is None else hidden
+    return recommend(model, rows, bench.collator, trie, settings.top_k, settings.beams, chosen, size, label=label).items
+
+
+def _table(bench: Bench, examples: Sequence[Example], lists: Any, targets: Any, task: str, name: str) -> pl.DataFrame:
+    from ilm_lightning.evaluation.ranking import NO_ITEM, ranks_in_lists
+
+    ids = np.array([*bench.sequences.item_ids, None], dtype=object)
+    return pl.DataFrame(
+        {
+            "task": [task] * len(examples),
+            "prompts": [name] * len(examples),
+            "user": [bench.sequences.user_ids[example.user] for example in examples],
+            "target": ids[targets].tolist(),
+            "rank": ranks_in_lists(lists, targets),
+            "items": [[ids[row] for row in rows if row != NO_ITEM] for rows in lists],
+        },
+        schema_overrides={"items": pl.List(pl.String), "target": pl.String},
+    )
+
+
+def rank_baselines(context: Context, inputs: Inputs, bench: Bench, users: Any) -> "dict[str, Ranking]":
+    """Markov, popularity, item-kNN and ALS on the same users, targets and filter."""
+    from ilm_lightning.evaluation.baselines import Markov, Popularity, dot_product, evaluate, item_knn
+
+    settings, sequences = context.config.evaluation, bench.sequences
+    targets = sequences.targets(settings.split)[users].astype(np.int64)
+    before = sequences.offsets[1:] + sequences.target_position(settings.split) - 1
+    last = sequences.values[before][users].astype(np.int64)
+    history = sequences.seen(settings.split)[users]
+    popularity = sequences.popularity()
+    vectors = ItemVectors.load(inputs.embedded.path)
+    factors = vectors.raw("behavioral")
+    owners = vectors.scaling["behavioral"].invert(vectors.user_sources["behavioral"])[users]
+    scorers = {
+        "Markov": Markov(sequences.transition_counts(), popularity, last),
+        "popularity": Popularity(popularity, len(users)),
+        "item-kNN": item_knn(sequences.training_interactions().matrix(), history),
+        "ALS": dot_product(owners, factors),
+    }
+    seen = history if settings.filter_seen else None
+    return {name: evaluate(scorer, targets, seen) for name, scorer in scorers.items()}
+
+
+def export(context: Context, inputs: Inputs, tuned: Artifact, ranked: Artifact) -> float:
+    """Fill the run folder and print the table; returns the objective of sweepers, HR@10."""
+    from ilm_lightning.engine.hardware_report import hardware_report
+    from ilm_lightning.engine.screen import show_ranking
+
+    folder = context.run_folder
+    metrics = json.loads((ranked.path / "metrics.json").read_text(encoding="utf-8"))
+    made = [a for a in (inputs.prepared, inputs.embedded, inputs.pretrained, tuned, ranked) if a is not None]
+    metrics["protocol"] = protocol(context, inputs)
+    metrics["run"] = {
+        "artifacts": [artifact.id for artifact in made],
+        "seconds": {artifact.stage: artifact.manifest["seconds"] for artifact in made},
+        "built_with": {artifact.stage: artifact.manifest["versions"].get("commit") for artifact in made},
+        "hardware": hardware_report(),
+        "command": " ".join(["python -m ilm_lightning.train", *sys.argv[1:]]),
+    }
+    write_json(folder / "metrics.json", metrics)
+    shutil.copyfile(ranked.path / "predictions.parquet", folder / "predictions.parquet")
+    shutil.copytree(tuned.path / MODEL, folder / MODEL, dirs_exist_ok=True)
+    write_json(folder / "artifacts.json", {artifact.stage: artifact.id for artifact in made})
+    show_ranking(metrics, folder)
+    return objective(metrics)
+
+
+def protocol(context: Context, inputs: Inputs) -> dict[str, Any]:
+    """What stands beside each number."""
+    config, evaluation = context.config, context.config.evaluation
+    report = inputs.prepared.report
+    users = report["users"] if not evaluation.users else min(evaluation.users, report["users"])
+    return {
+        "name": config.name,
+        "data": config.data.name + (" (ties broken differently)" if report["reconstructed"] else ""),
+        "indexing": report["indexing"],
+        "split": evaluation.split,
+        "users": f"{users:,} of {report['users']:,}",
+        "decoding": f"{evaluation.decoding}, {evaluation.beams if evaluation.decoding == 'trie' else evaluation.top_k} "
+        f"beams, seen items {'filtered' if evaluation.filter_seen else 'not filtered'}",
+        "history": config.tasks.history,
+        "soft_tokens": config.tasks.soft_tokens,
+        "user_vector": config.tasks.user_vector,
+        "language_model": lm_name(context.asset(config.lm.name)),
+        "encoder": config.encoder.name,
+        "tuning": config.tuning.mode,
+        "seed": config.seed,
+    }

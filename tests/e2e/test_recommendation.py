@@ -1,0 +1,160 @@
+"""The commands of recommendation on tiny models and an invented shop."""
+
+import json
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from ilm_lightning import train
+from ilm_lightning.data.openp5 import Sequences
+from ilm_lightning.embeddings.behavioral import fit_als
+from ilm_lightning.embeddings.vectors import ItemVectors, fit_scaling
+from ilm_lightning.engine.artifacts import Store
+from ilm_lightning.engine.config import AlsConfig, Config, EncoderConfig, TasksConfig
+from ilm_lightning.engine.stages.context import Context
+from ilm_lightning.engine.stages.recommend import UsersBefore
+
+PROMPTS = """sequential; seen; {dataset} user_{user_id} bought {history} . Next ?; {dataset} {target}
+straightforward; seen; What is good for {dataset} user_{user_id} ?; {dataset} {target}
+sequential; unseen; {history} led user_{user_id} to ?; {dataset} {target}
+straightforward; unseen; Advise user_{user_id} .; {dataset} {target}
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shop")
+    draw = random.Random(0)
+    (folder / "Shop").mkdir()
+    lines = [" ".join([f"u{u}", *(f"i{i}" for i in draw.sample(range(15), draw.randint(5, 9)))]) for u in range(20)]
+    (folder / "Shop" / "user_sequence.txt").write_text("\n".join(lines) + "\n")
+    rows = [f"i{i}\tThing {i}\tBrand {i % 3}\t'Shop', 'Kind {i % 4}'" for i in range(15)]
+    (folder / "texts.tsv").write_text("\n".join(["asin\ttitle\tbrand\tcategories", *rows]) + "\n")
+    (folder / "prompt.txt").write_text(PROMPTS)
+    return folder
+
+
+@pytest.fixture
+def overrides(tiny_overrides: list[str], shop: Path) -> list[str]:
+    mine = [o for o in tiny_overrides if not o.startswith("data")]
+    return [
+        "data=openp5", "data.name=Shop", f"data.path={shop / 'Shop'}", f"data.items={shop / 'texts.tsv'}",
+        "tasks=openp5", f"tasks.prompts={shop / 'prompt.txt'}", "tasks.history=4",
+        "evaluation.beams=15", "evaluation.batch_size=24", *mine,
+    ]  # fmt: skip
+
+
+def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["train", *arguments])
+    with pytest.raises(SystemExit) as end:
+        train.main()
+    return int(end.value.code or 0)
+
+
+def finished(overrides: list[str]) -> Path:
+    outputs = Path(next(o for o in overrides if o.startswith("outputs=")).split("=", 1)[1])
+    (folder,) = outputs.iterdir()
+    return folder
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        ["experiment=ilm_qformer", "encoder=behavioral", "tasks.user_vector=fold_in"],
+        ["experiment=ilm_mlp", "tuning=lora", "evaluation.filter_seen=true", "evaluation.users=7"],
+    ],
+)
+def test_a_run_ranks_held_out_items(
+    overrides: list[str], extra: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*extra, *overrides], monkeypatch) == 0, capsys.readouterr().err
+    folder = finished(overrides)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    table = pl.read_parquet(folder / "predictions.parquet")
+    users = 7 if "evaluation.users=7" in extra else 20
+    assert len(table) == 4 * users
+    for name in ("seen", "unseen"):
+        for task in ("sequential", "straightforward"):
+            row = metrics["ranking"][name][task]
+            part = table.filter((pl.col("prompts") == name) & (pl.col("task") == task))
+            assert row["users"] == users == len(part)
+            ranks = part["rank"].to_numpy()
+            assert row["hr"]["10"] == pytest.approx(((ranks > 0) & (ranks <= 10)).mean())
+            for target, rank, items in part.select("target", "rank", "items").iter_rows():
+                assert len(items) == len(set(items))
+                assert (items.index(target) + 1 if target in items else 0) == rank
+            full = part["items"].list.len().min() == 10
+            assert (row["invalid"] == 0) == full
+            assert full or "evaluation.filter_seen=true" in extra
+    assert set(metrics["baselines"]) == {"Markov", "popularity", "item-kNN", "ALS"}
+    assert "Markov" in capsys.readouterr().err
+    # a repeated command finds everything
+    assert run([*extra, *overrides], monkeypatch) == 0
+
+
+def test_free_beams_report_what_names_no_item(overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = ["experiment=ilm_mlp", "evaluation.decoding=free", "evaluation.users=3", "evaluation.prompt_sets=[unseen]"]
+    assert run([*extra, *overrides], monkeypatch) == 0
+    metrics = json.loads((finished(overrides) / "metrics.json").read_text())
+    # an untrained model of random weights writes no item ids
+    assert metrics["ranking"]["unseen"]["sequential"]["invalid"] > 0.9
+    assert "seen" not in metrics["ranking"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["tasks=elm"], "give data=openp5_"),
+        (["tasks.prompts=none.txt"], "tasks.prompts=none.txt"),
+        (["tasks.user_vector=late"], "tasks.user_vector=late"),
+        (["evaluation.beams=3"], "cannot fill lists"),
+        (["evaluation.decoding=free", "evaluation.filter_seen=true"], "needs evaluation.decoding=trie"),
+        (["data.items=null"], "needs item texts"),
+        (["tasks.soft_tokens=false"], "nothing to train"),
+    ],
+)
+def test_bad_settings_are_told(
+    overrides: list[str],
+    extra: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["experiment=ilm_mlp", *overrides, *extra], monkeypatch) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_users_vector_knows_nothing_of_the_target(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    original = np.concatenate([rng.permutation(12)[:8] for _ in range(30)]).astype(np.int32)
+    names = [str(i) for i in range(30)]
+
+    def sequences_of(values: np.ndarray) -> Sequences:
+        return Sequences("Shop", names, names[:12], np.arange(31) * 8, values)
+
+    # item factors are the same on both sides: only what the user met before may matter
+    items, users = fit_als(sequences_of(original).training_interactions(), 4)
+    scaling = fit_scaling(items, np.ones(12, bool))
+    sources, owners = {"behavioral": scaling.apply(items)}, {"behavioral": scaling.apply(users)}
+    vectors = ItemVectors(sources, owners, np.ones(12, bool), {"behavioral": scaling})
+
+    def vectors_with(target: int, mode: str) -> torch.Tensor:
+        changed = original.copy()
+        changed[3] = target
+        config = Config(encoder=EncoderConfig(als=AlsConfig(factors=4)), tasks=TasksConfig(user_vector=mode))
+        before = UsersBefore(sequences_of(changed), vectors, Context(config, Store(tmp_path), tmp_path))
+        found: torch.Tensor = before(np.array([0, 0]), np.array([3, 4]))["behavioral"]
+        return found
+
+    one, two = (vectors_with(int(original[place]), "fold_in") for place in (3, 7))
+    assert torch.equal(one[0], two[0])
+    # what comes after the target does know it
+    assert not torch.equal(one[1], two[1])
+    # the user's own factors were fitted on all training items, whatever the position
+    full = vectors_with(int(original[3]), "full")
+    assert torch.equal(full[0], full[1])

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import torch
 
-from ilm_lightning import train
+from ilm_lightning import recommend, train
 from ilm_lightning.data.openp5 import Sequences
 from ilm_lightning.embeddings.behavioral import fit_als
 from ilm_lightning.embeddings.vectors import ItemVectors, fit_scaling
@@ -95,6 +95,31 @@ def test_a_run_ranks_held_out_items(
     assert "Markov" in capsys.readouterr().err
     # a repeated command finds everything
     assert run([*extra, *overrides], monkeypatch) == 0
+    assert "recommend" not in [line.split()[0] for line in capsys.readouterr().err.splitlines() if "done in" in line]
+    check_command(folder, capsys)
+
+
+def check_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    known = recommend.main([f"run={folder}", "user=u3", "k=3"]), capsys.readouterr().out
+    assert known[0] == 0
+    assert known[1].count("Thing") >= 4
+    found, history, catalog = recommend.recommend_for({"run": str(folder), "history": "i2| Thing 7|i4", "k": "12"})
+    assert [catalog[row].item_id for row in history] == ["i2", "i7", "i4"]
+    assert len(found) == 12
+    assert len({one.row for one in found} | set(history)) == 15
+    assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+    for arguments, message in (
+        ([f"run={folder}", "user=nobody"], "user=nobody is not in Shop"),
+        ([f"run={folder}", "history=Thing 99"], "the nearest are"),
+        ([f"run={folder}", "history= , "], "history is empty"),
+        ([f"run={folder}"], "either user=ID or history"),
+        ([f"run={folder}", "user=u1", "k=0"], "k=0"),
+        ([f"run={folder}", "user=u1", "task=both"], "task=both"),
+        ([f"run={folder.parent}", "user=u1"], "holds no finished run"),
+        (["user=u1"], "which run?"),
+    ):
+        assert recommend.main(arguments) == 1
+        assert message in capsys.readouterr().err
 
 
 def test_free_beams_report_what_names_no_item(overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from ilm_lightning.data.openp5 import Sequences
+from ilm_lightning.data.openp5 import Indexing, Sequences
 from ilm_lightning.embeddings.vectors import ItemVectors
 from ilm_lightning.engine.artifacts import Artifact, file_hash, source_hash, write_json
 from ilm_lightning.engine.config import Config
@@ -39,16 +39,19 @@ class Bench:
         context: the run.
         inputs: artefacts before phase 2.
         num_queries: soft tokens of an item.
+        data: sequences and indexing in the place of the prepared ones.
     """
 
-    def __init__(self, context: Context, inputs: Inputs, num_queries: int) -> None:
+    def __init__(
+        self, context: Context, inputs: Inputs, num_queries: int, data: tuple[Sequences, Indexing] | None = None
+    ) -> None:
         from transformers import AutoTokenizer
 
         from ilm_lightning.lm import PromptTokenizer
         from ilm_lightning.lm.recommendation import Renderer, RenderSettings, UserCollator
 
         config = context.config
-        self.sequences, self.indexing = load_sequences(inputs.prepared)
+        self.sequences, self.indexing = load_sequences(inputs.prepared) if data is None else data
         assert config.tasks.prompts is not None
         self.prompts = read_prompts(Path(config.tasks.prompts))
         self.trained = [prompt for prompt in self.prompts.training if can_learn(config, prompt.task)]

@@ -1,0 +1,182 @@
+"""Recommend with a trained run: ``python -m ilm_lightning.recommend run=outputs/… user=ID`` or ``history=ID,ID,…``."""
+
+import logging
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from ilm_lightning.data.openp5 import Indexing, Sequences
+    from ilm_lightning.data.tables import ItemCatalog
+
+USAGE = """usage: python -m ilm_lightning.recommend run=FOLDER user=ID|history=ITEM,ITEM,… [k=10] [task=sequential]
+
+user is an id of the data set; history lists item ids or titles, oldest first, separated by commas (or by | where a
+title holds a comma). Items of the history are never recommended."""
+KEYS = {"run", "user", "history", "k", "task"}
+NEWCOMER = "(you)"
+
+
+class RecommendError(ValueError):
+    """Arguments or a run folder that cannot be used, and what to do."""
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """One line of the answer: catalogue row, and log-probability of the item's text in nats."""
+
+    row: int
+    score: float
+
+
+def parse(arguments: list[str]) -> dict[str, str]:
+    """Read ``key=value`` arguments.
+
+    Raises:
+        RecommendError: an unknown key, no run, both or neither of user and history, or a k that is no number.
+    """
+    options = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    unknown = sorted(set(options) - KEYS) + [a for a in arguments if "=" not in a]
+    if unknown or "run" not in options:
+        raise RecommendError((f"unknown argument {unknown[0]}\n" if unknown else "which run? ") + USAGE)
+    if ("user" in options) == ("history" in options):
+        raise RecommendError("give either user=ID or history=ITEM,ITEM,…\n" + USAGE)
+    if not options.get("k", "10").isdigit() or int(options.get("k", "10")) < 1:
+        raise RecommendError(f"k={options['k']} must be a whole number above 0")
+    if options.get("task", "sequential") not in ("sequential", "straightforward"):
+        raise RecommendError(f"task={options['task']} must be sequential or straightforward")
+    return options
+
+
+def find_items(text: str, sequences: "Sequences", catalog: "ItemCatalog") -> list[int]:
+    """Catalogue rows of a written history.
+
+    Args:
+        text: item ids or titles, separated by ``|`` or else by commas.
+        sequences: knows the ids.
+        catalog: knows the titles.
+
+    Raises:
+        RecommendError: an empty history.
+        UnknownItemError: an item that the data set does not hold; the nearest ones are named.
+    """
+    parts = [part.strip() for part in text.split("|" if "|" in text else ",") if part.strip()]
+    if not parts:
+        raise RecommendError("history is empty; name at least one item")
+    rows = {item: row for row, item in enumerate(sequences.item_ids)}
+    return [rows[part] if part in rows else catalog.find(part) for part in parts]
+
+
+def with_newcomer(sequences: "Sequences", indexing: "Indexing", rows: list[int]) -> "tuple[Sequences, Indexing]":
+    """Add one user with a history to the data; the user's number is the next free one."""
+    used = set(indexing.users)
+    number = next(str(n) for n in range(len(sequences) + 1, 2 * len(sequences) + 3) if str(n) not in used)
+    offsets = np.append(sequences.offsets, sequences.offsets[-1] + len(rows))
+    values = np.concatenate([sequences.values, np.array(rows, dtype=np.int32)])
+    users = [*sequences.user_ids, NEWCOMER]
+    return replace(sequences, user_ids=users, offsets=offsets, values=values), replace(
+        indexing, users=[*indexing.users, number]
+    )
+
+
+def recommend_for(options: dict[str, str]) -> "tuple[list[Recommended], list[int], ItemCatalog]":
+    """Rank items for a user or a history.
+
+    Args:
+        options: from `parse`.
+
+    Returns:
+        The best items, the history's rows, and the catalogue.
+
+    Raises:
+        RecommendError: no such run, or no such user.
+    """
+    from omegaconf import OmegaConf
+
+    from ilm_lightning.engine.config import as_config
+
+    folder = Path(options["run"])
+    if not (folder / "model" / "config.json").is_file() or not (folder / "config.yaml").is_file():
+        raise RecommendError(f"{folder} holds no finished run; give a folder under outputs/")
+    config = as_config(OmegaConf.load(folder / "config.yaml"))
+    if config.tasks.kind != "openp5":
+        raise RecommendError(f"{folder} was trained on language tasks: ask it with python -m ilm_lightning.chat")
+    from ilm_lightning.engine.artifacts import Store
+    from ilm_lightning.engine.stages.context import Context
+    from ilm_lightning.engine.stages.data import embed, prepare, read_tables
+    from ilm_lightning.engine.stages.openp5 import load_sequences
+    from ilm_lightning.engine.stages.tune import Inputs
+
+    context = Context(config, Store(config.artifacts), folder)
+    prepared = prepare(context)
+    catalog = read_tables(prepared)[1]
+    sequences, indexing = load_sequences(prepared)
+    if "user" in options:
+        if options["user"] not in sequences.user_ids:
+            raise RecommendError(
+                f"user={options['user']} is not in {sequences.name}; ids look like {sequences.user_ids[0]}"
+            )
+        user = sequences.user_ids.index(options["user"])
+    else:
+        rows = find_items(options["history"], sequences, catalog)
+        sequences, indexing = with_newcomer(sequences, indexing, rows)
+        user = len(sequences) - 1
+    inputs = Inputs(prepared, embed(context, prepared), prepared)
+    found = _rank(context, inputs, sequences, indexing, user, options)
+    return found, sequences.items(user).tolist(), catalog
+
+
+def _rank(
+    context: Any, inputs: Any, sequences: "Sequences", indexing: "Indexing", user: int, options: dict[str, str]
+) -> list[Recommended]:
+    from ilm_lightning.engine.stages.recommend import Bench
+    from ilm_lightning.evaluation.trie import build_trie
+    from ilm_lightning.lm import ItemLanguageModel
+    from ilm_lightning.lm.decoding import recommend
+    from ilm_lightning.tasks.openp5 import Example
+
+    config, k = context.config, int(options.get("k", "10"))
+    folder = context.run_folder / "model"
+    model = ItemLanguageModel.from_pretrained(folder, lm=context.asset(config.lm.name).path).merge_lora()
+    bench = Bench(context, inputs, model.num_queries, (sequences, indexing))
+    prompt = bench.prompts.tested(options.get("task", "sequential"), "seen")
+    rows = [bench.renderer(Example(user, len(sequences.items(user)), prompt), with_target=False)]
+    trie = build_trie([ids.tolist() for ids in bench.renderer.targets(prompt.output)])
+    seen = np.zeros((1, sequences.n_items), dtype=np.bool_)
+    seen[0, sequences.items(user)] = True
+    beams = max(config.evaluation.beams, 3 * k)
+    found = recommend(model, rows, bench.collator, trie, k, beams, lambda _: seen)
+    ranked = zip(found.items[0].tolist(), found.scores[0].tolist(), strict=True)
+    return [Recommended(row, score) for row, score in ranked if row >= 0]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    console = Console(highlight=False, markup=False)
+    try:
+        options = parse(sys.argv[1:] if arguments is None else arguments)
+        found, history, catalog = recommend_for(options)
+    except (ValueError, RuntimeError, OSError) as error:
+        Console(stderr=True, highlight=False, markup=False).print(f"error: {error}")
+        return 1
+    console.print(f"after {', '.join(_name(catalog, row) for row in history[-5:])}:")
+    table = Table("rank", "item", "log-probability")
+    for rank, one in enumerate(found, start=1):
+        table.add_row(str(rank), _name(catalog, one.row), f"{one.score:.3f}")
+    console.print(table)
+    return 0
+
+
+def _name(catalog: "ItemCatalog", row: int) -> str:
+    item = catalog[row]
+    return item.label if item.title else item.item_id
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,8 +8,9 @@ from typing import Any
 import polars as pl
 
 from ilm_lightning.data.errors import DataError
-from ilm_lightning.data.files import rows_of
+from ilm_lightning.data.files import distinct, rows_of
 from ilm_lightning.data.genome import GenomeScores
+from ilm_lightning.data.order import ORDER, in_time_order
 from ilm_lightning.data.tables import Interactions, ItemCatalog
 
 EVENT_COLUMNS = ("user", "item", "rating", "timestamp")
@@ -69,7 +70,7 @@ def assemble(events: pl.LazyFrame, items: pl.DataFrame, source: Path, name: str,
     item_index = catalog.frame.lazy().select(pl.col("index").alias("i"), pl.col("item_id").alias("item"))
     indexed = events.join(user_index, on="user").join(item_index, on="item")
     columns = (pl.col("u").alias("user"), pl.col("i").alias("item"), "rating", "timestamp")
-    frame = _collect(indexed.select(*columns), source).sort("user", "timestamp", "item", "rating")
+    frame = _collect(indexed.select(*columns), source).sort(*ORDER)
     interactions = Interactions(frame, user_ids.to_list(), len(catalog))
     report = {"interactions_read": len(interactions), "items_read": items.height, "items_not_described": extra}
     return Dataset(interactions, catalog, name, terms, report)
@@ -93,8 +94,8 @@ def assemble_numbered(events: pl.DataFrame, items: pl.DataFrame, source: Path, n
     """
     if events.height == 0:
         raise DataError(f"{source}: no interactions; the file needs one row per user and item")
-    users = events["user"].unique().sort()
-    rated = events.group_by("item").len()
+    users, _ = distinct(events["user"])
+    rated = pl.DataFrame(dict(zip(("item", "len"), distinct(events["item"]), strict=True)))
     catalog, extra = _catalog(items, rated.with_columns(pl.col("item").cast(pl.String)), source)
     frame = pl.DataFrame(
         {
@@ -104,7 +105,7 @@ def assemble_numbered(events: pl.DataFrame, items: pl.DataFrame, source: Path, n
             "timestamp": events["timestamp"],
         }
     )
-    frame = frame.sort("user", "timestamp", "item", "rating")
+    frame = in_time_order(frame)
     interactions = Interactions(frame, users.cast(pl.String).to_list(), len(catalog))
     report = {"interactions_read": len(interactions), "items_read": items.height, "items_not_described": extra}
     return Dataset(interactions, catalog, name, terms, report)

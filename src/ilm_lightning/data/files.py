@@ -138,6 +138,21 @@ def read_columns(path: Path, columns: Mapping[str, Column]) -> pl.DataFrame:
     return frame
 
 
+def distinct(ids: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Find the distinct numbers, ascending, and how often each occurs.
+
+    >>> [column.to_list() for column in distinct(pl.Series("item", [7, 5, 7]))]
+    [[5, 7], [1, 2]]
+    """
+    if ids.len() and int(np.asarray(ids.max())) < TABLE_SIZE:
+        counts = np.bincount(ids.to_numpy())
+        present = np.flatnonzero(counts)
+        counts = counts[present]
+    else:
+        present, counts = np.unique(ids.to_numpy(), return_counts=True)
+    return pl.Series(ids.name, present, dtype=ids.dtype), pl.Series("len", counts, dtype=pl.UInt32)
+
+
 def rows_of(values: pl.Series, ids: pl.Series) -> pl.Series:
     """Find the position in ``ids`` of each value; every value occurs there, once.
 

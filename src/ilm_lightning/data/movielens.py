@@ -7,6 +7,7 @@ import polars as pl
 from ilm_lightning.data.dataset import Dataset, assemble
 from ilm_lightning.data.errors import DataError
 from ilm_lightning.data.files import existing, select
+from ilm_lightning.data.schema import string_lists
 from ilm_lightning.data.titles import parse_title
 
 SHARED_TERMS = (
@@ -154,8 +155,8 @@ def movie_table(rows: list[MovieRow]) -> pl.DataFrame:
             "item_id": [str(row[0]) for row in rows],
             "title": [p.title for p in parsed],
             "year": years,
-            "genres": [clean_genres(row[3]) for row in rows],
-            "aliases": [list(p.aliases) for p in parsed],
+            "genres": string_lists([clean_genres(row[3]) for row in rows]),
+            "aliases": string_lists([p.aliases for p in parsed]),
         },
         schema={
             "item_id": pl.String,

@@ -8,6 +8,7 @@ import polars as pl
 
 from ilm_lightning.data.dataset import Dataset
 from ilm_lightning.data.errors import DataError
+from ilm_lightning.data.order import has_repeats
 from ilm_lightning.data.tables import Interactions, ItemCatalog
 
 log = logging.getLogger(__name__)
@@ -35,9 +36,9 @@ def prepare(dataset: Dataset, min_ratings: int = 5) -> Dataset:
     if len(dataset.catalog) < FEWEST_ITEMS:
         raise DataError(f"{name}: {len(dataset.catalog)} item(s); at least two are needed to learn anything")
     events = _latest(dataset.interactions.frame)
-    counts = events.group_by("item").agg(pl.len().cast(pl.Int32).alias("n_ratings")).rename({"item": "index"})
-    items = dataset.catalog.frame.drop("n_ratings").join(counts, on="index", how="left", maintain_order="left")
-    kept = items.with_columns(pl.col("n_ratings").fill_null(0)).filter(pl.col("n_ratings") >= min_ratings)
+    counts = np.bincount(events["item"].to_numpy(), minlength=len(dataset.catalog)).astype(np.int32)
+    items = dataset.catalog.frame.with_columns(pl.Series("n_ratings", counts))
+    kept = items.filter(pl.col("n_ratings") >= min_ratings)
     if kept.height < FEWEST_ITEMS:
         raise DataError(
             f"{name}: {kept.height} of {items.height} items have at least {min_ratings} ratings; "
@@ -58,9 +59,7 @@ def prepare(dataset: Dataset, min_ratings: int = 5) -> Dataset:
 
 def _latest(events: pl.DataFrame) -> pl.DataFrame:
     """One event per user and item; events come and stay in the order of user, time, item and rating."""
-    pairs = (events["user"].cast(pl.UInt64) * 2**32 + events["item"]).to_numpy(writable=True)
-    pairs.sort()
-    if not (pairs[1:] == pairs[:-1]).any():
+    if not has_repeats(events):
         return events
     # Of equal times the higher rating wins, so that the result does not depend on the order of the file.
     return events.unique(["user", "item"], keep="last", maintain_order=True)

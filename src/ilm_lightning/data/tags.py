@@ -51,10 +51,13 @@ def clean_tag(raw: str) -> str:
     >>> clean_tag(' Wallace &amp; Gromit'), clean_tag("RenÃ©e Zellweger"), clean_tag('"Film Noir"'), clean_tag(":-)")
     ('wallace & gromit', 'renée zellweger', 'film noir', '')
     """
-    text = _mended(html.unescape(raw))
-    # format characters join emoji and scripts, the rest of "C" cannot be seen
-    text = "".join(char if unicodedata.category(char) not in ("Cc", "Cs", "Co", "Cn") else " " for char in text)
-    text = " ".join(unicodedata.normalize("NFC", text).replace("�", " ").split()).strip('"“”„ ').lower()
+    text = html.unescape(raw)
+    if not (text.isascii() and text.isprintable()):
+        text = _mended(text)
+        # format characters join emoji and scripts, the rest of "C" cannot be seen
+        text = "".join(char if unicodedata.category(char) not in ("Cc", "Cs", "Co", "Cn") else " " for char in text)
+        text = unicodedata.normalize("NFC", text).replace("\ufffd", " ")
+    text = " ".join(text.split()).strip('"“”„ ').lower()
     return text if len(text) <= LONGEST and any(char.isalnum() for char in text) else ""
 
 

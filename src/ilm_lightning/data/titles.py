@@ -104,9 +104,12 @@ def normalise_title(title: str) -> str:
     >>> normalise_title("Amélie & Co."), normalise_title("The The")
     ('amelie and co', 'the')
     """
-    # Casefolding comes before and after the decomposition: some capitals decompose to capitals again.
-    text = unicodedata.normalize("NFKD", move_article(title).casefold()).casefold().replace("&", " and ")
-    text = "".join(c for c in text if not unicodedata.combining(c)).replace("'", "").replace("’", "")
+    text = move_article(title).casefold()
+    if not text.isascii():
+        # Casefolding comes before and after the decomposition: some capitals decompose to capitals again.
+        text = unicodedata.normalize("NFKD", text).casefold()
+        text = "".join(c for c in text if not unicodedata.combining(c)).replace("’", "")
+    text = text.replace("&", " and ").replace("'", "")
     words = re.sub(r"[\W_]+", " ", text).split()
     if len(words) > 1 and words[0] in ("the", "a", "an"):
         words = words[1:]

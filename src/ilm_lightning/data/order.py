@@ -49,7 +49,7 @@ def in_time_order(events: pl.DataFrame) -> pl.DataFrame:
     # place go into one number, and sorting numbers is several times as fast as sorting rows.
     first = int(times.min())
     time_bits = (int(times.max()) - first).bit_length()
-    sorted_columns = {name: np.empty_like(column) for name, column in columns.items()}
+    moved = {name: np.empty_like(column) for name, column in columns.items() if name != "user"}
     for start, end in whole_users(users):
         place_bits = (end - start).bit_length()
         if int(users[end - 1] - users[start]).bit_length() + time_bits + place_bits > 64:
@@ -59,9 +59,9 @@ def in_time_order(events: pl.DataFrame) -> pl.DataFrame:
         keys |= np.arange(end - start, dtype=np.uint64)
         keys.sort()
         places = (keys & np.uint64(2**place_bits - 1)).astype(np.int64)
-        for name, column in columns.items():
-            sorted_columns[name][start:end] = column[start:end][places]
-    return pl.DataFrame(sorted_columns)
+        for name, column in moved.items():
+            np.take(columns[name][start:end], places, out=column[start:end])
+    return events.with_columns(pl.Series(name, column) for name, column in moved.items())
 
 
 def has_repeats(events: pl.DataFrame) -> bool:

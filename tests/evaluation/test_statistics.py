@@ -3,7 +3,14 @@ import time
 import numpy as np
 import pytest
 
-from ilm_lightning.evaluation.statistics import equivalence, holm, nested_bootstrap, paired_bootstrap
+from ilm_lightning.evaluation.statistics import (
+    equivalence,
+    holm,
+    movie_weights,
+    nested_bootstrap,
+    paired_bootstrap,
+    resample,
+)
 
 
 def test_holm_by_hand() -> None:
@@ -122,3 +129,42 @@ def test_24_tasks_of_200_movies_take_seconds_at_most() -> None:
     found = paired_bootstrap(diff, np.repeat(np.arange(200), 24).tolist(), [f"t{i:02}" for i in range(24)] * 200, 5000)
     assert time.process_time() - start < 3
     assert len(found.tasks) == 24
+
+
+def test_coverage_of_the_nested_interval_where_movies_matter_to_every_run() -> None:
+    # what a movie does to all runs does not average out over runs: drawn apart for each run it would seem to
+    rng = np.random.default_rng(3)
+    hits, trials, n_runs, n_movies = 0, 200, 4, 50
+    movies, tasks = list(range(n_movies)) * n_runs, ["t"] * (n_runs * n_movies)
+    seeds = np.repeat(np.arange(n_runs), n_movies).tolist()
+    for trial in range(trials):
+        diff = rng.normal(0.5, 4.0, (1, n_movies)) + rng.normal(0, 2.0, (n_runs, n_movies)) + rng.normal(0, 0.2)
+        found = nested_bootstrap(diff.ravel(), seeds, movies, tasks, 400, trial)
+        hits += found.low <= 0.5 <= found.high
+    assert 0.90 <= hits / trials <= 0.99
+
+
+def test_shared_draws_give_the_same_interval() -> None:
+    rng = np.random.default_rng(0)
+    sums = rng.normal(0.3, 1.0, (3, 40, 5))
+    counts = np.ones((40, 5))
+    counts[7, 2] = 0  # a movie without this task
+    sums[:, 7, 2] = 0
+    names = [f"t{i}" for i in range(5)]
+    movies, tasks = zip(*[(m, names[t]) for m in range(40) for t in range(5) if counts[m, t]], strict=True)
+    rows = [sums[r, m, names.index(t)] for r in range(3) for m, t in zip(movies, tasks, strict=True)]
+    seeds = np.repeat([0, 1, 2], len(movies)).tolist()
+    long = nested_bootstrap(rows, seeds, movies * 3, tasks * 3, 4000)
+    short = resample(sums, counts, names, weights=movie_weights(40, 4000))
+    assert short.mean == pytest.approx(long.mean)
+    assert short.tasks["t2"].n == long.tasks["t2"].n == 3 * 39
+    assert (short.low, short.high) == pytest.approx((long.low, long.high), abs=0.03)
+
+
+def test_equality_over_several_runs_needs_the_runs_to_agree() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 1, (3, 400))
+    seeds, movies, tasks = np.repeat([0, 1, 2], 400).tolist(), list(range(400)) * 3, ["t"] * 1200
+    assert equivalence(noise.ravel(), movies, tasks, seeds=seeds).verdict == "equal"
+    apart = (noise + np.array([[-2.0], [0.0], [2.0]])).ravel()
+    assert equivalence(apart, movies, tasks, seeds=seeds).verdict == "undecided"

@@ -1,6 +1,6 @@
 """Intervals and tests with the movie as the unit: all of a movie's tasks are drawn together (PROTOCOL 6)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,7 +114,7 @@ def nested_bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> Difference:
-    """Bootstrap over runs of several seeds: seeds outside, movies inside.
+    """Bootstrap over runs of several seeds: seeds outside, movies inside, as ``resample`` explains.
 
     Args:
         diff: ``[n]`` difference of each example of each run.
@@ -131,6 +131,79 @@ def nested_bootstrap(
     Raises:
         ValueError: as ``paired_bootstrap``, or a run without a task that others have.
     """
+    sums, counts, names = _run_tables(diff, seeds, movies, tasks)
+    return resample(sums, counts, names, resamples, seed, level)
+
+
+def resample(
+    sums: ArrayLike,
+    counts: ArrayLike,
+    tasks: Sequence[str],
+    resamples: int = 5000,
+    seed: int = 0,
+    level: float = 0.95,
+    weights: Floats | None = None,
+) -> Difference:
+    """The nested bootstrap on sums and counts, for many comparisons on the same movies.
+
+    Runs are drawn outside, movies inside. All runs are tested on the same movies, so a resample draws its movies once:
+    movies drawn for each run apart would average out what a movie does to every run, and the interval would be too
+    narrow (in a simulation with 60 movies and 3 to 5 runs it held the truth 76 to 84 times of 100).
+
+    Args:
+        sums: ``[R, M, T]`` sum of the differences per run, movie and task.
+        counts: ``[R, M, T]`` or ``[M, T]`` number of examples.
+        tasks: ``T`` names.
+        resamples: ``B``.
+        seed: of the draw.
+        level: of the percentile intervals.
+        weights: ``[B, M]`` from ``movie_weights``, so that comparisons share one draw; None draws.
+
+    Returns:
+        Means over runs, intervals over runs and movies. With one run they hold the spread over movies only.
+    """
+    s = np.asarray(sums, dtype=np.float64)
+    n_runs, n_movies, n_tasks = s.shape
+    n = np.asarray(counts, dtype=np.float64)
+    own_counts = n.ndim == 3
+    rng = np.random.default_rng(seed)
+    # movies x (runs x tasks), so that one product serves all runs
+    flat = s.transpose(1, 0, 2).reshape(n_movies, -1)
+    flat_counts = n.transpose(1, 0, 2).reshape(n_movies, -1) if own_counts else np.tile(n, n_runs)
+    chunks = _weight_chunks(n_movies, resamples, rng) if weights is None else [weights]
+    means = np.concatenate([_ratio(chunk, flat, flat_counts) for chunk in chunks])
+    shares = rng.multinomial(n_runs, np.full(n_runs, 1 / n_runs), size=len(means)) / n_runs
+    by_run = means.reshape(len(means), n_runs, n_tasks)
+    drawn = np.zeros((len(means), n_tasks))
+    for run in range(n_runs):  # a run that was not drawn says nothing, not even "not a number"
+        drawn += np.where(shares[:, run, None] > 0, shares[:, run, None] * by_run[:, run], 0.0)
+    per_run = n if own_counts else np.broadcast_to(n, s.shape)
+    centre = (s.sum(1) / per_run.sum(1)).mean(0)
+    per_task = (per_run > 0).any(0).sum(0)
+    return _describe(drawn, centre, per_run.sum((0, 1)), list(tasks), level, n_movies, per_task)
+
+
+def movie_weights(n_movies: int, resamples: int, seed: int = 0) -> Floats:
+    """How often each movie is drawn: ``[B, M]``, rows sum to ``M``."""
+    return np.concatenate(list(_weight_chunks(n_movies, resamples, np.random.default_rng(seed))))
+
+
+def _weight_chunks(n: int, resamples: int, rng: np.random.Generator) -> Iterator[Floats]:
+    for start in range(0, resamples, CHUNK):
+        rows = min(CHUNK, resamples - start)
+        picks = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
+        yield np.bincount(picks.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
+
+
+def _ratio(weights: Floats, sums: Floats, counts: Floats) -> Floats:
+    total = weights @ counts
+    return np.divide(weights @ sums, total, out=np.full_like(total, np.nan), where=total > 0)
+
+
+def _run_tables(
+    diff: ArrayLike, seeds: Sequence[int], movies: Sequence[object], tasks: Sequence[str]
+) -> tuple[Floats, Floats, list[str]]:
+    """Sums and counts ``[R, M, T]``."""
     values, units, columns, names = _check(diff, movies, tasks)
     runs, run_of = np.unique(np.asarray(seeds), return_inverse=True)
     if len(run_of) != len(values):
@@ -142,16 +215,7 @@ def nested_bootstrap(
     ]
     if any((counts.sum(0) == 0).any() for _, counts in parts):
         raise ValueError("a run lacks a task that the others have; compare runs over the same tasks")
-    rng = np.random.default_rng(seed)
-    sums, counts = (np.concatenate(tables, axis=1) for tables in zip(*parts, strict=True))
-    total = np.zeros((resamples, len(names)))
-    for _ in runs:  # as many runs are drawn as there are, each with movies of its own
-        drawn = _draw(sums, counts, resamples, rng).reshape(resamples, len(runs), len(names))
-        total += drawn[np.arange(resamples), rng.integers(len(runs), size=resamples)]
-    means = (sums.sum(0) / counts.sum(0)).reshape(len(runs), len(names)).mean(0)
-    n = counts.sum(0).reshape(len(runs), len(names)).sum(0)
-    per_task = (counts.reshape(n_movies, len(runs), len(names)) > 0).any(1).sum(0)
-    return _describe(total / len(runs), means, n, names, level, n_movies, per_task)
+    return np.stack([sums for sums, _ in parts]), np.stack([counts for _, counts in parts]), names
 
 
 @dataclass(frozen=True)
@@ -180,6 +244,7 @@ def equivalence(
     margin: float = 0.5,
     resamples: int = 5000,
     seed: int = 0,
+    seeds: Sequence[int] | None = None,
 ) -> Equivalence:
     """Test a claim of equality.
 
@@ -190,14 +255,31 @@ def equivalence(
         margin: differences below this do not matter (SC points).
         resamples: ``B``.
         seed: of the draw.
+        seeds: ``[n]`` the run of each example; None where there is one run.
 
     Returns:
         The verdict with its interval. One movie can decide nothing.
 
     Raises:
-        ValueError: as ``paired_bootstrap``.
+        ValueError: as ``nested_bootstrap``.
     """
-    found = paired_bootstrap(diff, movies, tasks, resamples, seed, level=0.90)
+    if seeds is None:
+        found = paired_bootstrap(diff, movies, tasks, resamples, seed, level=0.90)
+    else:
+        found = nested_bootstrap(diff, seeds, movies, tasks, resamples, seed, level=0.90)
+    return equivalent(found, margin)
+
+
+def equivalent(found: Difference, margin: float = 0.5) -> Equivalence:
+    """Read the test off a 90 % interval.
+
+    Args:
+        found: a difference whose interval is of level 0.90.
+        margin: differences below this do not matter (SC points).
+
+    Returns:
+        The verdict; one movie can decide nothing.
+    """
     equal = found.n_movies > 1 and -margin < found.low and found.high < margin
     return Equivalence("equal" if equal else "undecided", found.mean, found.low, found.high, margin)
 
@@ -233,14 +315,7 @@ def _tables(
 
 def _draw(sums: Floats, counts: Floats, resamples: int, rng: np.random.Generator) -> Floats:
     """Means ``[B, T]`` under movies drawn with replacement; NaN where a draw holds no example of a task."""
-    n, means = len(sums), np.empty((resamples, sums.shape[1]))
-    for start in range(0, resamples, CHUNK):
-        rows = min(CHUNK, resamples - start)
-        picks = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
-        weights = np.bincount(picks.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
-        total = weights @ counts
-        means[start : start + rows] = np.divide(weights @ sums, total, out=np.full_like(total, np.nan), where=total > 0)
-    return means
+    return np.concatenate([_ratio(weights, sums, counts) for weights in _weight_chunks(len(sums), resamples, rng)])
 
 
 def _describe(
@@ -253,11 +328,13 @@ def _describe(
     movies_per_task: NDArray[np.int64],
 ) -> Difference:
     # the last column is the mean of task means
-    macro = np.nanmean(drawn, axis=1, keepdims=True)
-    columns = np.concatenate([drawn, macro], axis=1)
+    holes = bool(np.isnan(drawn).any())
+    macro = (np.nanmean if holes else np.mean)(drawn, axis=1, keepdims=True)
+    columns = np.ascontiguousarray(np.concatenate([drawn, macro], axis=1).T)
     tail = 50.0 * (1.0 - level)
-    low, high = np.nanpercentile(columns, [tail, 100.0 - tail], axis=0)
-    p = np.array([_p_value(column[~np.isnan(column)]) for column in columns.T])
+    # the ordinary percentile is many times faster than the one that skips holes
+    low, high = (np.nanpercentile if holes else np.percentile)(columns, [tail, 100.0 - tail], axis=1)
+    p = np.array([_p_value(column[~np.isnan(column)]) for column in columns])
     p[np.append(movies_per_task, movies) < 2] = 1.0
     corrected = holm(p[:-1])
     tasks = {

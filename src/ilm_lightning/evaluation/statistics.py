@@ -263,11 +263,8 @@ def equivalence(
     Raises:
         ValueError: as ``nested_bootstrap``.
     """
-    if seeds is None:
-        found = paired_bootstrap(diff, movies, tasks, resamples, seed, level=0.90)
-    else:
-        found = nested_bootstrap(diff, seeds, movies, tasks, resamples, seed, level=0.90)
-    return equivalent(found, margin)
+    runs = [0] * len(movies) if seeds is None else seeds
+    return equivalent(nested_bootstrap(diff, runs, movies, tasks, resamples, seed, level=0.90), margin)
 
 
 def equivalent(found: Difference, margin: float = 0.5) -> Equivalence:

@@ -1,0 +1,148 @@
+"""Where the spread of a difference comes from, trainings or movies; what it would take to decide a claim.
+
+A few seeds make the outer draw of the nested bootstrap too narrow: of 3 runs it holds the truth 3 times of 4 at worst.
+An interval of Student's kind, whose degrees of freedom follow from both sources (Satterthwaite, 1946), does not.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtr, stdtrit
+
+Floats = NDArray[np.float64]
+Z_95, Z_90, Z_POWER = 1.96, 1.645, 0.842
+"""Quantiles for a two-sided 95 % interval, a two-sided 90 % interval, and a power of 80 %."""
+LARGEST = 10_000_000
+"""Sizes above this are not told as a number."""
+
+
+@dataclass(frozen=True)
+class Components:
+    """Variance components of a difference over ``R`` runs and ``M`` movies; each array has one entry per task.
+
+    Attributes:
+        mean: ``[T + 1]`` mean per task, the mean of task means last.
+        run: ``[T + 1]`` variance between trainings; 0 where one run tells nothing of it.
+        movie: ``[T + 1]`` variance between movies, shared by all runs.
+        rest: ``[T + 1]`` variance of a movie in a run, on top.
+        n_runs: ``R``.
+        n_movies: ``M``.
+    """
+
+    mean: Floats
+    run: Floats
+    movie: Floats
+    rest: Floats
+    n_runs: int
+    n_movies: int
+
+    def error(self, n_runs: float | None = None, n_movies: float | None = None, place: int = -1) -> float:
+        """Standard error of the mean with so many runs and movies."""
+        runs, movies = n_runs or self.n_runs, n_movies or self.n_movies
+        variance = self.run[place] / runs + self.movie[place] / movies + self.rest[place] / (runs * movies)
+        return float(math.sqrt(variance))
+
+    def degrees(self) -> Floats:
+        """Satterthwaite's degrees of freedom ``[T + 1]``."""
+        if self.n_runs < 2:
+            return np.full(len(self.mean), max(self.n_movies - 1.0, 1.0))
+        between = (self.run + self.rest / self.n_movies) / self.n_runs
+        within = self.movie / self.n_movies
+        below = between**2 / (self.n_runs - 1) + within**2 / max(self.n_movies - 1, 1)
+        return np.divide((between + within) ** 2, below, out=np.ones_like(below), where=below > 0)
+
+    def errors(self) -> Floats:
+        """Standard errors ``[T + 1]``."""
+        return np.array([self.error(place=place) for place in range(len(self.mean))])
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Student's interval of the mean of task means."""
+        half = float(stdtrit(self.degrees()[-1], 0.5 + level / 2)) * self.error()
+        return float(self.mean[-1]) - half, float(self.mean[-1]) + half
+
+    def p_values(self) -> Floats:
+        """Two-sided p-values ``[T + 1]`` of a mean of zero."""
+        errors = self.errors()
+        t = np.divide(np.abs(self.mean), errors, out=np.full_like(errors, np.inf), where=errors > 0)
+        p: Floats = 2.0 * stdtr(self.degrees(), -t)
+        return np.where((errors == 0) & (self.mean == 0), 1.0, p)
+
+
+def components(sums: ArrayLike, counts: ArrayLike) -> Components:
+    """Split the spread of a paired difference.
+
+    Args:
+        sums: ``[R, M, T]`` sums of the differences per run, movie and task.
+        counts: ``[M, T]`` number of examples.
+
+    Returns:
+        Components per task and, last, of the mean of task means.
+    """
+    s, n = np.asarray(sums, dtype=np.float64), np.asarray(counts, dtype=np.float64)
+    n_runs, n_movies, _ = s.shape
+    totals = n.sum(0)
+    means = s.sum(1) / totals
+    # what each movie adds to a task's mean, times M: its variance over M is that of the mean
+    influence = n_movies * (s - means[:, None] * n) / totals
+    influence = np.concatenate([influence, influence.mean(2, keepdims=True)], axis=2)
+    run_means = np.concatenate([means, means.mean(1, keepdims=True)], axis=1)
+    shared = influence.mean(0)
+    movie_variance = shared.var(0, ddof=1) if n_movies > 1 else np.zeros(shared.shape[1])
+    if n_runs < 2:
+        zero = np.zeros_like(movie_variance)
+        return Components(run_means.mean(0), zero, movie_variance, zero, n_runs, n_movies)
+    rest = ((influence - shared) ** 2).sum((0, 1)) / ((n_runs - 1) * max(n_movies - 1, 1))
+    return Components(
+        mean=run_means.mean(0),
+        run=np.maximum(run_means.var(0, ddof=1) - rest / n_movies, 0.0),
+        movie=np.maximum(movie_variance - rest / n_runs, 0.0),
+        rest=rest,
+        n_runs=n_runs,
+        n_movies=n_movies,
+    )
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Sizes at which a test would decide with a power of 80 %.
+
+    Attributes:
+        movies: at the present number of runs; None where no number of movies is enough.
+        runs: at the present number of movies; None where no number of runs is enough.
+        error: the standard error that has to be reached.
+    """
+
+    movies: int | None
+    runs: int | None
+    error: float
+
+
+def needed(found: Components, effect: float, margin: float | None = None) -> Needed:
+    """Estimate the sizes a decision takes, from the measured spread.
+
+    Args:
+        found: components of the difference.
+        effect: size of the difference to be told from zero, or for an equality its distance from zero.
+        margin: for a claim of equality its margin; None for a difference.
+
+    Returns:
+        Numbers of movies and of runs; normal quantiles, so for very few runs an estimate from below.
+    """
+    room, quantile = (abs(effect), Z_95) if margin is None else (max(margin - abs(effect), 0.0), Z_90)
+    target = room / (quantile + Z_POWER)
+    run, movie, rest = (float(part[-1]) for part in (found.run, found.movie, found.rest))
+    variance = target**2
+    return Needed(
+        movies=_size(movie + rest / found.n_runs, variance - run / found.n_runs),
+        runs=_size(run + rest / found.n_movies, variance - movie / found.n_movies),
+        error=target,
+    )
+
+
+def _size(numerator: float, left: float) -> int | None:
+    if left <= 0:
+        return None
+    size = math.ceil(numerator / left)
+    return size if size <= LARGEST else None

@@ -1,0 +1,59 @@
+"""Runs as the paper's tables: ``python -m ilm_lightning.report outputs/``.
+
+Finished runs are gathered into Tables 2, 3, 9, 10 and Figure 3 as Markdown, LaTeX and CSV: ours with the spread over
+seeds, the paper's numbers beside, differences with paired intervals. What is missing or cannot be compared is named.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+log = logging.getLogger("ilm_lightning")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="python -m ilm_lightning.report", description=(__doc__ or "").split("\n\n")[1])
+    made.add_argument("folders", nargs="+", metavar="FOLDER", help="a run folder, or a folder that holds runs")
+    made.add_argument("--out", default="report", metavar="FOLDER", help="where the files go (default: report)")
+    made.add_argument("--resamples", type=int, default=5000, help="draws of the bootstrap (default and least: 5000)")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    log.setLevel(logging.INFO)
+    options = parser().parse_args(arguments)
+    try:
+        if options.resamples < 100:
+            raise ValueError(f"--resamples {options.resamples} is too few for an interval; the protocol asks for 5000")
+        return _run(options)
+    except (ValueError, OSError) as error:
+        from ilm_lightning.reporting.text import redact
+
+        log.error("error: %s", redact(str(error)))
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    from ilm_lightning.reporting import csvs, latex, markdown
+    from ilm_lightning.reporting.document import build
+    from ilm_lightning.reporting.text import one_line, redact
+
+    document = build(options.folders, options.resamples)
+    files = {"report.md": markdown.write(document), "report.tex": latex.write(document), **csvs.write(document)}
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (out / name).write_text(redact(text), encoding="utf-8")
+    for problem in document.problems:
+        log.warning("%s", redact(f"{one_line(problem.where, 120)}: {one_line(problem.what)}"))
+    log.info("%d finished runs, %d protocols: %s", document.runs, len(document.sections), out / "report.md")
+    return 0 if document.runs else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""A report's numbers as CSV, one row a number, for plots and further tests."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+from ilm_lightning.reporting.document import Document
+from ilm_lightning.reporting.tables import measure_name
+from ilm_lightning.reporting.text import csv_cell
+
+
+def write(document: Document) -> dict[str, str]:
+    """Write the tables' cells, the differences per task, and Figure 3.
+
+    Args:
+        document: the report.
+
+    Returns:
+        File name -> text.
+    """
+    return {
+        "tables.csv": _text(_CELLS, _cells(document)),
+        "differences.csv": _text(_DIFFERENCES, _differences(document)),
+        "figure3.csv": _text(_FIGURE, _figure(document)),
+    }
+
+
+_CELLS = ("protocol", "table", "measure", "task", "column", "mean", "sd", "seeds", "paper", "rank", "lead_is_noise")
+_DIFFERENCES = (
+    "protocol", "table", "measure", "first", "second", "task", "mean", "low", "high", "student_low",
+    "student_high", "p_holm", "noise", "seeds",
+)  # fmt: skip
+_FIGURE = ("protocol", "measure", "series", "queries", "mean", "sd", "seeds")
+
+
+def _cells(document: Document) -> Iterable[Sequence[object]]:
+    for section in document.sections:
+        for measure, made in section.tables.items():
+            name = measure_name(section.group, measure)
+            for table in made:
+                for task, cells in table.rows:
+                    for heading, cell in zip(table.headings, cells, strict=True):
+                        yield (
+                            section.group.letter, table.number, name, task, heading.label, cell.mean, cell.sd,
+                            cell.seeds, cell.paper, cell.rank or None, cell.noise if cell.rank == 1 else None,
+                        )  # fmt: skip
+
+
+def _differences(document: Document) -> Iterable[Sequence[object]]:
+    for section in document.sections:
+        for measure, made in section.tables.items():
+            name = measure_name(section.group, measure)
+            for table in made:
+                for pair in table.pairs:
+                    head = (section.group.letter, table.number, name, pair.first, pair.second)
+                    found, seeds = pair.found.difference, len(pair.found.seeds)
+                    student = pair.found.student
+                    yield *head, "all", found.mean, found.low, found.high, *student, None, pair.found.noise, seeds
+                    for task, t in found.tasks.items():
+                        p = pair.found.p_holm[task]
+                        yield *head, task, t.mean, t.low, t.high, None, None, p, p >= 0.05, seeds
+
+
+def _figure(document: Document) -> Iterable[Sequence[object]]:
+    for section in document.sections:
+        for series in section.figure:
+            for point in series.points:
+                name = measure_name(section.group, series.measure)
+                yield section.group.letter, name, series.label, point.queries, point.mean, point.sd, point.seeds
+
+
+def _text(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(head)
+    for row in rows:
+        writer.writerow([csv_cell(round(v, 6) if isinstance(v, float) else v) for v in row])
+    return stream.getvalue()

@@ -1,0 +1,305 @@
+"""Runs sorted into groups that may be compared, and in each group into columns whose runs differ by seed alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ilm_lightning.evaluation.components import Components, components
+from ilm_lightning.evaluation.statistics import Difference, holm, movie_weights, resample
+from ilm_lightning.reporting.protocol import Protocol, letters, protocol_of
+from ilm_lightning.reporting.runs import Problem, Run, RunError
+from ilm_lightning.reporting.scores import ITEM_SECOND, MEASURES, SC, SECOND, Scores, read_scores
+from ilm_lightning.reporting.variants import Variant, budget_of, differing, settings_of, variant_of
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """Runs of one variant with one set of settings, one run a seed.
+
+    Attributes:
+        variant: what they are.
+        apart: settings in which it differs from other columns of the same variant; empty for the main one.
+        runs: by seed.
+        scores: by seed, for runs with predictions.
+    """
+
+    variant: Variant
+    apart: str
+    runs: Mapping[int, Run]
+    scores: Mapping[int, Scores]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds, sorted."""
+        return tuple(sorted(self.runs))
+
+    @property
+    def label(self) -> str:
+        """Name with what sets it apart."""
+        return f"{self.variant.name} ({self.apart})" if self.apart else self.variant.name
+
+    @property
+    def budget(self) -> tuple[int, int] | None:
+        """Phase-2 steps and batch size."""
+        return budget_of(next(iter(self.runs.values())))
+
+    def values(self, measure: str, task: str | None = None) -> list[float]:
+        """One number per seed: the mean of task means, or of one task; empty where a run lacks the measure."""
+        if not self.scores:
+            return self._metrics_values(measure, task)
+        found = []
+        for seed in self.seeds:
+            scores = self.scores[seed]
+            if measure not in scores.sums or (task is not None and task not in scores.tasks):
+                return []
+            place = None if task is None else scores.tasks.index(task)
+            found.append(scores.mean(measure) if place is None else float(scores.task_means(measure)[place]))
+        return found
+
+    def _metrics_values(self, measure: str, task: str | None) -> list[float]:
+        """Means that a metrics file states, for runs whose predictions are not there."""
+        found = []
+        for seed in self.seeds:
+            metrics = self.runs[seed].metrics
+            table = metrics["all"] if task is None else metrics["tasks"].get(task, {})
+            values = table.get("rouge_l" if measure in (SECOND, ITEM_SECOND) else SC, {})
+            own, blind = values.get("own"), values.get("blind")
+            value = own if measure in (SC, SECOND) else None if own is None or blind is None else own - blind
+            if value is None:
+                return []
+            found.append(float(value))
+        return found
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired difference between two columns.
+
+    Attributes:
+        seeds: those that both have.
+        difference: with its nested interval and per task.
+        parts: where its spread comes from; gives Student's interval, which few seeds do not make too narrow.
+        level: of both intervals.
+    """
+
+    seeds: tuple[int, ...]
+    difference: Difference
+    parts: Components
+    level: float = 0.95
+
+    @cached_property
+    def student(self) -> tuple[float, float]:
+        """Student's interval over seeds and movies."""
+        return self.parts.interval(self.level)
+
+    @property
+    def low(self) -> float:
+        """The lower of both intervals' lower ends: what is called a difference has to pass both."""
+        return min(self.difference.low, self.student[0])
+
+    @property
+    def high(self) -> float:
+        """The higher of both intervals' upper ends."""
+        return max(self.difference.high, self.student[1])
+
+    @property
+    def noise(self) -> bool:
+        """Whether one of the intervals holds zero."""
+        return self.low <= 0 <= self.high
+
+    @property
+    def better(self) -> int:
+        """Tasks with a mean above zero."""
+        return sum(task.mean > 0 for task in self.difference.tasks.values())
+
+    @cached_property
+    def p_holm(self) -> dict[str, float]:
+        """Per task the larger of both tests' p-values, after Holm over the tasks."""
+        names = list(self.difference.tasks)
+        both = np.maximum([task.p for task in self.difference.tasks.values()], self.parts.p_values()[:-1])
+        return dict(zip(names, holm(both).tolist(), strict=True))
+
+    def significant(self, sign: int) -> int:
+        """Tasks whose difference of this sign stands after Holm."""
+        tasks = self.difference.tasks
+        return sum(tasks[name].mean * sign > 0 and p < 0.05 for name, p in self.p_holm.items())
+
+
+@dataclass(eq=False)
+class Group:
+    """All runs of one protocol.
+
+    Attributes:
+        letter: short name.
+        protocol: what they share.
+        columns: in the order of their names.
+        resamples: of the bootstrap.
+    """
+
+    letter: str
+    protocol: Protocol
+    columns: tuple[Column, ...]
+    resamples: int = 5000
+    _weights: Floats | None = None
+    _known: dict[Any, Comparison | None] = field(default_factory=dict)
+
+    @property
+    def testable(self) -> bool:
+        """Whether predictions are there to test on."""
+        return any(column.scores for column in self.columns)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Task names."""
+        for column in self.columns:
+            for scores in column.scores.values():
+                return scores.tasks
+        return tuple(sorted(next(iter(self.columns[0].runs.values())).metrics["tasks"]))
+
+    @property
+    def second(self) -> str | None:
+        """Name of the second scorer."""
+        names = {scores.second for column in self.columns for scores in column.scores.values()}
+        if not names:
+            return "ROUGE-L"
+        return next(iter(names)) if len(names) == 1 else None
+
+    @property
+    def queries(self) -> int:
+        """Soft tokens of the tables' columns: what most Q-Former columns have, 8 (the paper) among equals."""
+        counts: dict[int, int] = {}
+        for column in self.columns:
+            if column.variant.adapter == "qformer":
+                counts[column.variant.queries] = counts.get(column.variant.queries, 0) + 1
+        return max(counts, key=lambda q: (counts[q], q == 8, q), default=8)
+
+    def compare(self, first: Column, second: Column, measure: str, level: float = 0.95) -> Comparison | None:
+        """First minus second, over the seeds that both have.
+
+        Args:
+            first: a column of this group.
+            second: another.
+            measure: one of ``MEASURES``.
+            level: of the interval.
+
+        Returns:
+            The comparison; None where no seed of both has the measure.
+        """
+        key = (id(first), id(second), measure, level)
+        if key not in self._known:
+            self._known[key] = self._compare(first, second, measure, level)
+        return self._known[key]
+
+    def differences(self, first: Column, second: Column, measure: str) -> tuple[tuple[int, ...], Floats, Floats]:
+        """Seeds, sums ``[R, M, T]`` of the differences, and counts ``[M, T]``."""
+        seeds = tuple(
+            seed
+            for seed in sorted(set(first.scores) & set(second.scores))
+            if measure in first.scores[seed].sums and measure in second.scores[seed].sums
+        )
+        if not seeds:
+            return (), np.zeros((0, 0, 0)), np.zeros((0, 0))
+        sums = np.stack([first.scores[seed].sums[measure] - second.scores[seed].sums[measure] for seed in seeds])
+        return seeds, sums, first.scores[seeds[0]].counts
+
+    def _compare(self, first: Column, second: Column, measure: str, level: float) -> Comparison | None:
+        seeds, sums, counts = self.differences(first, second, measure)
+        if not seeds:
+            return None
+        if self._weights is None:
+            self._weights = movie_weights(sums.shape[1], self.resamples)
+        found = resample(sums, counts, self.tasks, level=level, weights=self._weights)
+        return Comparison(seeds, found, components(sums, counts), level)
+
+
+def gather(runs: Sequence[Run], resamples: int = 5000) -> tuple[list[Group], list[Problem]]:
+    """Sort runs into groups and columns; nothing is averaged over but the seed.
+
+    Args:
+        runs: finished runs.
+        resamples: of the bootstrap.
+
+    Returns:
+        Groups, the one with most runs first, and what was left out or stands apart.
+    """
+    problems: list[Problem] = []
+    scores: dict[int, Scores] = {}
+    by_protocol: dict[Protocol, list[Run]] = {}
+    for place, run in enumerate(runs):
+        if run.predictions is not None:
+            try:
+                scores[place] = read_scores(run.predictions)
+                problems += [Problem(run.name, remark) for remark in scores[place].remarks]
+            except RunError as error:
+                problems.append(Problem(run.name, f"{error}; its means are shown, but nothing can be tested on them"))
+        mark = scores[place].fingerprint if place in scores else None
+        by_protocol.setdefault(protocol_of(run, mark), []).append(run)
+    place_of = {id(run): place for place, run in enumerate(runs)}
+    # groups that can be tested first, then by number of runs
+    ordered = sorted(
+        by_protocol,
+        key=lambda protocol: (
+            not any(place_of[id(run)] in scores for run in by_protocol[protocol]),
+            -len(by_protocol[protocol]),
+            protocol,
+        ),
+    )
+    names = letters(ordered)
+    groups = []
+    for protocol in ordered:
+        known = {id(run): scores[place_of[id(run)]] for run in by_protocol[protocol] if place_of[id(run)] in scores}
+        columns, more = _columns(by_protocol[protocol], known)
+        problems += more
+        groups.append(Group(names[protocol], protocol, tuple(columns), resamples))
+    for group in groups[1:]:
+        folders = ", ".join(run.name for column in group.columns for run in column.runs.values())
+        what = f"another protocol than {groups[0].letter}: {group.protocol.differences(groups[0].protocol)}"
+        problems.append(Problem(folders, f"{what}; reported apart as protocol {group.letter}"))
+    return groups, problems
+
+
+def _columns(runs: Sequence[Run], scores: Mapping[int, Scores]) -> tuple[list[Column], list[Problem]]:
+    problems: list[Problem] = []
+    by_variant: dict[Variant, dict[tuple[tuple[str, Any], ...], list[Run]]] = {}
+    for run in runs:
+        by_variant.setdefault(variant_of(run), {}).setdefault(settings_of(run), []).append(run)
+    columns = []
+    for variant, by_settings in by_variant.items():
+        # the settings that most runs have are the main ones; others stand beside, named by what differs
+        ordered = sorted(by_settings, key=lambda settings: (-len(by_settings[settings]), repr(settings)))
+        apart = differing(dict(enumerate(ordered)))
+        for place, settings in enumerate(ordered):
+            chosen, more = _one_a_seed(by_settings[settings], scores)
+            problems += more
+            known = {seed: scores[id(run)] for seed, run in chosen.items() if id(run) in scores}
+            columns.append(Column(variant, apart[place], chosen, known))
+        if len(ordered) > 1:
+            names = "; ".join(f"{', '.join(r.name for r in by_settings[s])}: {apart[i]}" for i, s in enumerate(ordered))
+            problems.append(
+                Problem(f"{variant.name}, {variant.encoder}", f"runs with different settings, not averaged: {names}")
+            )
+    columns.sort(key=lambda c: (c.variant.name, c.variant.encoder, c.variant.queries, c.variant.source_tokens, c.apart))
+    return columns, problems
+
+
+def _one_a_seed(runs: Sequence[Run], scores: Mapping[int, Scores]) -> tuple[dict[int, Run], list[Problem]]:
+    """Of several runs with one seed the one with most measures; the others are named."""
+    problems: list[Problem] = []
+    chosen: dict[int, Run] = {}
+    for run in sorted(runs, key=lambda run: (-_measured(run, scores), str(run.path))):
+        if run.seed in chosen:
+            problems.append(Problem(run.name, f"the same settings and seed as {chosen[run.seed].name}; left out"))
+        else:
+            chosen[run.seed] = run
+    return chosen, problems
+
+
+def _measured(run: Run, scores: Mapping[int, Scores]) -> int:
+    known = scores.get(id(run))
+    return sum(measure in known.sums for measure in MEASURES) if known else 0

@@ -1,0 +1,74 @@
+"""What has to be the same for two numbers to be compared: teacher, scorer, split, decoding, data, LLM, movies."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from ilm_lightning.reporting.runs import Run
+
+
+@dataclass(frozen=True, order=True)
+class Protocol:
+    """The fields that stand beside each number.
+
+    Attributes:
+        data: name of the data set and what was filtered from it.
+        teacher: who wrote the targets.
+        scorer: sentence encoder of SC.
+        split: test or validation.
+        decoding: how texts were generated.
+        language_model: name of the LLM.
+        prompt: whether titles stand in the prompts.
+        movies: number of examples and movies, and a hash of examples and targets.
+    """
+
+    data: str
+    teacher: str
+    scorer: str
+    split: str
+    decoding: str
+    language_model: str
+    prompt: str
+    movies: str
+
+    def differences(self, other: "Protocol") -> str:
+        """The fields that differ: ``teacher facts, not llm; …``."""
+        ours, theirs = asdict(self), asdict(other)
+        return "; ".join(f"{key} {ours[key]!r}, not {theirs[key]!r}" for key in ours if ours[key] != theirs[key])
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Field and value, for a page."""
+        return list(asdict(self).items())
+
+
+def protocol_of(run: Run, fingerprint: str | None) -> Protocol:
+    """Collect a run's protocol.
+
+    Args:
+        run: the run.
+        fingerprint: hash of its examples and targets; None where the predictions are not there.
+
+    Returns:
+        The protocol; a field that the run does not tell is ``"unknown"``.
+    """
+    stated, metrics = run.metrics["protocol"], run.metrics
+    filtered = [f"{key}={run.setting(f'data.{key}')}" for key in ("min_ratings", "split_seed") if run.config]
+    counted = f"{metrics.get('n_movies', '?')} movies, {metrics.get('n_examples', '?')} examples"
+    return Protocol(
+        data=", ".join([str(stated.get("data", "unknown")), *filtered]),
+        teacher=str(stated.get("teacher", "unknown")),
+        scorer=str(metrics.get("scorer") or "unknown"),
+        split=str(stated.get("split", "unknown")),
+        decoding=str(stated.get("decoding", "unknown")),
+        language_model=str(stated.get("language_model", "unknown")),
+        prompt="title in the prompt" if stated.get("title_in_prompt") else "no title in the prompt",
+        movies=f"{counted} ({fingerprint})" if fingerprint else f"{counted} (which ones is not known)",
+    )
+
+
+def letters(protocols: Sequence[Protocol]) -> dict[Protocol, str]:
+    """Short names A, B, … in the given order."""
+    return {protocol: _letter(place) for place, protocol in enumerate(protocols)}
+
+
+def _letter(place: int) -> str:
+    return chr(ord("A") + place) if place < 26 else _letter(place // 26 - 1) + _letter(place % 26)

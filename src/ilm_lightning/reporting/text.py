@@ -1,0 +1,91 @@
+"""Text that goes into a page: secrets masked, and nothing in it taken for markup."""
+
+import os
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+
+MASK = "***"
+_NAME = r"(?:api[_-]?key|secret|token|password|passwd|credential)s?"
+# key=value, key: value, "key": "value"; counts such as max_new_tokens=96 are no secrets
+_ASSIGNED = re.compile(rf"(?i)([\w.-]*{_NAME}[\w.-]*[\"']?\s*[=:]\s*[\"']?)([^\s\"',;&]{{6,}})")
+_KNOWN = re.compile(
+    r"\b(?:sk-[\w-]{16,}|hf_\w{16,}|gh[pousr]_\w{16,}|wandb_v1_\w{16,}|xox[abprs]-[\w-]{10,}|AKIA[0-9A-Z]{16})\b"
+)
+_BEARER = re.compile(r"(?i)\b(bearer\s+)[\w.~+/-]{8,}=*")
+_LOGIN = re.compile(r"(?i)(\b[a-z][a-z0-9+.-]*://)[^\s/@:]*:[^\s/@]+@")
+_SECRET_VARIABLE = re.compile(r"(?i)(KEY|TOKEN|SECRET|PASSWORD)$")
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "±": r"$\pm$", "−": r"$-$", "≈": r"$\approx$", "≥": r"$\ge$", "≤": r"$\le$", "×": r"$\times$",
+}  # fmt: skip
+
+
+def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
+    """Mask what looks like a secret, and the values of the environment's keys and tokens.
+
+    Args:
+        text: anything that leaves the program.
+        environment: variables; by default those of this process.
+
+    Returns:
+        The text with ``***`` in their places.
+
+    >>> redact("tasks.llm.api_key=abcdef123 seed=3", {})
+    'tasks.llm.api_key=*** seed=3'
+    >>> redact("https://me:pass@host/x", {})
+    'https://***@host/x'
+    """
+    variables = os.environ if environment is None else environment
+    for name, value in variables.items():
+        if _SECRET_VARIABLE.search(name) and len(value) >= 8:
+            text = text.replace(value, MASK)
+    text = _LOGIN.sub(rf"\1{MASK}@", text)
+    text = _KNOWN.sub(MASK, text)
+    text = _BEARER.sub(rf"\1{MASK}", text)
+    return _ASSIGNED.sub(lambda m: m[0] if m[2].replace(".", "").isdigit() else m[1] + MASK, text)
+
+
+def one_line(text: object, limit: int = 400) -> str:
+    """Text without secrets, line breaks and control characters, cut where it is long."""
+    plain = " ".join("".join(c if c.isprintable() else " " for c in _redacted(str(text))).split())
+    return plain if len(plain) <= limit else plain[: limit - 1] + "…"
+
+
+@lru_cache(maxsize=8192)
+def _redacted(text: str) -> str:
+    # labels come back thousands of times; masked before any escaping, which would hide what a secret looks like
+    return redact(text)
+
+
+def markdown(text: object) -> str:
+    r"""Text as a cell or a line of Markdown.
+
+    >>> markdown("a|b <i>")
+    'a\\|b &lt;i&gt;'
+    """
+    plain = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # an underscore within a word is no markup
+    return re.sub(r"[\\|`*\[\]]|(?<!\w)_|_(?!\w)", r"\\\g<0>", plain)
+
+
+def latex(text: object) -> str:
+    r"""Text as LaTeX.
+
+    >>> latex("50 % of a_b")
+    '50 \\% of a\\_b'
+    """
+    return "".join(_LATEX.get(c, c) for c in one_line(text))
+
+
+def csv_cell(value: object) -> object:
+    """A value that no spreadsheet takes for a formula; numbers stay numbers.
+
+    >>> csv_cell("=1+1"), csv_cell(-2.5)
+    ("'=1+1", -2.5)
+    """
+    if isinstance(value, str):
+        line = one_line(value)
+        return f"'{line}" if line[:1] in ("=", "+", "-", "@") else line
+    return value

@@ -1,0 +1,183 @@
+"""Which row of the paper a run is, and which settings make two runs of a row different runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ilm_lightning.reporting.paper import ENCODER_TABLES, TASK_ROWS, table
+from ilm_lightning.reporting.runs import Run
+
+ENCODERS = ("combined", "semantic", "behavioral")
+PAPER_ROWS = ("ELM", "ILM-MLP", "ILM-QFormer-random", "ILM-QFormer", "ILM-QFormer-fullyfinetune")
+"""Columns of Tables 3, 9 and 10."""
+COMMANDS = {
+    "ELM": "experiment=elm",
+    "ILM-MLP": "experiment=ilm_mlp",
+    "ILM-QFormer-random": "experiment=ilm_qformer_random",
+    "ILM-QFormer": "experiment=ilm_qformer",
+    "ILM-QFormer-fullyfinetune": "experiment=ilm_qformer_full",
+    "ILM-QFormer-LoRA": "experiment=ilm_qformer_lora",
+    "ILM-IT": "experiment=ilm_qformer pretraining=it",
+    "ILM-IT-UI": "experiment=ilm_qformer pretraining=it_ui",
+}
+"""What gives a row: the end of ``python -m ilm_lightning.train …``."""
+_TUNED = {"frozen": "", "full": "-fullyfinetune", "lora": "-LoRA"}
+_PHASE_1 = {
+    frozenset({"itc", "itm", "itg", "iic"}): "ILM-QFormer",
+    frozenset({"itc", "itm", "itg"}): "ILM-IT",
+    frozenset({"itc", "itm", "itg", "uic"}): "ILM-IT-UI",
+    frozenset({"itc", "itm", "itg", "iic", "vg"}): "ILM-QFormer-grounded",
+    frozenset({"vg"}): "ILM-QFormer-vg",
+}
+# where only a metrics file is there, its name says what it is
+_NAMES = {
+    "elm": "ELM",
+    "ilm_mlp": "ILM-MLP",
+    "ilm_qformer": "ILM-QFormer",
+    "ilm_qformer_random": "ILM-QFormer-random",
+    "ilm_qformer_full": "ILM-QFormer-fullyfinetune",
+    "ilm_qformer_lora": "ILM-QFormer-LoRA",
+    "ilm_qformer_grounded": "ILM-QFormer-grounded",
+    "ilm_qformer_vg": "ILM-QFormer-vg",
+    "ilm_qformer_vg_lora": "ILM-QFormer-vg-LoRA",
+}
+# settings that say where, on what and how to report, or that the protocol already holds
+_NOT_SETTINGS = ("run", "resume", "outputs", "artifacts", "assets", "logger", "trainer", "name", "seed", "evaluation")
+_NOT_SETTING_KEYS = {
+    "tuning.checkpoint_every_s", "tuning.val_examples", "data.path", "data.interactions", "data.items",
+    "tasks.teacher", "tasks.title_in_prompt", "tasks.names", "data.name", "lm.name", "lm.dtype",
+    "encoder.name", "tuning.mode", "adapter.kind", "adapter.init", "adapter.num_queries", "pretraining.losses",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A column of the tables.
+
+    Attributes:
+        name: the paper's name, or ours in its manner.
+        encoder: combined, semantic or behavioral.
+        queries: soft tokens per item.
+        source_tokens: S, key/value tokens per source vector.
+        tuning: frozen, lora or full.
+        adapter: qformer, mlp, ...
+    """
+
+    name: str
+    encoder: str
+    queries: int
+    source_tokens: int
+    tuning: str
+    adapter: str
+
+    @property
+    def paper_column(self) -> tuple[str, str] | None:
+        """Table number and column where the paper prints it."""
+        number = ENCODER_TABLES.get(self.encoder)
+        if number is None or self.name not in table(number).columns:
+            return None
+        return number, self.name
+
+    def paper_value(self, task: str) -> float | None:
+        """The paper's SC for one of our tasks, or for ``all``."""
+        if self.paper_column is None:
+            return None
+        number, column = self.paper_column
+        return table(number).find(TASK_ROWS.get(task, task), column)
+
+
+def variant_of(run: Run) -> Variant:
+    """Read a run's place in the tables off its configuration, not off its name: an override may have changed it."""
+    protocol = run.metrics["protocol"]
+    encoder = str(run.setting("encoder.name", protocol.get("encoder", "unknown")))
+    tuning = str(run.setting("tuning.mode", protocol.get("tuning", "unknown")))
+    if not run.config:
+        name = _NAMES.get(str(protocol.get("name")), str(protocol.get("name", run.name)))
+        kind = "mlp" if name in ("ELM", "ILM-MLP") else "qformer"
+        return Variant(name, encoder, 1 if name == "ELM" else 8, 1, tuning, kind)
+    kind = str(run.setting("adapter.kind", "unknown"))
+    return Variant(
+        name=_name(run, kind, tuning),
+        encoder=encoder,
+        queries=int(run.setting("adapter.num_queries", 0)),
+        # the expansion belongs to the Q-Former; an MLP has none
+        source_tokens=int(run.setting("adapter.source_tokens", 1)) if kind == "qformer" else 1,
+        tuning=tuning,
+        adapter=kind,
+    )
+
+
+def _name(run: Run, kind: str, tuning: str) -> str:
+    ending = _TUNED.get(tuning, f"-{tuning}")
+    if kind == "mlp":
+        if tuning == "full" and float(run.setting("tuning.adapter_first_share", 0.0)) > 0:
+            return "ELM"
+        return f"ILM-MLP{ending}"
+    if kind != "qformer":
+        return f"ILM-{kind}{ending}"
+    init = str(run.setting("adapter.init", "random"))
+    if init != "pretrained":
+        return f"ILM-QFormer-{init}{ending}"
+    losses = frozenset(str(loss) for loss in run.setting("pretraining.losses", ()))
+    return _PHASE_1.get(losses, f"ILM-QFormer-{'-'.join(sorted(losses))}") + ending
+
+
+def settings_of(run: Run) -> tuple[tuple[str, Any], ...]:
+    """Settings that bear on the numbers and that neither the variant nor the protocol holds already."""
+    kept = {
+        key: value
+        for key, value in run.flat.items()
+        if key.split(".")[0] not in _NOT_SETTINGS and key not in _NOT_SETTING_KEYS and not _idle(run, key)
+    }
+    precision = run.setting("trainer.precision")
+    if precision is not None:
+        kept["trainer.precision"] = precision
+    return tuple(sorted(kept.items()))
+
+
+def _idle(run: Run, key: str) -> bool:
+    """Whether a setting does nothing in this run."""
+    kind, init = run.setting("adapter.kind"), run.setting("adapter.init")
+    if key.startswith("pretraining."):
+        return str(init) != "pretrained" or (key.startswith("pretraining.grounding") and "vg" not in _losses(run))
+    if key == "adapter.bert":
+        return str(init) == "random"
+    if key == "adapter.source_tokens":
+        return str(kind) == "qformer"  # the variant holds it
+    if key == "tuning.lm_lr":
+        return str(run.setting("tuning.mode")) == "frozen"
+    return key.startswith("tuning.lora") and str(run.setting("tuning.mode")) != "lora"
+
+
+def _losses(run: Run) -> tuple[str, ...]:
+    return tuple(run.setting("pretraining.losses", ()))
+
+
+def differing(groups: Mapping[int, tuple[tuple[str, Any], ...]]) -> dict[int, str]:
+    """Say by which settings several groups of runs differ.
+
+    Args:
+        groups: settings by group.
+
+    Returns:
+        Per group a text such as ``tuning.steps=600``; empty where there is one group.
+
+    >>> differing({0: (("a", 1), ("b", 2)), 1: (("a", 1), ("b", 3))})
+    {0: 'b=2', 1: 'b=3'}
+    """
+    tables = {key: dict(settings) for key, settings in groups.items()}
+    keys = sorted({name for entries in tables.values() for name in entries})
+    apart = [name for name in keys if len({repr(entries.get(name)) for entries in tables.values()}) > 1]
+    return {key: ", ".join(f"{name}={entries.get(name)}" for name in apart) for key, entries in tables.items()}
+
+
+def budget_of(run: Run) -> tuple[int, int] | None:
+    """Phase-2 steps and batch size; None where the configuration is not there."""
+    steps, batch = run.setting("tuning.steps"), run.setting("tuning.batch_size")
+    return None if steps is None or batch is None else (int(steps), int(batch))
+
+
+def compute_of(run: Run) -> dict[str, float]:
+    """Seconds of phase 1 and phase 2, as measured."""
+    seconds = run.metrics.get("run", {}).get("seconds", {})
+    return {stage: float(seconds[stage]) for stage in ("pretrain", "tune") if stage in seconds}

@@ -1,0 +1,291 @@
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+from synthetic import config_of, planted, predictions_of, write_run
+
+from ilm_lightning import report
+from ilm_lightning.evaluation.statistics import nested_bootstrap
+from ilm_lightning.reporting import csvs, latex, markdown
+from ilm_lightning.reporting.document import Document, build
+from ilm_lightning.reporting.runs import RunError
+from ilm_lightning.reporting.scores import read_scores
+from ilm_lightning.reporting.tables import Table
+
+LEVELS = {
+    ("elm", "combined"): 55.0,
+    ("ilm_mlp", "combined"): 50.0,
+    ("ilm_qformer_random", "combined"): 54.9,
+    ("ilm_qformer", "combined"): 55.1,
+    ("ilm_qformer_full", "combined"): 60.0,
+    ("ilm_qformer_full", "semantic"): 58.0,
+    ("ilm_qformer_full", "behavioral"): 52.0,
+}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Document:
+    return build([planted(tmp_path_factory.mktemp("runs"), LEVELS)], resamples=1000)
+
+
+def table(document: Document, number: str, measure: str = "sc") -> Table:
+    return next(t for t in document.sections[0].tables[measure] if t.number == number)
+
+
+def test_one_protocol_and_nothing_left_out(found: Document) -> None:
+    assert (found.runs, len(found.sections), found.problems) == (21, 1, ())
+    assert [t.number for t in found.sections[0].tables["sc"]] == ["2", "3", "9", "10"]
+
+
+def test_cells_are_means_and_spread_over_seeds_beside_the_papers(found: Document) -> None:
+    made = table(found, "3")
+    assert [h.label for h in made.headings] == [
+        "ELM", "ILM-MLP", "ILM-QFormer-random", "ILM-QFormer", "ILM-QFormer-fullyfinetune"
+    ]  # fmt: skip
+    column = made.headings[1].column
+    assert column is not None
+    means = [pl.read_parquet(run.path / "predictions.parquet").filter(pl.col("condition") == "own")
+             .group_by("task").agg(pl.col("sc").mean())["sc"].mean() for run in column.runs.values()]  # fmt: skip
+    cell = dict(made.rows)["all"][1]
+    assert cell.mean == pytest.approx(np.mean(means))
+    assert cell.sd == pytest.approx(np.std(means, ddof=1))
+    assert (cell.seeds, cell.paper) == (3, 80.27)
+    assert dict(made.rows)["summary"][4].paper == 82.66
+
+
+def test_best_and_next_best_are_computed_and_a_close_lead_is_noise(found: Document) -> None:
+    cells = dict(table(found, "3").rows)["all"]
+    means = [cell.mean or 0.0 for cell in cells]
+    order = sorted(range(5), key=lambda place: -means[place])
+    assert (cells[order[0]].rank, cells[order[1]].rank) == (1, 2)
+    assert sum(cell.rank for cell in cells) == 3
+    assert order[0] == 4
+    assert not cells[4].noise
+    pairs = {(p.first, p.second): p.found for p in table(found, "3").pairs}
+    assert not pairs["ILM-MLP", "ILM-QFormer"].noise
+    assert pairs["ELM", "ILM-QFormer"].noise
+    assert pairs["ILM-MLP", "ILM-QFormer"].significant(-1) == 6
+
+
+def test_a_lead_that_is_noise_is_marked(tmp_path: Path) -> None:
+    levels = {("ilm_qformer", "combined"): 55.1, ("ilm_qformer_random", "combined"): 55.0}
+    text = markdown.write(build([planted(tmp_path, levels, seed_noise=0.5)], 1000))
+    rows = [line for line in text.splitlines() if line.startswith("| all |")]
+    assert "** ≈" in rows[1]
+
+
+def test_intervals_are_the_nested_bootstraps(found: Document) -> None:
+    made = table(found, "3")
+    pair = next(p for p in made.pairs if (p.first, p.second) == ("ELM", "ILM-MLP"))
+    rows = []
+    for seed in range(3):
+        frames = [
+            pl.read_parquet(h.column.runs[seed].path / "predictions.parquet").filter(pl.col("condition") == "own")
+            for h in made.headings[:2]
+            if h.column
+        ]
+        both = frames[0].join(frames[1], on="example_id", suffix="_b")
+        rows.append(both.select("movie", "task", d=pl.col("sc") - pl.col("sc_b"), seed=pl.lit(seed)))
+    frame = pl.concat(rows)
+    plain = nested_bootstrap(frame["d"], frame["seed"].to_list(), frame["movie"].to_list(), frame["task"].to_list())
+    assert pair.found.difference.mean == pytest.approx(plain.mean)
+    assert (pair.found.difference.low, pair.found.difference.high) == pytest.approx((plain.low, plain.high), abs=0.08)
+
+
+def test_table_2_takes_its_columns_from_three_encoders(found: Document) -> None:
+    made = table(found, "2")
+    labels = [h.label for h in made.headings if h.ours]
+    assert labels == [
+        "ELM (combined)", "ILM-Semantic", "ILM-Behavioral", "ILM-Combined", "ILM-Combined, frozen"
+    ]  # fmt: skip
+    papers = dict(zip([h.label for h in made.headings], [c.paper for c in dict(made.rows)["all"]], strict=True))
+    assert papers["ILM-Combined"] == 85.44
+    assert papers["ILM-Combined, frozen"] == 82.34
+    assert "ILM-Semantic, frozen: python -m ilm_lightning.train experiment=ilm_qformer encoder=semantic" in made.missing
+
+
+def test_missing_cells_are_named_with_the_command_that_makes_them(found: Document) -> None:
+    made = table(found, "9")
+    assert [h.label for h in made.headings if not h.ours] == ["ELM", "ILM-MLP", "ILM-QFormer-random", "ILM-QFormer"]
+    assert "ILM-MLP: python -m ilm_lightning.train experiment=ilm_mlp encoder=semantic" in made.missing
+    assert dict(made.rows)["all"][0].mean is None
+
+
+def test_item_specific_is_own_minus_blind_without_the_papers_numbers(found: Document) -> None:
+    made = table(found, "3", "item")
+    cells = dict(made.rows)["all"]
+    assert cells[1].mean == pytest.approx(10.0, abs=0.5)
+    assert {cell.paper for cell in cells} == {None}
+
+
+def test_other_protocols_stand_apart_and_are_named(tmp_path: Path) -> None:
+    root = planted(tmp_path / "a", {("ilm_qformer", "combined"): 55.0})
+    write_run(tmp_path / "a" / "other", config_of("ilm_qformer", seed=7), predictions_of(70.0, 7, teacher="llm"),
+              protocol={"teacher": "llm"})  # fmt: skip
+    write_run(tmp_path / "a" / "fewer", config_of("ilm_qformer", seed=8), predictions_of(70.0, 8, movies=20))
+    document = build([root], 200)
+    assert [len(s.group.columns[0].runs) for s in document.sections] == [3, 1, 1]
+    assert dict(table(document, "3").rows)["all"][3].mean == pytest.approx(55.0, abs=1)
+    told = {p.where: p.what for p in document.problems}
+    assert "teacher 'llm', not 'facts'" in told["other"]
+    assert "20 movies" in told["fewer"]
+
+
+def test_the_same_row_with_other_settings_is_not_averaged(tmp_path: Path) -> None:
+    root = planted(tmp_path, {("ilm_qformer", "combined"): 55.0}, seeds=(0, 1))
+    long = config_of("ilm_qformer", seed=2, tuning__steps=900)
+    write_run(root / "long", long, predictions_of(65.0, 2))
+    document = build([root], 200)
+    labels = [h.label for h in table(document, "3").headings if h.ours]
+    assert labels == ["ILM-QFormer (tuning.steps=450)", "ILM-QFormer (tuning.steps=900)"]
+    assert "runs with different settings, not averaged" in document.problems[0].what
+    assert any("budgets differ" in note for note in table(document, "3").notes)
+
+
+def test_settings_that_do_nothing_do_not_split_a_row(tmp_path: Path) -> None:
+    root = planted(tmp_path, {("ilm_mlp", "combined"): 50.0}, seeds=(0,))
+    other = config_of("ilm_mlp", seed=1, pretraining__steps=7, tuning__lora_rank=4, tuning__lm_lr=1.0)
+    write_run(root / "b", other, predictions_of(50.0, 1))
+    document = build([root], 200)
+    assert document.problems == ()
+    assert document.sections[0].group.columns[0].seeds == (0, 1)
+
+
+def test_of_two_runs_with_one_seed_the_fuller_is_taken(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", config_of("ilm_qformer"), predictions_of(55.0, 0, blind=None))
+    write_run(tmp_path / "b", config_of("ilm_qformer"), predictions_of(55.0, 0))
+    document = build([tmp_path], 200)
+    assert document.sections[0].group.columns[0].runs[0].name == "b"
+    assert "the same settings and seed as b; left out" in document.problems[0].what
+
+
+def test_what_is_damaged_is_named_and_the_rest_reported(tmp_path: Path) -> None:
+    planted(tmp_path, {("ilm_qformer", "combined"): 55.0})
+    for name, state in (("dead", "failed"), ("busy", "running")):
+        write_run(tmp_path / name, config_of("ilm_mlp"), predictions_of(50.0, 0), state=state)
+    for name in ("torn", "short", "noconfig", "nopreds", "badpreds", "listed", "empty"):
+        write_run(tmp_path / name, config_of("ilm_mlp", seed=len(name)), predictions_of(50.0, len(name)))
+    (tmp_path / "torn" / "metrics.json").write_text('{"all": {"sc"')
+    (tmp_path / "short" / "metrics.json").write_text('{"all": {}}')
+    (tmp_path / "listed" / "metrics.json").write_text("[]")
+    (tmp_path / "noconfig" / "config.yaml").write_text("a: [1\nb: }")
+    (tmp_path / "nopreds" / "predictions.parquet").unlink()
+    (tmp_path / "badpreds" / "predictions.parquet").write_bytes(b"PAR1 not really")
+    (tmp_path / "empty" / "metrics.json").unlink()
+    document = build([tmp_path], 200)
+    told = {Path(p.where).name: p.what for p in document.problems}
+    assert "unfinished run (state failed)" in told["dead"]
+    assert "resume=busy continues it" in told["busy"]
+    assert "metrics.json is damaged" in told["torn"]
+    assert "lacks tasks, protocol" in told["short"]
+    assert "no JSON object" in told["listed"]
+    assert "config.yaml cannot be read" in told["noconfig"]
+    assert "nothing can be tested" in told["nopreds"]
+    assert "predictions.parquet is damaged" in told["badpreds"]
+    assert "no metrics.json" in told["empty"]
+    assert dict(table(document, "3").rows)["all"][3].seeds == 3
+    assert len(document.sections) == 2  # means without predictions stand apart
+
+
+def test_a_folder_without_runs_and_one_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert "holds no run" in build([tmp_path]).problems[0].what
+    with pytest.raises(RunError, match="no such folder"):
+        build([tmp_path / "nowhere"])
+    assert report.main([str(tmp_path / "nowhere"), "--out", str(tmp_path / "o")]) == 1
+    assert "no such folder" in caplog.text
+    assert report.main([str(tmp_path), "--resamples", "3"]) == 1
+    assert report.main([str(tmp_path), "--out", str(tmp_path / "o")]) == 1
+
+
+def test_an_unscored_text_is_told(tmp_path: Path) -> None:
+    frame = predictions_of(55.0, 0).with_columns(
+        sc=pl.when(pl.col("example_id") == "summary:3").then(None).otherwise(pl.col("sc"))
+    )
+    write_run(tmp_path / "a", config_of("ilm_qformer"), frame)
+    assert read_scores(tmp_path / "a" / "predictions.parquet").counts.sum() == 239
+    assert any("1 of 240 texts" in p.what for p in build([tmp_path], 200).problems)
+
+
+def test_a_partial_blind_control_gives_no_item_specific_number(tmp_path: Path) -> None:
+    frame = predictions_of(55.0, 0).filter((pl.col("condition") == "own") | (pl.col("movie") < 5))
+    write_run(tmp_path / "a", config_of("ilm_qformer"), frame)
+    document = build([tmp_path], 200)
+    assert "item" not in document.sections[0].tables
+    assert any("only a part of the examples" in p.what for p in document.problems)
+
+
+def test_figure_3_is_a_curve_over_soft_tokens(tmp_path: Path) -> None:
+    for experiment in ("ilm_qformer_random", "ilm_mlp"):
+        for q in (1, 2, 4, 8, 16, 32):
+            config = config_of(experiment, adapter__num_queries=q)
+            write_run(tmp_path / f"{experiment}-{q}", config, predictions_of(50.0 - abs(np.log2(q) - 3), 0))
+    document = build([tmp_path], 200)
+    curves = {s.label: s for s in document.sections[0].figure if s.measure == "sc"}
+    assert set(curves) == {"ILM-QFormer-random, combined", "ILM-MLP, combined"}
+    assert [p.queries for p in curves["ILM-MLP, combined"].points] == [1, 2, 4, 8, 16, 32]
+    best = max(curves["ILM-MLP, combined"].points, key=lambda p: p.mean)
+    assert best.queries == 8
+    labels = [h.label for h in table(document, "3").headings if h.ours]
+    assert labels == ["ILM-MLP", "ILM-QFormer-random", "ILM-MLP (1 token)"]
+
+
+def test_files_of_the_command(tmp_path: Path) -> None:
+    planted(tmp_path / "runs", {("ilm_qformer", "combined"): 55.0, ("ilm_mlp", "combined"): 50.0})
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "ilm_lightning.report", str(tmp_path / "runs"), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "6 finished runs, 1 protocols" in done.stderr
+    text = (out / "report.md").read_text()
+    assert "| ILM-MLP − ILM-QFormer | -5." in text
+    rows = list(csv.DictReader((out / "tables.csv").open()))
+    mine = next(r for r in rows if r["task"] == "all" and r["column"] == "ILM-QFormer" and r["table"] == "3")
+    assert float(mine["mean"]) == pytest.approx(55, abs=1)
+    assert mine["paper"] == "82.34"
+    tex = (out / "report.tex").read_text()
+    assert tex.count(r"\begin{tabular}") == tex.count(r"\end{tabular}") == 4
+    assert r"\textbf{" in tex
+
+
+def test_nothing_hostile_and_no_secret_gets_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "f" * 40)
+    folder = tmp_path / "a|b<img src=x> =cmd"
+    config = config_of("ilm_qformer")
+    write_run(folder, config, predictions_of(55.0, 0), protocol={"teacher": "llm api_key=topsecret99 \n| x |"})
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "gone" / "status.json").write_text(json.dumps({"state": "failed", "error": f"401 for {'f' * 40}"}))
+    assert report.main([str(tmp_path), "--out", str(tmp_path / "out"), "--resamples", "200"]) == 0
+    for path in (tmp_path / "out").iterdir():
+        text = path.read_text()
+        assert "f" * 40 not in text, path
+        assert "topsecret99" not in text, path
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "<img" not in text
+    assert "llm api_key=*** \\| x \\|" in text
+
+
+def test_variants_are_read_off_the_real_experiments() -> None:
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from ilm_lightning.engine.command import conf_dir, register_schema
+    from ilm_lightning.reporting.runs import Run
+    from ilm_lightning.reporting.variants import COMMANDS, variant_of
+
+    register_schema()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        for name, arguments in COMMANDS.items():
+            config = yaml.safe_load(OmegaConf.to_yaml(compose("train", arguments.split())))
+            run = Run("x", Path("x"), config, {"protocol": {}})
+            assert variant_of(run).name == name, arguments
+
+
+def test_latex_and_csv_escape(found: Document) -> None:
+    assert r"five pos char. &" in latex.write(found)
+    assert set(csvs.write(found)) == {"tables.csv", "differences.csv", "figure3.csv"}

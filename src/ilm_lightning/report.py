@@ -9,6 +9,10 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ilm_lightning.reporting.document import Document
 
 log = logging.getLogger("ilm_lightning")
 
@@ -18,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m ilm_lightning.report", description=(__doc__ or "").split("\n\n")[1])
     made.add_argument("folders", nargs="+", metavar="FOLDER", help="a run folder, or a folder that holds runs")
     made.add_argument("--out", default="report", metavar="FOLDER", help="where the files go (default: report)")
+    made.add_argument("--claims", action="store_true", help="also go through the paper's claims (claims.md)")
     made.add_argument("--resamples", type=int, default=5000, help="draws of the bootstrap (default and least: 5000)")
     return made
 
@@ -45,6 +50,8 @@ def _run(options: argparse.Namespace) -> int:
 
     document = build(options.folders, options.resamples)
     files = {"report.md": markdown.write(document), "report.tex": latex.write(document), **csvs.write(document)}
+    if options.claims:
+        files["claims.md"] = _claims(document)
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
@@ -53,6 +60,18 @@ def _run(options: argparse.Namespace) -> int:
         log.warning("%s", redact(f"{one_line(problem.where, 120)}: {one_line(problem.what)}"))
     log.info("%d finished runs, %d protocols: %s", document.runs, len(document.sections), out / "report.md")
     return 0 if document.runs else 1
+
+
+def _claims(document: "Document") -> str:
+    """Rest the claims on the protocol with most runs, and say on one line what came out."""
+    from ilm_lightning.reporting import claims_page
+    from ilm_lightning.reporting.claims import go_through
+
+    section = document.sections[0] if document.sections and document.sections[0].group.testable else None
+    claims = go_through(section)
+    for claim in claims:
+        log.info("claim %d: %s", claim.number, claims_page.verdicts(claim))
+    return claims_page.write(claims, section)
 
 
 if __name__ == "__main__":

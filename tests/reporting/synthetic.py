@@ -67,31 +67,26 @@ def predictions_of(
     shared = np.random.default_rng(123)
     taste = shared.normal(0, 5, (movies, 1)) + shared.normal(0, 4, (1, len(tasks)))
     draw = np.random.default_rng(hash((round(level * 1000), seed)) % 2**32)
-    rows: dict[str, list[Any]] = {k: [] for k in ("example_id", "task", "movie", "condition", "target", "generated")}
-    sc: list[float] = []
     levels = {"own": level + draw.normal(0, seed_noise)} | ({} if blind is None else {"blind": blind})
+    places = [(m, task) for m in range(movies) for task in tasks]
+    parts = []
     for condition, centre in levels.items():
         values = centre + taste + draw.normal(0, noise if condition == "own" else 0.0, (movies, len(tasks)))
-        for m in range(movies):
-            for t, task in enumerate(tasks):
-                entry = (
-                    f"{task}:{m}",
-                    task,
-                    m,
-                    condition,
-                    f"target {teacher} {task} {m}",
-                    f"text of {level} {task} {m}",
-                )
-                for key, value in zip(rows, entry, strict=True):
-                    rows[key].append(value)
-                sc.append(float(values[m, t]))
-    scale = 1.0 if second is None else 0.0
-    other = [v * scale + (0.0 if second is None else (second if c == "own" else 10.0)) for v, c in
-             zip(sc, rows["condition"], strict=True)]  # fmt: skip
-    if second is not None:
-        other = [v + e for v, e in zip(other, draw.normal(0, 1.0, len(other)), strict=True)]
-    frame = pl.DataFrame(rows | {"sc": sc, "rouge_l": other})
-    return frame.with_columns(prompt=pl.lit("Describe {item}."), cut_off=pl.lit(False))
+        other = values if second is None else (second if condition == "own" else 10.0) + draw.normal(0, 1, values.shape)
+        parts.append(
+            pl.DataFrame(
+                {
+                    "example_id": [f"{task}:{m}" for m, task in places],
+                    "task": [task for _, task in places],
+                    "movie": [m for m, _ in places],
+                    "target": [f"target {teacher} {task} {m}" for m, task in places],
+                    "generated": [f"text of {level} {task} {m}" for m, task in places],
+                    "sc": values.ravel(),
+                    "rouge_l": other.ravel(),
+                }
+            ).with_columns(condition=pl.lit(condition), prompt=pl.lit("Describe {item}."), cut_off=pl.lit(False))
+        )
+    return pl.concat(parts)
 
 
 def write_run(

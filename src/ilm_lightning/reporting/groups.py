@@ -114,6 +114,11 @@ class Comparison:
         return self.low <= 0 <= self.high
 
     @property
+    def p(self) -> float:
+        """The larger of both tests' p-values."""
+        return max(self.difference.p, float(self.parts.p_values()[-1]))
+
+    @property
     def better(self) -> int:
         """Tasks with a mean above zero."""
         return sum(task.mean > 0 for task in self.difference.tasks.values())

@@ -57,7 +57,7 @@ def protocol_of(run: Run, fingerprint: str | None) -> Protocol:
         data=", ".join([str(stated.get("data", "unknown")), *filtered]),
         teacher=str(stated.get("teacher", "unknown")),
         scorer=str(metrics.get("scorer") or "unknown"),
-        split=str(stated.get("split", "unknown")),
+        split=", ".join(str(stated[key]) for key in ("split", "split_rule") if key in stated) or "unknown",
         decoding=str(stated.get("decoding", "unknown")),
         language_model=str(stated.get("language_model", "unknown")),
         prompt="title in the prompt" if stated.get("title_in_prompt") else "no title in the prompt",

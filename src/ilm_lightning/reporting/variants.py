@@ -17,8 +17,9 @@ COMMANDS = {
     "ILM-QFormer": "experiment=ilm_qformer",
     "ILM-QFormer-fullyfinetune": "experiment=ilm_qformer_full",
     "ILM-QFormer-LoRA": "experiment=ilm_qformer_lora",
-    "ILM-IT": "experiment=ilm_qformer pretraining=it",
-    "ILM-IT-UI": "experiment=ilm_qformer pretraining=it_ui",
+    "ILM-QFormer-bert": "experiment=ilm_qformer_bert",
+    "ILM-IT": "experiment=ilm_it",
+    "ILM-IT-UI": "experiment=ilm_it_ui",
 }
 """What gives a row: the end of ``python -m ilm_lightning.train …``."""
 _TUNED = {"frozen": "", "full": "-fullyfinetune", "lora": "-LoRA"}
@@ -100,26 +101,39 @@ def variant_of(run: Run) -> Variant:
         name=_name(run, kind, tuning),
         encoder=encoder,
         queries=int(run.setting("adapter.num_queries", 0)),
-        # the expansion belongs to the Q-Former; an MLP has none
-        source_tokens=int(run.setting("adapter.source_tokens", 1)) if kind == "qformer" else 1,
+        # an MLP is matched in size to the Q-Former of this S
+        source_tokens=int(run.setting("adapter.source_tokens", 1)),
         tuning=tuning,
         adapter=kind,
     )
 
 
 def _name(run: Run, kind: str, tuning: str) -> str:
-    ending = _TUNED.get(tuning, f"-{tuning}")
+    ending = _TUNED.get(tuning, f"-{tuning}") + _ours(run)
+    pretrained = str(run.setting("adapter.init", "random")) == "pretrained"
+    phase_1 = _PHASE_1.get(_losses(run), f"ILM-QFormer-{'-'.join(sorted(_losses(run)))}")
     if kind == "mlp":
         if tuning == "full" and float(run.setting("tuning.adapter_first_share", 0.0)) > 0:
-            return "ELM"
-        return f"ILM-MLP{ending}"
+            return f"ELM{_ours(run)}"
+        return f"ILM-MLP{phase_1.removeprefix('ILM-QFormer') if pretrained else ''}{ending}"
     if kind != "qformer":
         return f"ILM-{kind}{ending}"
-    init = str(run.setting("adapter.init", "random"))
-    if init != "pretrained":
-        return f"ILM-QFormer-{init}{ending}"
-    losses = frozenset(str(loss) for loss in run.setting("pretraining.losses", ()))
-    return _PHASE_1.get(losses, f"ILM-QFormer-{'-'.join(sorted(losses))}") + ending
+    if not pretrained:
+        return f"ILM-QFormer-{run.setting('adapter.init', 'random')}{ending}"
+    if str(run.setting("pretraining.init", "bert")) == "random":
+        phase_1 += "-random"
+    return phase_1 + ending
+
+
+def _ours(run: Run) -> str:
+    """What the paper's variants have none of."""
+    marks = {
+        "-concat": run.setting("adapter.concatenate"),
+        "-dropout": run.setting("pretraining.source_dropout") and run.setting("adapter.init") == "pretrained",
+        "+CD": run.setting("tuning.distillation_weight"),
+        "+RW": run.setting("tuning.residual_weighting"),
+    }
+    return "".join(mark for mark, on in marks.items() if on)
 
 
 def settings_of(run: Run) -> tuple[tuple[str, Any], ...]:
@@ -127,7 +141,11 @@ def settings_of(run: Run) -> tuple[tuple[str, Any], ...]:
     kept = {
         key: value
         for key, value in run.flat.items()
-        if key.split(".")[0] not in _NOT_SETTINGS and key not in _NOT_SETTING_KEYS and not _idle(run, key)
+        # a switch that is off is as good as one that an older version did not have
+        if value not in (None, False, 0, ())
+        and key.split(".")[0] not in _NOT_SETTINGS
+        and key not in _NOT_SETTING_KEYS
+        and not _idle(run, key)
     }
     precision = run.setting("trainer.precision")
     if precision is not None:
@@ -137,20 +155,26 @@ def settings_of(run: Run) -> tuple[tuple[str, Any], ...]:
 
 def _idle(run: Run, key: str) -> bool:
     """Whether a setting does nothing in this run."""
-    kind, init = run.setting("adapter.kind"), run.setting("adapter.init")
+    init = run.setting("adapter.init")
     if key.startswith("pretraining."):
         return str(init) != "pretrained" or (key.startswith("pretraining.grounding") and "vg" not in _losses(run))
     if key == "adapter.bert":
         return str(init) == "random"
     if key == "adapter.source_tokens":
-        return str(kind) == "qformer"  # the variant holds it
+        return True  # the variant holds it
+    if key == "tuning.distillation_tokens":
+        return not run.setting("tuning.distillation_weight")
+    if key.startswith("tuning.residual_"):
+        return not run.setting("tuning.residual_weighting")
+    if key == "tuning.trial_steps":
+        return not run.setting("tuning.lr_trials")
     if key == "tuning.lm_lr":
         return str(run.setting("tuning.mode")) == "frozen"
     return key.startswith("tuning.lora") and str(run.setting("tuning.mode")) != "lora"
 
 
-def _losses(run: Run) -> tuple[str, ...]:
-    return tuple(run.setting("pretraining.losses", ()))
+def _losses(run: Run) -> frozenset[str]:
+    return frozenset(str(loss) for loss in run.setting("pretraining.losses", ()))
 
 
 def differing(groups: Mapping[int, tuple[tuple[str, Any], ...]]) -> dict[int, str]:

@@ -1,0 +1,80 @@
+"""The claims as a Markdown page."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ilm_lightning.reporting.claims import Claim
+from ilm_lightning.reporting.decide import LEAST_SEEDS, MARGIN, Part
+from ilm_lightning.reporting.document import Section
+from ilm_lightning.reporting.groups import Group
+from ilm_lightning.reporting.markdown import grid
+from ilm_lightning.reporting.text import markdown
+
+RULES = (
+    "A claim of more is confirmed where the 95 % intervals of the nested bootstrap and of Student lie above 0 under "
+    f"both scorers, refuted where both put it below 0 or within {MARGIN} points (equivalence test at 5 %); a claim "
+    "of equality the other way round. A claim that one scorer alone supports is undecided, and so is one on fewer than "
+    f"{LEAST_SEEDS} seeds. Of several parts all have to hold; parts in italics are told beside and do not count. Sizes "
+    "that would decide are for a power of 80 % at the measured spread."
+)
+
+
+def write(claims: Sequence[Claim], section: Section | None) -> str:
+    """Write the page.
+
+    Args:
+        claims: gone through.
+        section: the runs they rest on.
+    """
+    parts = ["# The paper's claims on these runs", "", RULES, ""]
+    if section is not None:
+        lines = section.group.protocol.lines()
+        fields = "; ".join(f"{key.replace('_', ' ')}: {markdown(value)}" for key, value in lines)
+        parts += [f"Protocol {section.group.letter}: {fields}.", "", _rows_of(section.group), ""]
+    head = ["claim", "verdict", "the paper"]
+    parts += [*grid(head, ([f"{c.number}. {markdown(c.text)}", verdicts(c), markdown(c.paper)] for c in claims)), ""]
+    for claim in claims:
+        parts += [f"## {claim.number}. {markdown(claim.text)}", "", f"The paper: {markdown(claim.paper)}.", ""]
+        for name, tested in claim.parts.items():
+            parts += [f"**{name}: {claim.verdicts[name]}**", ""]
+            parts += [line for part in tested for line in _part(part)] + [""]
+        parts += [f"Note: {markdown(note)}." for note in claim.notes]
+        missing = missing_runs(claim)
+        if missing:
+            parts += ["Missing runs:", "", *(f"- {markdown(entry)}" for entry in missing)]
+        parts += [""] if claim.notes or missing else []
+    return "\n".join(parts)
+
+
+def verdicts(claim: Claim) -> str:
+    """The verdicts in one line; one word where all measures agree."""
+    found = list(claim.verdicts.items())
+    if len({verdict for _, verdict in found}) > 1:
+        return "; ".join(f"{name}: {verdict}" for name, verdict in found)
+    return f"{found[0][1]}: these runs are missing" if all_missing(claim) else str(found[0][1])
+
+
+def all_missing(claim: Claim) -> bool:
+    """Whether no counted part could be tested for want of runs."""
+    return all(not part.readings for tested in claim.parts.values() for part in tested if part.counted)
+
+
+def missing_runs(claim: Claim) -> list[str]:
+    """Each missing row once, with the command that makes it."""
+    parts = [part for tested in claim.parts.values() for part in tested]
+    return list(dict.fromkeys(entry for part in parts for entry in part.missing))
+
+
+def _rows_of(group: Group) -> str:
+    seeds = Counter(len(column.scores) for column in group.columns)
+    counted = ", ".join(f"{n} with {k} seed{'s' if k != 1 else ''}" for k, n in sorted(seeds.items(), reverse=True))
+    return f"Rows: {counted}."
+
+
+def _part(part: Part) -> list[str]:
+    mark = "" if part.counted else "*"
+    head = f"- {mark}{markdown(part.text)}{mark}: **{part.verdict}**"
+    rows = ", ".join(entry.partition(":")[0] for entry in part.missing)
+    why = f"{part.why}: {rows}" if rows else part.why
+    lines = [head + (f": {markdown(why)}" if why else "")]
+    return lines + [f"  - {markdown(r.scorer)} ({r.says}): {markdown(r.numbers)}" for r in part.readings]

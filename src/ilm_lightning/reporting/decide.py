@@ -1,0 +1,257 @@
+"""Tests behind the claims: one row above another, two rows equal; both scorers have to agree (PROTOCOL 6 and 7)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import product
+
+from ilm_lightning.evaluation.components import Components, needed
+from ilm_lightning.reporting.groups import Column, Comparison, Group
+from ilm_lightning.reporting.tables import measure_name
+from ilm_lightning.reporting.variants import COMMANDS
+
+MARGIN = 0.5
+"""Differences below half a point of SC do not matter."""
+LEAST_SEEDS = 3
+Reader = Callable[[Group, Column, Column, str], str]
+
+
+class Verdict(StrEnum):
+    """What the runs say of a claim."""
+
+    CONFIRMED = "confirmed"
+    REFUTED = "refuted"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the paper's tables.
+
+    Attributes:
+        name: of the variant.
+        encoder: its vectors.
+        queries: soft tokens; None for the tables' number.
+    """
+
+    name: str
+    encoder: str
+    queries: int | None = None
+
+    @property
+    def label(self) -> str:
+        """Name for a page."""
+        tokens = "" if self.queries is None else f", {self.queries} token{'s' if self.queries > 1 else ''}"
+        return f"{self.name} ({self.encoder}{tokens})"
+
+    @property
+    def command(self) -> str:
+        """What makes the runs."""
+        tokens = "" if self.queries is None else f" adapter.num_queries={self.queries}"
+        return f"python -m ilm_lightning.train {COMMANDS[self.name]} encoder={self.encoder}{tokens}"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one scorer says: yes, no or open, with its numbers."""
+
+    scorer: str
+    says: str
+    numbers: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """One test of a claim.
+
+    Attributes:
+        text: what is tested.
+        verdict: of both scorers together.
+        readings: one a scorer.
+        why: why it is undecided, and what would decide it.
+        missing: runs that are not there.
+        counted: whether the claim's verdict rests on it.
+    """
+
+    text: str
+    verdict: Verdict
+    readings: tuple[Reading, ...]
+    why: str = ""
+    missing: tuple[str, ...] = ()
+    counted: bool = True
+
+
+def judge(readings: Sequence[Reading]) -> tuple[Verdict, str]:
+    """Take two scorers' readings together: a claim that only one of them supports is undecided."""
+    if len(readings) < 2:
+        return Verdict.UNDECIDED, "only one scorer is at hand"
+    says = {reading.says for reading in readings}
+    if says == {"yes"}:
+        return Verdict.CONFIRMED, ""
+    if says == {"no"}:
+        return Verdict.REFUTED, ""
+    sides = "; ".join(f"{r.scorer} {_SAID[r.says]}" for r in readings)
+    return Verdict.UNDECIDED, "neither scorer decides" if says == {"open"} else f"the scorers do not agree: {sides}"
+
+
+_SAID = {"yes": "supports it", "no": "contradicts it", "open": "does not decide"}
+
+
+def decide_greater(
+    group: Group | None, first: Row, second: Row, measures: tuple[str, str], counted: bool = True
+) -> Part:
+    """Whether one row lies above another.
+
+    Yes: both 95 % intervals lie above zero. No: both lie below it, or the two are equal within half a point.
+    """
+    text = f"{first.label} above {second.label}"
+    return _decide(group, first, second, measures, counted, text, greater, margin=None)
+
+
+def decide_equal(group: Group | None, first: Row, second: Row, measures: tuple[str, str], counted: bool = True) -> Part:
+    """Whether two rows are equal within half a point.
+
+    Yes: both 90 % intervals lie within the margin. No: both 95 % intervals lie beyond it.
+    """
+    text = f"{first.label} equals {second.label} within {MARGIN}"
+    return _decide(group, first, second, measures, counted, text, equal, margin=MARGIN)
+
+
+def greater(group: Group, first: Column, second: Column, measure: str) -> str:
+    """One scorer's reading: yes, no or open."""
+    found = group.compare(first, second, measure)
+    assert found is not None
+    if found.low > 0:
+        return "yes"
+    return "no" if found.high < 0 or within(group, first, second, measure) else "open"
+
+
+def equal(group: Group, first: Column, second: Column, measure: str) -> str:
+    """One scorer's reading: yes, no or open."""
+    if within(group, first, second, measure):
+        return "yes"
+    found = group.compare(first, second, measure)
+    assert found is not None
+    return "no" if found.low > MARGIN or found.high < -MARGIN else "open"
+
+
+def within(group: Group, first: Column, second: Column, measure: str) -> bool:
+    """The equivalence test: two one-sided tests at 5 %."""
+    found = group.compare(first, second, measure, level=0.90)
+    return found is not None and found.difference.n_movies > 1 and found.low > -MARGIN and found.high < MARGIN
+
+
+def _decide(
+    group: Group | None,
+    first: Row,
+    second: Row,
+    measures: tuple[str, str],
+    counted: bool,
+    text: str,
+    read: Reader,
+    margin: float | None,
+) -> Part:
+    missing = tuple(f"{r.label}: {r.command}" for r in (first, second) if group is None or not candidates(group, r))
+    if missing or group is None:
+        return Part(text, Verdict.UNDECIDED, (), "these runs are missing", missing, counted)
+    pair = best_pair(group, first, second, measures[0])
+    if pair is None:
+        blind = " (the blind control was not run for both)" if "item" in measures[0] else ""
+        why = f"no seed of both rows has {measure_name(group, measures[0])}{blind}"
+        return Part(text, Verdict.UNDECIDED, (), why, (), counted)
+    a, b = pair
+    if a.budget != b.budget:
+        why = f"their phase-2 budgets differ, {_budget(a)} against {_budget(b)}"
+        return Part(text, Verdict.UNDECIDED, _readings(group, a, b, measures, read), why, (), counted)
+    readings = _readings(group, a, b, measures, read)
+    verdict, why = judge(readings)
+    found = group.compare(a, b, measures[0])
+    assert found is not None
+    if len(found.seeds) < LEAST_SEEDS:
+        verdict, why = Verdict.UNDECIDED, few_seeds(len(found.seeds))
+    if verdict is Verdict.UNDECIDED:
+        why = f"{why}; {what_it_takes(found, margin)}"
+    note = "".join(f"; {c.variant.name} with S={c.variant.source_tokens}" for c in pair if c.variant.source_tokens != 1)
+    return Part(text + note, verdict, readings, why, (), counted)
+
+
+def few_seeds(seeds: int) -> str:
+    """Why so few seeds decide nothing."""
+    return f"{seeds} seed{'s' if seeds > 1 else ''} of at least {LEAST_SEEDS}: the spread over trainings is not known"
+
+
+def candidates(group: Group, row: Row) -> list[Column]:
+    """Columns of a row; the paper's one key/value token a source before others, the main settings first."""
+    tokens = row.queries if row.queries is not None else 1 if row.name == "ELM" else group.queries
+    found = [
+        c
+        for c in group.columns
+        if (c.variant.name, c.variant.encoder, c.variant.queries) == (row.name, row.encoder, tokens) and c.scores
+    ]
+    return sorted(found, key=lambda c: (c.variant.source_tokens != 1, bool(c.apart), -len(c.seeds)))
+
+
+def best_pair(group: Group, first: Row, second: Row, measure: str) -> tuple[Column, Column] | None:
+    """The two columns that can best be compared: equal budget, most common seeds, the paper's settings."""
+    pairs = [
+        (a, b)
+        for a, b in product(candidates(group, first), candidates(group, second))
+        if group.compare(a, b, measure) is not None
+    ]
+
+    def order(pair: tuple[Column, Column]) -> tuple[bool, bool, int]:
+        a, b = pair
+        common = len(set(a.scores) & set(b.scores))
+        return a.variant.source_tokens != b.variant.source_tokens, a.budget != b.budget, -common
+
+    return min(pairs, key=order, default=None)
+
+
+def _readings(group: Group, a: Column, b: Column, measures: tuple[str, str], read: Reader) -> tuple[Reading, ...]:
+    return tuple(
+        Reading(measure_name(group, measure), read(group, a, b, measure), numbers(group, a, b, measure))
+        for measure in measures
+        if group.compare(a, b, measure) is not None
+    )
+
+
+def numbers(group: Group, a: Column, b: Column, measure: str) -> str:
+    """Difference, intervals, tasks and seeds in words."""
+    found = group.compare(a, b, measure)
+    assert found is not None
+    d, (low, high) = found.difference, found.student
+    return (
+        f"{d.mean:+.2f} [{d.low:+.2f}, {d.high:+.2f}], Student's [{low:+.2f}, {high:+.2f}]; above 0 in {found.better} "
+        f"of {len(d.tasks)} tasks, beyond noise {found.significant(1)} above and {found.significant(-1)} below; "
+        f"{d.n_movies} movies, seeds {', '.join(map(str, found.seeds))}"
+    )
+
+
+def what_it_takes(found: Comparison, margin: float | None) -> str:
+    """How many movies or seeds would decide, with a power of 80 %."""
+    mean = found.difference.mean
+    parts = found.parts
+    if margin is not None:
+        if abs(mean) >= margin:
+            return f"an equality within {margin} is out of reach while the difference itself is {mean:+.2f}"
+        return f"to show an equality within {margin}: {_sizes(parts, mean, margin)}"
+    texts = [f"to tell a difference of {MARGIN} from 0: {_sizes(parts, MARGIN, None)}"]
+    if abs(mean) >= 0.005:
+        texts.insert(0, f"to tell the measured {mean:+.2f} from 0: {_sizes(parts, mean, None)}")
+    return "; ".join(texts)
+
+
+def _sizes(parts: Components, effect: float, margin: float | None) -> str:
+    found = needed(parts, effect, margin)
+    seeds = f"{parts.n_runs} seed{'s' if parts.n_runs > 1 else ''}"
+    movies = (
+        f"no number of movies with {seeds}" if found.movies is None else f"about {found.movies:,} movies with {seeds}"
+    )
+    if parts.n_runs < 2:
+        return f"{movies}, were there no spread over trainings"
+    runs = "no number of seeds" if found.runs is None else f"about {max(found.runs, LEAST_SEEDS):,} seeds"
+    return f"{movies}, or {runs} with {parts.n_movies} movies"
+
+
+def _budget(column: Column) -> str:
+    return "unknown" if column.budget is None else f"{column.budget[0]} steps of {column.budget[1]}"

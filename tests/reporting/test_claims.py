@@ -107,7 +107,8 @@ def test_the_sizes_it_would_take_are_enough(tmp_path: Path) -> None:
     assert wanted is not None, few.why
     size = int(wanted[1].replace(",", ""))
     assert 200 < size < 10_000
-    assert tested("many", size).verdict == Verdict.CONFIRMED
+    many = tested("many", size)
+    assert many.verdict == Verdict.CONFIRMED, f"{few}\n\n{many}"
 
 
 def test_one_scorer_alone_confirms_nothing(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ An interval of Student's kind, whose degrees of freedom follow from both sources
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
 
 Floats = NDArray[np.float64]
-Z_95, Z_90, Z_POWER = 1.96, 1.645, 0.842
-"""Quantiles for a two-sided 95 % interval, a two-sided 90 % interval, and a power of 80 %."""
+POWER = 0.8
 LARGEST = 10_000_000
 """Sizes above this are not told as a number."""
 
@@ -44,13 +44,14 @@ class Components:
         variance = self.run[place] / runs + self.movie[place] / movies + self.rest[place] / (runs * movies)
         return float(math.sqrt(variance))
 
-    def degrees(self) -> Floats:
-        """Satterthwaite's degrees of freedom ``[T + 1]``."""
-        if self.n_runs < 2:
-            return np.full(len(self.mean), max(self.n_movies - 1.0, 1.0))
-        between = (self.run + self.rest / self.n_movies) / self.n_runs
-        within = self.movie / self.n_movies
-        below = between**2 / (self.n_runs - 1) + within**2 / max(self.n_movies - 1, 1)
+    def degrees(self, n_runs: float | None = None, n_movies: float | None = None) -> Floats:
+        """Satterthwaite's degrees of freedom ``[T + 1]`` with so many runs and movies."""
+        runs, movies = n_runs or self.n_runs, n_movies or self.n_movies
+        if runs < 2:
+            return np.full(len(self.mean), max(movies - 1.0, 1.0))
+        between = (self.run + self.rest / movies) / runs
+        within = self.movie / movies
+        below = between**2 / (runs - 1) + within**2 / max(movies - 1, 1)
         return np.divide((between + within) ** 2, below, out=np.ones_like(below), where=below > 0)
 
     def errors(self) -> Floats:
@@ -106,17 +107,15 @@ def components(sums: ArrayLike, counts: ArrayLike) -> Components:
 
 @dataclass(frozen=True)
 class Needed:
-    """Sizes at which a test would decide with a power of 80 %.
+    """Sizes at which Student's interval would decide with a power of 80 %.
 
     Attributes:
         movies: at the present number of runs; None where no number of movies is enough.
         runs: at the present number of movies; None where no number of runs is enough.
-        error: the standard error that has to be reached.
     """
 
     movies: int | None
     runs: int | None
-    error: float
 
 
 def needed(found: Components, effect: float, margin: float | None = None) -> Needed:
@@ -128,21 +127,30 @@ def needed(found: Components, effect: float, margin: float | None = None) -> Nee
         margin: for a claim of equality its margin; None for a difference.
 
     Returns:
-        Numbers of movies and of runs; normal quantiles, so for very few runs an estimate from below.
+        Numbers of movies and of runs.
     """
-    room, quantile = (abs(effect), Z_95) if margin is None else (max(margin - abs(effect), 0.0), Z_90)
-    target = room / (quantile + Z_POWER)
-    run, movie, rest = (float(part[-1]) for part in (found.run, found.movie, found.rest))
-    variance = target**2
+    room, level = (abs(effect), 0.95) if margin is None else (margin - abs(effect), 0.90)
+
+    def enough(runs: int, movies: int) -> bool:
+        degrees = found.degrees(runs, movies)[-1]
+        quantiles = float(stdtrit(degrees, 0.5 + level / 2) + stdtrit(degrees, POWER))
+        return room > 0 and room >= quantiles * found.error(runs, movies)
+
     return Needed(
-        movies=_size(movie + rest / found.n_runs, variance - run / found.n_runs),
-        runs=_size(run + rest / found.n_movies, variance - movie / found.n_movies),
-        error=target,
+        movies=_smallest(lambda movies: enough(found.n_runs, movies)),
+        runs=_smallest(lambda runs: enough(runs, found.n_movies)) if found.n_runs > 1 else None,
     )
 
 
-def _size(numerator: float, left: float) -> int | None:
-    if left <= 0:
-        return None
-    size = math.ceil(numerator / left)
-    return size if size <= LARGEST else None
+def _smallest(enough: Callable[[int], bool]) -> int | None:
+    """The smallest size from 2 on that is enough; None where it lies above ``LARGEST``."""
+    high = 2
+    while not enough(high):
+        high *= 2
+        if high > LARGEST:
+            return None
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high

@@ -3,13 +3,12 @@ import time
 import numpy as np
 import pytest
 
+from ilm_lightning.evaluation.resampling import SharedDraws
 from ilm_lightning.evaluation.statistics import (
     equivalence,
     holm,
-    movie_weights,
     nested_bootstrap,
     paired_bootstrap,
-    resample,
 )
 
 
@@ -155,10 +154,13 @@ def test_shared_draws_give_the_same_interval() -> None:
     rows = [sums[r, m, names.index(t)] for r in range(3) for m, t in zip(movies, tasks, strict=True)]
     seeds = np.repeat([0, 1, 2], len(movies)).tolist()
     long = nested_bootstrap(rows, seeds, movies * 3, tasks * 3, 4000)
-    short = resample(sums, counts, names, weights=movie_weights(40, 4000))
+    short, inner = SharedDraws(counts, names, 4000).difference(sums)
     assert short.mean == pytest.approx(long.mean)
     assert short.tasks["t2"].n == long.tasks["t2"].n == 3 * 39
     assert (short.low, short.high) == pytest.approx((long.low, long.high), abs=0.03)
+    narrow = nested_bootstrap(rows, seeds, movies * 3, tasks * 3, 4000, level=0.90)
+    assert inner == pytest.approx((narrow.low, narrow.high), abs=0.03)
+    assert {t: short.tasks[t].mean for t in names} == pytest.approx({t: long.tasks[t].mean for t in names})
 
 
 def test_equality_over_several_runs_needs_the_runs_to_agree() -> None:

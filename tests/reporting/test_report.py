@@ -95,7 +95,7 @@ def test_intervals_are_the_nested_bootstraps(found: Document) -> None:
     frame = pl.concat(rows)
     plain = nested_bootstrap(frame["d"], frame["seed"].to_list(), frame["movie"].to_list(), frame["task"].to_list())
     assert pair.found.difference.mean == pytest.approx(plain.mean)
-    assert (pair.found.difference.low, pair.found.difference.high) == pytest.approx((plain.low, plain.high), abs=0.08)
+    assert (pair.found.difference.low, pair.found.difference.high) == pytest.approx((plain.low, plain.high), abs=0.15)
 
 
 def test_table_2_takes_its_columns_from_three_encoders(found: Document) -> None:
@@ -284,6 +284,20 @@ def test_variants_are_read_off_the_real_experiments() -> None:
             config = yaml.safe_load(OmegaConf.to_yaml(compose("train", arguments.split())))
             run = Run("x", Path("x"), config, {"protocol": {}})
             assert variant_of(run).name == name, arguments
+
+
+def test_the_report_needs_no_torch() -> None:
+    modules = "ilm_lightning.reporting.document, ilm_lightning.reporting.claims_page"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_conditions_are_those_of_the_evaluation() -> None:
+    from ilm_lightning.evaluation import summary
+    from ilm_lightning.reporting import document
+
+    assert document.CONDITIONS == summary.CONDITIONS
 
 
 def test_latex_and_csv_escape(found: Document) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -102,7 +103,7 @@ def paired_bootstrap(
     sums, counts = _tables(values, units, columns, len(names))
     drawn = _draw(sums, counts, resamples, np.random.default_rng(seed))
     per_task = (counts > 0).sum(0)
-    return _describe(drawn, sums.sum(0) / counts.sum(0), counts.sum(0), names, level, len(sums), per_task)
+    return describe(drawn, sums.sum(0) / counts.sum(0), counts.sum(0), names, level, len(sums), per_task)
 
 
 def nested_bootstrap(
@@ -142,9 +143,8 @@ def resample(
     resamples: int = 5000,
     seed: int = 0,
     level: float = 0.95,
-    weights: Floats | None = None,
 ) -> Difference:
-    """The nested bootstrap on sums and counts, for many comparisons on the same movies.
+    """The nested bootstrap on sums and counts.
 
     Runs are drawn outside, movies inside. All runs are tested on the same movies, so a resample draws its movies once:
     movies drawn for each run apart would average out what a movie does to every run, and the interval would be too
@@ -157,10 +157,9 @@ def resample(
         resamples: ``B``.
         seed: of the draw.
         level: of the percentile intervals.
-        weights: ``[B, M]`` from ``movie_weights``, so that comparisons share one draw; None draws.
 
     Returns:
-        Means over runs, intervals over runs and movies. With one run they hold the spread over movies only.
+        Means over runs, intervals over runs and movies; with one run over movies only.
     """
     s = np.asarray(sums, dtype=np.float64)
     n_runs, n_movies, n_tasks = s.shape
@@ -170,9 +169,8 @@ def resample(
     # movies x (runs x tasks), so that one product serves all runs
     flat = s.transpose(1, 0, 2).reshape(n_movies, -1)
     flat_counts = n.transpose(1, 0, 2).reshape(n_movies, -1) if own_counts else np.tile(n, n_runs)
-    chunks = _weight_chunks(n_movies, resamples, rng) if weights is None else [weights]
-    means = np.concatenate([_ratio(chunk, flat, flat_counts) for chunk in chunks])
-    shares = rng.multinomial(n_runs, np.full(n_runs, 1 / n_runs), size=len(means)) / n_runs
+    means = _draw(flat, flat_counts, resamples, rng)
+    shares = run_shares(n_runs, resamples, rng)
     by_run = means.reshape(len(means), n_runs, n_tasks)
     drawn = np.zeros((len(means), n_tasks))
     for run in range(n_runs):  # a run that was not drawn says nothing, not even "not a number"
@@ -180,15 +178,16 @@ def resample(
     per_run = n if own_counts else np.broadcast_to(n, s.shape)
     centre = (s.sum(1) / per_run.sum(1)).mean(0)
     per_task = (per_run > 0).any(0).sum(0)
-    return _describe(drawn, centre, per_run.sum((0, 1)), list(tasks), level, n_movies, per_task)
+    return describe(drawn, centre, per_run.sum((0, 1)), list(tasks), level, n_movies, per_task)
 
 
-def movie_weights(n_movies: int, resamples: int, seed: int = 0) -> Floats:
-    """How often each movie is drawn: ``[B, M]``, rows sum to ``M``."""
-    return np.concatenate(list(_weight_chunks(n_movies, resamples, np.random.default_rng(seed))))
+def run_shares(n_runs: int, resamples: int, rng: np.random.Generator) -> Floats:
+    """Share of each run in a resample: ``[B, R]``, rows sum to 1."""
+    return rng.multinomial(n_runs, np.full(n_runs, 1 / n_runs), size=resamples) / n_runs
 
 
-def _weight_chunks(n: int, resamples: int, rng: np.random.Generator) -> Iterator[Floats]:
+def movie_weights(n: int, resamples: int, rng: np.random.Generator) -> Iterator[Floats]:
+    """How often each movie is drawn: parts of ``[B, M]``, rows sum to ``M``."""
     for start in range(0, resamples, CHUNK):
         rows = min(CHUNK, resamples - start)
         picks = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
@@ -312,11 +311,11 @@ def _tables(
 
 def _draw(sums: Floats, counts: Floats, resamples: int, rng: np.random.Generator) -> Floats:
     """Means ``[B, T]`` under movies drawn with replacement; NaN where a draw holds no example of a task."""
-    return np.concatenate([_ratio(weights, sums, counts) for weights in _weight_chunks(len(sums), resamples, rng)])
+    return np.concatenate([_ratio(weights, sums, counts) for weights in movie_weights(len(sums), resamples, rng)])
 
 
-def _describe(
-    drawn: Floats,
+def describe(
+    drawn: NDArray[np.floating[Any]],
     means: Floats,
     n: Floats,
     names: list[str],
@@ -324,14 +323,19 @@ def _describe(
     movies: int,
     movies_per_task: NDArray[np.int64],
 ) -> Difference:
-    # the last column is the mean of task means
+    """Read intervals and p-values off resampled task means ``[B, T]``, NaN where a draw holds no example of a task.
+
+    Besides: means and number of examples of the data ``[T]``, movies in all and per task ``[T]``.
+    """
     holes = bool(np.isnan(drawn).any())
     macro = (np.nanmean if holes else np.mean)(drawn, axis=1, keepdims=True)
     columns = np.ascontiguousarray(np.concatenate([drawn, macro], axis=1).T)
     tail = 50.0 * (1.0 - level)
     # the ordinary percentile is many times faster than the one that skips holes
     low, high = (np.nanpercentile if holes else np.percentile)(columns, [tail, 100.0 - tail], axis=1)
-    p = np.array([_p_value(column[~np.isnan(column)]) for column in columns])
+    # two-sided, by inverting the percentile interval; at least 2 / (B + 1)
+    fewer = np.minimum((columns <= 0).sum(1), (columns >= 0).sum(1))
+    p = np.minimum(1.0, 2.0 * (fewer + 1) / ((~np.isnan(columns)).sum(1) + 1))
     p[np.append(movies_per_task, movies) < 2] = 1.0
     corrected = holm(p[:-1])
     tasks = {
@@ -341,9 +345,3 @@ def _describe(
         for t, name in enumerate(names)
     }
     return Difference(float(means.mean()), float(low[-1]), float(high[-1]), float(p[-1]), tasks, movies)
-
-
-def _p_value(column: Floats) -> float:
-    """Two-sided, by inverting the percentile interval; at least 2 / (B + 1)."""
-    below, above = int((column <= 0).sum()), int((column >= 0).sum())
-    return min(1.0, 2.0 * (min(below, above) + 1) / (len(column) + 1))

@@ -123,22 +123,16 @@ def greater(group: Group, first: Column, second: Column, measure: str) -> str:
     assert found is not None
     if found.low > 0:
         return "yes"
-    return "no" if found.high < 0 or within(group, first, second, measure) else "open"
+    return "no" if found.high < 0 or found.within(MARGIN) else "open"
 
 
 def equal(group: Group, first: Column, second: Column, measure: str) -> str:
     """One scorer's reading: yes, no or open."""
-    if within(group, first, second, measure):
-        return "yes"
     found = group.compare(first, second, measure)
     assert found is not None
+    if found.within(MARGIN):
+        return "yes"
     return "no" if found.low > MARGIN or found.high < -MARGIN else "open"
-
-
-def within(group: Group, first: Column, second: Column, measure: str) -> bool:
-    """The equivalence test: two one-sided tests at 5 %."""
-    found = group.compare(first, second, measure, level=0.90)
-    return found is not None and found.difference.n_movies > 1 and found.low > -MARGIN and found.high < MARGIN
 
 
 def _decide(

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ilm_lightning.evaluation.summary import CONDITIONS
 from ilm_lightning.reporting.groups import Column, Group, gather
 from ilm_lightning.reporting.runs import Problem, read_runs
 from ilm_lightning.reporting.scores import ITEM, SC
 from ilm_lightning.reporting.tables import Table, available, tables
 
+# repeated from evaluation.summary, which loads torch; a test holds both together
+CONDITIONS = ("own", "shuffled", "hard_shuffled", "blind", "constant", "knn_copy", "title", "facts")
 FIGURE_ADAPTERS = ("ILM-QFormer-random", "ILM-MLP", "ILM-QFormer")
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ilm_lightning.evaluation.components import Components, components
-from ilm_lightning.evaluation.statistics import Difference, holm, movie_weights, resample
+from ilm_lightning.evaluation.resampling import SharedDraws
+from ilm_lightning.evaluation.statistics import Difference, holm
 from ilm_lightning.reporting.protocol import Protocol, letters, protocol_of
 from ilm_lightning.reporting.runs import Problem, Run, RunError
 from ilm_lightning.reporting.scores import ITEM_SECOND, MEASURES, SC, SECOND, Scores, read_scores
@@ -83,20 +84,26 @@ class Comparison:
 
     Attributes:
         seeds: those that both have.
-        difference: with its nested interval and per task.
+        difference: with its nested 95 % interval and per task.
+        inner: nested 90 % interval, for tests of equality.
         parts: where its spread comes from; gives Student's interval, which few seeds do not make too narrow.
-        level: of both intervals.
     """
 
     seeds: tuple[int, ...]
     difference: Difference
+    inner: tuple[float, float]
     parts: Components
-    level: float = 0.95
 
     @cached_property
     def student(self) -> tuple[float, float]:
-        """Student's interval over seeds and movies."""
-        return self.parts.interval(self.level)
+        """Student's 95 % interval over seeds and movies."""
+        return self.parts.interval()
+
+    def within(self, margin: float) -> bool:
+        """The equivalence test: two one-sided tests at 5 %, by both kinds of interval."""
+        student = self.parts.interval(0.90)
+        low, high = min(self.inner[0], student[0]), max(self.inner[1], student[1])
+        return self.difference.n_movies > 1 and -margin < low and high < margin
 
     @property
     def low(self) -> float:
@@ -151,7 +158,7 @@ class Group:
     protocol: Protocol
     columns: tuple[Column, ...]
     resamples: int = 5000
-    _weights: Floats | None = None
+    _draws: SharedDraws | None = None
     _known: dict[Any, Comparison | None] = field(default_factory=dict)
 
     @property
@@ -184,21 +191,20 @@ class Group:
                 counts[column.variant.queries] = counts.get(column.variant.queries, 0) + 1
         return max(counts, key=lambda q: (counts[q], q == 8, q), default=8)
 
-    def compare(self, first: Column, second: Column, measure: str, level: float = 0.95) -> Comparison | None:
+    def compare(self, first: Column, second: Column, measure: str) -> Comparison | None:
         """First minus second, over the seeds that both have.
 
         Args:
             first: a column of this group.
             second: another.
             measure: one of ``MEASURES``.
-            level: of the interval.
 
         Returns:
             The comparison; None where no seed of both has the measure.
         """
-        key = (id(first), id(second), measure, level)
+        key = (id(first), id(second), measure)
         if key not in self._known:
-            self._known[key] = self._compare(first, second, measure, level)
+            self._known[key] = self._compare(first, second, measure)
         return self._known[key]
 
     def differences(self, first: Column, second: Column, measure: str) -> tuple[tuple[int, ...], Floats, Floats]:
@@ -213,14 +219,14 @@ class Group:
         sums = np.stack([first.scores[seed].sums[measure] - second.scores[seed].sums[measure] for seed in seeds])
         return seeds, sums, first.scores[seeds[0]].counts
 
-    def _compare(self, first: Column, second: Column, measure: str, level: float) -> Comparison | None:
+    def _compare(self, first: Column, second: Column, measure: str) -> Comparison | None:
         seeds, sums, counts = self.differences(first, second, measure)
         if not seeds:
             return None
-        if self._weights is None:
-            self._weights = movie_weights(sums.shape[1], self.resamples)
-        found = resample(sums, counts, self.tasks, level=level, weights=self._weights)
-        return Comparison(seeds, found, components(sums, counts), level)
+        if self._draws is None:
+            self._draws = SharedDraws(counts, self.tasks, self.resamples)
+        found, inner = self._draws.difference(sums)
+        return Comparison(seeds, found, inner, components(sums, counts))
 
 
 def gather(runs: Sequence[Run], resamples: int = 5000) -> tuple[list[Group], list[Problem]]:

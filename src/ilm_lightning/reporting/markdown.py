@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from ilm_lightning.evaluation.summary import CONDITIONS
-from ilm_lightning.reporting.document import Controls, Document, Section
+from ilm_lightning.reporting.document import CONDITIONS, Controls, Document, Section
 from ilm_lightning.reporting.groups import Comparison
 from ilm_lightning.reporting.paper import source
 from ilm_lightning.reporting.scores import ITEM, SC

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from ilm_lightning.evaluation.statistics import holm
 from ilm_lightning.reporting.decide import (
     LEAST_SEEDS,
+    MARGIN,
     Part,
     Reading,
     Verdict,
     few_seeds,
     judge,
     what_it_takes,
-    within,
 )
 from ilm_lightning.reporting.groups import Column, Group
 from ilm_lightning.reporting.tables import measure_name
@@ -98,7 +98,7 @@ def _read(group: Group, columns: dict[int, Column], measure: str) -> tuple[str, 
 
 def _not_above(group: Group, column: Column, end: Column, measure: str) -> bool:
     found = group.compare(column, end, measure)
-    return found is not None and (found.high < 0 or within(group, column, end, measure))
+    return found is not None and (found.high < 0 or found.within(MARGIN))
 
 
 def _takes(group: Group, columns: dict[int, Column], measure: str) -> str:

@@ -11,11 +11,13 @@ from ilm_lightning.lm.backbone import (
 )
 from ilm_lightning.lm.batch import IGNORE_INDEX, PLACEHOLDER_ID, PromptBatch
 from ilm_lightning.lm.collate import Collator, LengthGroupedSampler, interpolate, sorted_batches
+from ilm_lightning.lm.distillation import ContextCollator, ContextTeacher, context_prompt
 from ilm_lightning.lm.generate import Generation, SoftTokenBank, TargetLosses, generate, target_losses
 from ilm_lightning.lm.journal import Journal
 from ilm_lightning.lm.model import ItemLanguageModel, LMOutput
 from ilm_lightning.lm.prompts import PromptTokenizer, TokenisedExample, chat_template
 from ilm_lightning.lm.report import ParameterRow, parameter_report
+from ilm_lightning.lm.residuals import residual_weights
 from ilm_lightning.lm.splice import splice
 
 __all__ = [
@@ -23,6 +25,8 @@ __all__ = [
     "PLACEHOLDER_ID",
     "Backbone",
     "Collator",
+    "ContextCollator",
+    "ContextTeacher",
     "Generation",
     "ItemLanguageModel",
     "Journal",
@@ -39,10 +43,12 @@ __all__ = [
     "Tuning",
     "apply_tuning",
     "chat_template",
+    "context_prompt",
     "generate",
     "interpolate",
     "load_backbone",
     "parameter_report",
+    "residual_weights",
     "resolve_dtype",
     "sorted_batches",
     "splice",

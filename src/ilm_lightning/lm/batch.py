@@ -1,6 +1,6 @@
 """The batch that phase 2 trains on: token ids with placeholder positions, and the vectors that go there."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +11,27 @@ PLACEHOLDER_ID = -1
 
 IGNORE_INDEX = -100
 """Label of a position that is no target, as in ``torch.nn.functional.cross_entropy``."""
+
+
+@dataclass(frozen=True)
+class ContextBatch:
+    """What a teacher reads of a batch: the same targets after prompts that hold the items' texts.
+
+    Attributes:
+        rows: ``[b]``, int64, ascending; the batch's examples that have such a prompt.
+        input_ids: ``[b, T']``, int64.
+        attention_mask: ``[b, T']``, int64.
+        labels: ``[b, T']``, int64; the target tokens, ``IGNORE_INDEX`` elsewhere.
+    """
+
+    rows: Tensor
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "ContextBatch":
+        """Return the same with every tensor changed."""
+        return ContextBatch(change(self.rows), change(self.input_ids), change(self.attention_mask), change(self.labels))
 
 
 @dataclass(frozen=True)
@@ -25,6 +46,7 @@ class PromptBatch:
         slot_index: ``[n_slots]``, int64; the unique row of each slot, slots counted row by row.
         example_ids: the ``B`` examples' ids.
         token_weights: weight of each target token ``[B, T]``, float32, or None for equal weights.
+        context: what a teacher of context distillation reads, or None.
     """
 
     input_ids: Tensor
@@ -34,6 +56,7 @@ class PromptBatch:
     slot_index: Tensor
     example_ids: list[str]
     token_weights: Tensor | None = None
+    context: ContextBatch | None = None
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -58,6 +81,7 @@ class PromptBatch:
             sources={name: move(vectors) for name, vectors in self.sources.items()},
             slot_index=move(self.slot_index),
             token_weights=None if self.token_weights is None else move(self.token_weights),
+            context=None if self.context is None else self.context.map(move),
         )
 
     def pin_memory(self) -> "PromptBatch":
@@ -70,4 +94,5 @@ class PromptBatch:
             sources={name: vectors.pin_memory() for name, vectors in self.sources.items()},
             slot_index=self.slot_index.pin_memory(),
             token_weights=None if self.token_weights is None else self.token_weights.pin_memory(),
+            context=None if self.context is None else self.context.map(Tensor.pin_memory),
         )

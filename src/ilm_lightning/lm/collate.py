@@ -94,7 +94,7 @@ class Collator:
     def __call__(self, examples: Sequence[TokenisedExample]) -> PromptBatch:
         """Pad examples on the right, prompt followed by target: the batch to train or score on."""
         width = max(len(example) for example in examples)
-        ids, mask, labels = _empty(len(examples), width)
+        ids, mask, labels = empty_batch(len(examples), width)
         weights = torch.zeros(len(examples), width) if any(e.token_weights is not None for e in examples) else None
         for row, example in enumerate(examples):
             start, end = len(example.prompt_ids), len(example)
@@ -109,7 +109,7 @@ class Collator:
     def prompts(self, examples: Sequence[TokenisedExample]) -> PromptBatch:
         """Pad the prompts alone, on the left: the batch to generate from. It has no labels."""
         width = max(len(example.prompt_ids) for example in examples)
-        ids, mask, labels = _empty(len(examples), width)
+        ids, mask, labels = empty_batch(len(examples), width)
         for row, example in enumerate(examples):
             start = width - len(example.prompt_ids)
             ids[row, start:] = torch.from_numpy(example.prompt_ids)
@@ -135,7 +135,8 @@ def unique_slots(examples: Sequence[TokenisedExample]) -> tuple[list[Slot], Tens
     return list(known), torch.tensor(index, dtype=torch.long)
 
 
-def _empty(rows: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+def empty_batch(rows: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Token ids, mask and labels ``[rows, width]`` of a batch that holds nothing but padding."""
     shape = (rows, width)
     ids, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
     return ids, mask, torch.full(shape, IGNORE_INDEX)

@@ -32,12 +32,27 @@ class LMOutput:
         token_losses: ``[n_targets]``, unweighted, in reading order.
         target_rows: ``[n_targets]``, int64; the example of each target token.
         example_losses: ``[B]``; mean of each example's token losses, unweighted, NaN for one without target.
+        hidden: ``[n_targets, d]``; the hidden states that predict the target tokens.
+        weights: ``[n_targets]``; the batch's weights of the target tokens, or None.
     """
 
     loss: Tensor
     token_losses: Tensor
     target_rows: Tensor
     example_losses: Tensor
+    hidden: Tensor
+    weights: Tensor | None = None
+
+
+def weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
+    """Average ``[n]`` values, by ``[n]`` weights where there are any.
+
+    >>> float(weighted_mean(torch.tensor([1.0, 4.0]), torch.tensor([3.0, 1.0])))
+    1.75
+    """
+    if weights is None:
+        return values.mean()
+    return (values * weights).sum() / weights.sum().clamp_min(1e-12)
 
 
 class ItemLanguageModel(nn.Module):
@@ -202,15 +217,13 @@ class ItemLanguageModel(nn.Module):
             raise ValueError(f"the batch of examples {batch.example_ids[:4]} … holds no target token")
         lm = causal_lm(self.lm)
         with self.lm_precision():
-            losses = head_losses(lm.get_output_embeddings(), self._target_hidden(batch, soft), targets, lm.config)
+            hidden = self._target_hidden(batch, soft)
+            losses = head_losses(lm.get_output_embeddings(), hidden, targets, lm.config)
         rows = is_target.nonzero()[:, 0]
-        if batch.token_weights is None:
-            loss = losses.mean()
-        else:
-            weights = batch.token_weights[:, 1:][is_target]
-            loss = (losses * weights).sum() / weights.sum().clamp_min(1e-12)
+        weights = None if batch.token_weights is None else batch.token_weights[:, 1:][is_target]
         sums = losses.detach().new_zeros(len(batch)).index_add(0, rows, losses.detach())
-        return LMOutput(loss, losses, rows, sums / torch.bincount(rows, minlength=len(batch)))
+        means = sums / torch.bincount(rows, minlength=len(batch))
+        return LMOutput(weighted_mean(losses, weights), losses, rows, means, hidden, weights)
 
     def merge_lora(self) -> "ItemLanguageModel":
         """Add LoRA's updates into the weights they update, for faster reading; exact up to the weights' rounding.

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ilm_lightning.lm.batch import PromptBatch
-from ilm_lightning.lm.model import ItemLanguageModel
+from ilm_lightning.lm.distillation import ContextTeacher
+from ilm_lightning.lm.model import ItemLanguageModel, LMOutput
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,16 @@ class ItemLanguageModule(pl.LightningModule):
     Args:
         model: the model.
         settings: the optimiser's settings.
+        teacher: of context distillation, for batches that hold a context; it is no part of checkpoints.
     """
 
-    def __init__(self, model: ItemLanguageModel, settings: OptimiserSettings) -> None:
+    def __init__(
+        self, model: ItemLanguageModel, settings: OptimiserSettings, teacher: ContextTeacher | None = None
+    ) -> None:
         super().__init__()
         self.model = model
         self.settings = settings
+        self.teacher = teacher
         self._clock = time.perf_counter()
 
     def training_step(self, batch: PromptBatch, batch_idx: int) -> Tensor:
@@ -80,7 +85,7 @@ class ItemLanguageModule(pl.LightningModule):
         Raises:
             FloatingPointError: if the loss is not finite; it names the examples.
         """
-        loss: Tensor = self.model(batch).loss
+        loss = self._loss(batch)
         if not torch.isfinite(loss):
             raise FloatingPointError(
                 f"the loss is {float(loss.detach())} at step {self.global_step}, "
@@ -92,8 +97,19 @@ class ItemLanguageModule(pl.LightningModule):
         self.log_dict({"train/loss": loss.detach(), "train/tokens_per_second": speed}, batch_size=len(batch))
         return loss
 
+    def _loss(self, batch: PromptBatch) -> Tensor:
+        """Cross-entropy of the targets and, with a teacher, the divergence from it; token weights apply to both."""
+        # first the teacher: it switches LoRA's updates off and on again
+        taught = None if self.teacher is None else self.teacher.read(self.model, batch)
+        output: LMOutput = self.model(batch)
+        if self.teacher is None or taught is None:
+            return output.loss
+        divergence = self.teacher.loss(self.model, batch, output, taught)
+        self.log("train/divergence", divergence.detach(), batch_size=len(batch))
+        return output.loss + self.teacher.weight * divergence
+
     def validation_step(self, batch: PromptBatch, batch_idx: int) -> None:
-        """Log the mean loss over all target tokens."""
+        """Log the mean loss over all target tokens: unweighted and without a teacher, so that variants compare."""
         losses = self.model(batch).token_losses
         self.log("val/loss", losses.mean(), batch_size=len(losses), sync_dist=True)
 

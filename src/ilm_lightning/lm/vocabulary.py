@@ -1,10 +1,11 @@
 """From hidden states to logits and losses: the vocabulary head, a third of a small language model's cost."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -51,14 +52,68 @@ def head_losses(head: nn.Module, hidden: Tensor, targets: Tensor, config: "Pretr
     Returns:
         Losses in nats ``[n]``, float32.
     """
-    # a frozen plain head needs neither its own gradient nor the logits afterwards
-    if type(head) is nn.Linear and getattr(head, "bias", None) is None and not head.weight.requires_grad:
-        probe = hidden.new_zeros(0)
-        if scale_logits(probe, config) is probe and hidden.dtype is head.weight.dtype:
-            return fused_losses(hidden, head.weight, targets)
+    if is_frozen_plain(head, hidden, config):
+        return fused_losses(hidden, head.weight, targets)
     logits = head_logits(head, hidden, config)
     with torch.autocast(logits.device.type, enabled=False):
         return F.cross_entropy(logits, targets, reduction="none")
+
+
+def is_frozen_plain(head: nn.Module, hidden: Tensor, config: "PretrainedConfig") -> TypeGuard[nn.Linear]:
+    """Tell whether a head is one matrix that is not trained: it needs no gradient, nor the logits afterwards."""
+    if type(head) is not nn.Linear or getattr(head, "bias", None) is not None or head.weight.requires_grad:
+        return False
+    probe = hidden.new_zeros(0)
+    return scale_logits(probe, config) is probe and hidden.dtype is head.weight.dtype
+
+
+def head_divergences(
+    head: nn.Module,
+    hidden: Tensor,
+    teacher_head: nn.Module,
+    teacher_hidden: Tensor,
+    config: "PretrainedConfig",
+) -> Tensor:
+    """Compute the Kullback-Leibler divergence of the next token's distribution from a teacher's, position by position.
+
+    Args:
+        head: the student's vocabulary head.
+        hidden: the student's hidden states ``[n, d]``.
+        teacher_head: the teacher's head; it receives no gradient.
+        teacher_hidden: the teacher's hidden states at the same positions ``[n, d]``.
+        config: the language model's config, the same for both.
+
+    Returns:
+        KL(teacher || student) in nats ``[n]``, float32. Logits of one chunk of positions exist at a time, in the
+        backward pass as well.
+
+    Example:
+        Equal logits: nothing to learn. Teacher (3/4, 1/4), student (1/2, 1/2): 3/4 log 3/2 + 1/4 log 1/2.
+
+        >>> head = nn.Linear(2, 2, bias=False).requires_grad_(False)
+        >>> _ = head.weight.copy_(torch.eye(2))
+        >>> student, teacher = torch.zeros(2, 2), torch.tensor([[0.0, 0.0], [3.0, 1.0]])
+        >>> teacher[1] = torch.tensor([0.75, 0.25]).log()
+        >>> [round(value, 4) for value in head_divergences(head, student, head, teacher, object()).tolist()]
+        [0.0, 0.1308]
+    """
+    teacher_hidden = teacher_hidden.detach()
+    if is_frozen_plain(head, hidden, config) and is_frozen_plain(teacher_head, teacher_hidden, config):
+        fused: Tensor = _FusedDivergences.apply(hidden, head.weight, teacher_hidden, teacher_head.weight)  # type: ignore[no-untyped-call]
+        return fused
+    size = _positions(hidden.device, len(teacher_head.get_parameter("weight")))
+
+    def divergence(states: Tensor, taught: Tensor) -> Tensor:
+        with torch.no_grad():
+            known = head_logits(teacher_head, taught, config).log_softmax(-1)
+        mine = head_logits(head, states, config).log_softmax(-1)
+        return (known.exp() * (known - mine)).sum(-1)
+
+    parts = [
+        checkpoint(divergence, states, taught, use_reentrant=False)
+        for states, taught in zip(torch.split(hidden, size), torch.split(teacher_hidden, size), strict=True)
+    ]
+    return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float32)
 
 
 def fused_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -78,13 +133,18 @@ def fused_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     return losses
 
 
+def _positions(device: torch.device, vocabulary: int) -> int:
+    """Positions whose logits are made at once."""
+    return max(1, CHUNK_ELEMENTS.get(device.type, 2**22) // vocabulary)
+
+
 class _FusedLosses(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         needs_gradient = ctx.needs_input_grad[0]
         gradient = torch.empty_like(hidden) if needs_gradient else None
         losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
-        size = max(1, CHUNK_ELEMENTS.get(hidden.device.type, 2**22) // len(weight))
+        size = _positions(hidden.device, len(weight))
         for start in range(0, len(hidden), size):
             rows = slice(start, start + size)
             column = targets[rows, None]
@@ -101,3 +161,27 @@ class _FusedLosses(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
         return (gradient * outer[0][:, None]).to(gradient.dtype), None, None
+
+
+class _FusedDivergences(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, taught: Tensor, teacher_weight: Tensor) -> Tensor:
+        gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        divergences = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+        size = _positions(hidden.device, len(weight))
+        for start in range(0, len(hidden), size):
+            rows = slice(start, start + size)
+            known = torch.log_softmax(F.linear(taught[rows], teacher_weight), dim=-1, dtype=torch.float32)
+            mine = torch.log_softmax(F.linear(hidden[rows], weight), dim=-1, dtype=torch.float32)
+            share = known.exp()
+            divergences[rows] = (share * known.sub_(mine)).sum(-1)
+            if gradient is not None:
+                # the gradient by the student's logits is its softmax minus the teacher's
+                gradient[rows] = mine.exp_().sub_(share).to(weight.dtype) @ weight
+        ctx.save_for_backward(gradient)
+        return divergences
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return (gradient * outer[0][:, None]).to(gradient.dtype), None, None, None

@@ -169,6 +169,20 @@ class TuningConfig:
     lora_alpha: int = 32
     lora_targets: list[str] = field(default_factory=lambda: ["q_proj", "v_proj", "o_proj", "down_proj"])
     """Names of the linear layers with updates; these four cost next to nothing, all-linear a third of a step more."""
+    distillation_weight: float = 0.0
+    """CD (ours): weight of the divergence from the untrained LLM that reads the items' texts; 0 = none."""
+    distillation_tokens: int = 128
+    """CD: longer item texts are cut to this many tokens."""
+    residual_weighting: bool = False
+    """RW (ours): target tokens count by the blind control's loss on them."""
+    residual_clip: list[float] = field(default_factory=lambda: [0.1, 5.0])
+    """RW: lowest and highest loss in nats that counts."""
+    residual_steps: int | None = None
+    """RW: steps of the blind model; null: as many as the variant, which makes it the blind control itself."""
+    lr_trials: list[float] = field(default_factory=list)
+    """Values of ``adapter_lr`` to try on validation before phase 2, ``lm_lr`` in proportion; empty: none."""
+    trial_steps: int = 60
+    """Steps of each trial, with a schedule of that length."""
     val_every: int = 200
     """Steps between validation losses; the best checkpoint is kept."""
     val_examples: int = 240

@@ -34,13 +34,14 @@ def matmul_rate(dtype: torch.dtype, device: torch.device, seconds: float = 0.3) 
     return runs * 2 * 1024 * 576 * 1536 / (time.perf_counter() - start)
 
 
-def phase2_forecast(model: Any, tokens_per_step: int, steps: int) -> str:
+def phase2_forecast(model: Any, tokens_per_step: int, steps: int, distilled: bool = False) -> str:
     """Estimate time and memory of phase 2 from the model's size and this machine's measured speed.
 
     Args:
         model: an ``ItemLanguageModel``.
         tokens_per_step: tokens of one batch.
         steps: optimiser steps.
+        distilled: whether a teacher reads every batch as well: one more pass, of about as many tokens.
 
     Returns:
         One line for the screen.
@@ -48,7 +49,7 @@ def phase2_forecast(model: Any, tokens_per_step: int, steps: int) -> str:
     weights = sum(p.numel() for p in model.lm.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     lm_trained = sum(p.numel() for p in model.lm.parameters() if p.requires_grad)
-    passes = 3 if lm_trained > weights // 2 else 2
+    passes = (3 if lm_trained > weights // 2 else 2) + distilled
     rate = matmul_rate(model.compute_dtype, model.device)
     seconds = OVERHEAD * steps * tokens_per_step * 2 * weights * passes / rate
     width = {torch.float32: 4, torch.bfloat16: 2}[model.compute_dtype]

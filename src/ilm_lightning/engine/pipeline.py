@@ -11,7 +11,7 @@ from ilm_lightning.engine.runs import run_id, store_config, write_status
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import embed, examples, prepare
 from ilm_lightning.engine.stages.pretrain import pretrain
-from ilm_lightning.engine.stages.tune import Inputs, tune
+from ilm_lightning.engine.stages.tune import Inputs
 from ilm_lightning.engine.validate import ConfigError, validate_tasks
 
 log = logging.getLogger("ilm_lightning")
@@ -85,9 +85,10 @@ def run_language_tasks(context: Context) -> float:
     """Phase 2 on the language tasks, scored by semantic consistency."""
     from ilm_lightning.engine.stages.evaluate import evaluate
     from ilm_lightning.engine.stages.export import export
+    from ilm_lightning.engine.stages.phase2 import phase2
 
     inputs = train_variant(context)
-    tuned = tune(context, inputs)
+    tuned = phase2(context, inputs)
     return export(context, inputs, tuned, evaluate(context, inputs, tuned))
 
 

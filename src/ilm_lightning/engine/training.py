@@ -10,6 +10,7 @@ import lightning as pl
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from ilm_lightning.engine.account import Account
 from ilm_lightning.engine.artifacts import SCRATCH
 from ilm_lightning.engine.callbacks import History, LastCheckpoint, Progress, StepSeed
 from ilm_lightning.engine.config import TrainerConfig
@@ -80,7 +81,8 @@ def fit(
         logger: a Lightning logger or False.
 
     Returns:
-        ``{"best_step", "best_val_loss", "steps"}``; the module holds the best validation weights.
+        ``{"best_step", "best_val_loss", "steps", "train_seconds", "train_flops"}``; the module holds the best
+        validation weights.
     """
     quiet_lightning()
     folder = work / SCRATCH / settings.label
@@ -92,6 +94,7 @@ def fit(
     )
     start = folder / "last.ckpt"
     last = LastCheckpoint(start, settings.checkpoint_every_s, interval)
+    account = Account(settings.steps)
     history = SCRATCH + f"/{settings.label}/history.csv"
     trainer = pl.Trainer(
         accelerator=trainer_config.accelerator,
@@ -108,6 +111,7 @@ def fit(
             StepSeed(settings.seed),
             Progress(settings.label, settings.steps),
             History(work / history, settings.label, trainer_config.log_every),
+            account,
             # in this order, so that the last state knows the best one
             *([best] if validate else []),
             last,
@@ -130,7 +134,7 @@ def fit(
         close_logger(logger)
     # a finished phase is not begun again after an interruption in a later one
     trainer.save_checkpoint(start)
-    return _finish(module, trainer, best if validate else None, work, settings)
+    return _finish(module, trainer, best if validate else None, work, settings) | account.report()
 
 
 def close_logger(logger: Any) -> None:

@@ -122,6 +122,43 @@ def _choices(config: Config) -> None:
     if "own" not in config.evaluation.conditions:
         raise ConfigError("evaluation.conditions must hold 'own': every control is compared with it")
     _phase1(config)
+    _phase2(config)
+
+
+def _phase2(config: Config) -> None:
+    tuning, kind = config.tuning, config.adapter.kind
+    if tuning.distillation_weight < 0:
+        raise ConfigError(f"tuning.distillation_weight={tuning.distillation_weight} must be at least 0")
+    ours = {
+        "tuning.distillation_weight": bool(tuning.distillation_weight),
+        "tuning.residual_weighting": tuning.residual_weighting,
+    }
+    for key, on in ours.items():
+        if on and kind == "constant":
+            raise ConfigError(
+                f"{key} teaches what an item's vector holds, but adapter=constant reads none; switch it off"
+            )
+    clip = list(tuning.residual_clip)
+    if len(clip) != 2 or not 0 < clip[0] <= clip[1]:
+        raise ConfigError(f"tuning.residual_clip={clip}: give a lowest and a highest loss above 0, as [0.1,5.0]")
+    if tuning.residual_steps is not None:
+        if not tuning.residual_weighting:
+            raise ConfigError(
+                "tuning.residual_steps is the budget of residual weighting: add tuning.residual_weighting=true"
+            )
+        if tuning.residual_steps <= 0:
+            raise ConfigError(
+                f"tuning.residual_steps={tuning.residual_steps}: residual weighting needs a trained blind model; "
+                "give it steps, or null for as many as the variant"
+            )
+    if any(rate <= 0 for rate in tuning.lr_trials):
+        raise ConfigError(f"tuning.lr_trials={list(tuning.lr_trials)}: every value must be above 0")
+    if len(set(tuning.lr_trials)) != len(tuning.lr_trials):
+        raise ConfigError(f"tuning.lr_trials={list(tuning.lr_trials)}: a value is there twice")
+    if tuning.lr_trials and tuning.trial_steps > tuning.steps:
+        raise ConfigError(
+            f"tuning.trial_steps={tuning.trial_steps} is more than tuning.steps={tuning.steps}: a trial is a short run"
+        )
 
 
 def _phase1(config: Config) -> None:
@@ -166,6 +203,8 @@ def _numbers(config: Config) -> None:
         adapter__hidden_size=adapter.hidden_size,
         adapter__intermediate_size=adapter.intermediate_size,
         tuning__steps=tuning.steps,
+        tuning__trial_steps=tuning.trial_steps,
+        tuning__distillation_tokens=tuning.distillation_tokens,
         tuning__val_every=tuning.val_every,
         tuning__val_examples=tuning.val_examples,
         tuning__lora_rank=tuning.lora_rank,

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,8 @@ from ilm_lightning.engine.stages import predictions as rows_of
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import read_examples, read_tables, training_examples
 from ilm_lightning.engine.stages.generate import chosen_examples, generate
-from ilm_lightning.engine.stages.tune import Inputs, control, tune
+from ilm_lightning.engine.stages.phase2 import train_control
+from ilm_lightning.engine.stages.tune import Inputs
 
 if TYPE_CHECKING:
     from ilm_lightning.evaluation.semantic import SentenceScorer
@@ -61,11 +62,9 @@ def evaluate(context: Context, inputs: Inputs, tuned: Artifact) -> Artifact:
 
 def _control(context: Context, inputs: Inputs, name: str, title: str | None) -> Artifact:
     """Train a control or reference at the variant's budget and write its texts."""
-    other = Context(control(context.config, name), context.store, context.run_folder, context.assets)
-    bare = replace(inputs, pretrained=None)
-    reference = title if name == "blind" else name
+    other, bare, made = train_control(context, inputs, name)
     # with the title in every prompt the blind control reads it too
-    made = tune(other, bare, None if name == "blind" else name)
+    reference = title if name == "blind" else name
     return generate(other, bare, made, reference, blind=name == "blind" and title is None)
 
 
@@ -168,6 +167,8 @@ def protocol(context: Context, tuned: Artifact) -> dict[str, Any]:
         "language_model": context.asset(config.lm.name).name,
         "encoder": config.encoder.name,
         "tuning": config.tuning.mode,
+        "learning_rates": tuned.report["learning_rates"],
+        "lr_trials": len(tuned.report["trials"]),
         "title_in_prompt": config.tasks.title_in_prompt,
         "seed": config.seed,
         "tune": tuned.id,

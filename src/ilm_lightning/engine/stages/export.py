@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from ilm_lightning.embeddings.vectors import ItemVectors
+from ilm_lightning.engine.account import spent
 from ilm_lightning.engine.artifacts import Artifact, code_version, write_json
 from ilm_lightning.engine.card import model_card
 from ilm_lightning.engine.screen import show_results
@@ -62,6 +63,7 @@ def run_facts(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Arti
         "seconds": {artifact.stage: artifact.manifest["seconds"] for artifact in made},
         "built_with": {artifact.stage: artifact.manifest["versions"].get("commit") for artifact in made},
         "versions": code_version(),
+        "compute": spent(context.store.root, tuned),
         "hardware": hardware_report(),
         # a job of a sweep is known by the single command that gives the same run
         "command": os.environ.get("ILM_COMMAND") or " ".join(["python -m ilm_lightning.train", *sys.argv[1:]]),

@@ -10,14 +10,15 @@ import polars as pl
 
 from ilm_lightning.embeddings.vectors import ItemVectors
 from ilm_lightning.engine.artifacts import Artifact, write_json
-from ilm_lightning.engine.config import AdapterConfig, Config
+from ilm_lightning.engine.config import AdapterConfig, Config, TuningConfig
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import read_examples, read_tables, training_examples
 from ilm_lightning.engine.stages.pretrain import adapter_settings, init_qformer, lm_embeddings, load_pretrained
+from ilm_lightning.engine.stages.signals import context_prompts, context_teacher, rows_read, with_residual_weights
 
 if TYPE_CHECKING:
     from ilm_lightning.assets import ResolvedAsset
-    from ilm_lightning.lm import ItemLanguageModel
+    from ilm_lightning.lm import ItemLanguageModel, LengthGroupedSampler
 
 log = logging.getLogger("ilm_lightning")
 CODE = 1
@@ -27,12 +28,20 @@ MODEL = "model"
 
 @dataclass(frozen=True)
 class Inputs:
-    """Artefacts that phase 2 reads; ``pretrained`` only where the adapter comes from phase 1."""
+    """Artefacts that phase 2 reads.
+
+    Attributes:
+        pretrained: where the adapter comes from phase 1.
+        trials: where learning rates were tried.
+        residuals: where target tokens are weighted.
+    """
 
     prepared: Artifact
     embedded: Artifact
     examples: Artifact
     pretrained: Artifact | None = None
+    trials: Artifact | None = None
+    residuals: Artifact | None = None
 
 
 def control(config: Config, name: str) -> Config:
@@ -44,28 +53,20 @@ def control(config: Config, name: str) -> Config:
             or all the teacher's facts, as text in the prompt).
 
     Returns:
-        The configuration of that run.
+        The configuration of that run: no item is known, so there is no text to distil and nothing to weight.
     """
     adapter = AdapterConfig(kind="constant", init="random", num_queries=config.adapter.num_queries)
-    return replace(config, name=name, adapter=adapter)
+    tuning = replace(config.tuning, distillation_weight=0.0, residual_weighting=False)
+    return replace(config, name=name, adapter=adapter, tuning=tuning)
 
 
-def tune(context: Context, inputs: Inputs, reference: str | None = None) -> Artifact:
-    """Train on the tasks and leave the portable model with the best validation weights.
-
-    Args:
-        context: the run.
-        inputs: artefacts.
-        reference: ``title`` or ``facts``: text about the item added to every prompt.
-
-    Returns:
-        The artefact; its ``model`` folder is what ``ItemLanguageModel.from_pretrained`` reads.
-    """
+def recipe(context: Context, inputs: Inputs, reference: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings and input artefacts that determine a training of phase 2."""
     config = context.config
     settings = {
         "code": CODE,
         "adapter": asdict(config.adapter),
-        "tuning": asdict(config.tuning),
+        "tuning": _that_matters(config.tuning),
         # free soft tokens read no vector: one blind control serves every encoder
         "encoder": None if config.adapter.kind == "constant" else config.encoder.name,
         "title_in_prompt": config.tasks.title_in_prompt,
@@ -79,11 +80,39 @@ def tune(context: Context, inputs: Inputs, reference: str | None = None) -> Arti
         "tasks": inputs.examples,
         "lm": context.asset(config.lm.name).sha256,
     }
+    for name, artifact in (("trials", inputs.trials), ("residuals", inputs.residuals)):
+        if artifact is not None:
+            artifacts[name] = artifact
     if config.adapter.init == "pretrained":
         assert inputs.pretrained is not None
         artifacts["pretrain"] = inputs.pretrained
     elif config.adapter.init == "bert":
         artifacts["bert"] = context.asset(config.adapter.bert).sha256
+    return settings, artifacts
+
+
+def _that_matters(tuning: TuningConfig) -> dict[str, Any]:
+    """The settings without those of what is off; how the learning rate was found is an input of its own."""
+    off = {"lr_trials", "trial_steps", "residual_steps"}
+    off |= set() if tuning.distillation_weight else {"distillation_weight", "distillation_tokens"}
+    off |= set() if tuning.residual_weighting else {"residual_weighting", "residual_clip"}
+    return {key: value for key, value in asdict(tuning).items() if key not in off}
+
+
+def tune(context: Context, inputs: Inputs, reference: str | None = None) -> Artifact:
+    """Train on the tasks and leave the portable model with the best validation weights.
+
+    The settings are taken as they stand; `phase2` tries learning rates and makes residuals first.
+
+    Args:
+        context: the run.
+        inputs: artefacts.
+        reference: ``title`` or ``facts``: text about the item added to every prompt.
+
+    Returns:
+        The artefact; its ``model`` folder is what ``ItemLanguageModel.from_pretrained`` reads.
+    """
+    settings, artifacts = recipe(context, inputs, reference)
     return context.store.get("tune", settings, artifacts, lambda folder: _build(context, inputs, reference, folder))
 
 
@@ -117,10 +146,13 @@ def new_model(context: Context, inputs: Inputs) -> tuple["ItemLanguageModel", di
     Returns:
         The model, and where the weights of each component came from.
     """
+    import lightning as lt
+
     from ilm_lightning.adapters import build_adapter
     from ilm_lightning.lm import ItemLanguageModel, LoRASettings, load_backbone
 
     config = context.config
+    lt.seed_everything(config.seed, verbose=False)
     asset = context.asset(config.lm.name)
     vectors = ItemVectors.load(inputs.embedded.path).select(config.encoder.name)
     if config.adapter.init == "pretrained":
@@ -159,27 +191,23 @@ def tokenised(context: Context, num_queries: int, frame: pl.DataFrame) -> tuple[
 
 
 def _build(context: Context, inputs: Inputs, reference: str | None, folder: Path) -> dict[str, Any]:
-    import lightning as lt
-
     from ilm_lightning.engine.screen import show_parameters
     from ilm_lightning.lm import parameter_report
 
-    config = context.config
-    lt.seed_everything(config.seed, verbose=False)
-    _, catalog, split = read_tables(inputs.prepared)
-    frame = prompts_with(
-        read_examples(inputs.examples), catalog, reference or ("title" if config.tasks.title_in_prompt else None)
-    )
-    train = training_examples(frame, catalog, split)
-    validation = frame.filter(pl.col("split") == "validation")
-    validation = validation.sample(min(config.tuning.val_examples, len(validation)), seed=0, shuffle=True)
     model, origins = new_model(context, inputs)
     show_parameters(parameter_report(model, origins))
     sizes = compared_sizes(context, model)
     write_json(folder / "origin.json", origins)
-    report = _fit(context, inputs, model, train, validation, folder)
-    model.save_pretrained(folder / MODEL, extra={"prompt": "chat template", "seed": config.seed})
-    return {"parameters": [asdict(row) for row in parameter_report(model, origins)], "sizes": sizes, **report}
+    report = train(context, inputs, model, reference, folder)
+    model.save_pretrained(folder / MODEL, extra={"prompt": "chat template", "seed": context.config.seed})
+    tuning = context.config.tuning
+    return {
+        "parameters": [asdict(row) for row in parameter_report(model, origins)],
+        "sizes": sizes,
+        "learning_rates": {"adapter": tuning.adapter_lr, "lm": None if tuning.mode == "frozen" else tuning.lm_lr},
+        "trials": [] if inputs.trials is None else inputs.trials.report["trials"],
+        **report,
+    }
 
 
 def compared_sizes(context: Context, model: "ItemLanguageModel") -> dict[str, int]:
@@ -201,26 +229,62 @@ def compared_sizes(context: Context, model: "ItemLanguageModel") -> dict[str, in
     return sizes
 
 
-def _fit(
-    context: Context, inputs: Inputs, model: Any, train: pl.DataFrame, validation: pl.DataFrame, folder: Path
+def examples_of(context: Context, inputs: Inputs, reference: str | None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Examples to train on, through the gate that lets no held-out text pass, and all validation examples."""
+    _, catalog, split = read_tables(inputs.prepared)
+    title = "title" if context.config.tasks.title_in_prompt else None
+    frame = prompts_with(read_examples(inputs.examples), catalog, reference or title)
+    return training_examples(frame, catalog, split), frame.filter(pl.col("split") == "validation")
+
+
+def order_of(context: Context, rows: Sequence[Any]) -> "LengthGroupedSampler":
+    """The order in which training reads tokenised examples."""
+    from ilm_lightning.lm import LengthGroupedSampler
+
+    return LengthGroupedSampler([len(row) for row in rows], context.config.tuning.batch_size, context.config.seed)
+
+
+def train(
+    context: Context, inputs: Inputs, model: "ItemLanguageModel", reference: str | None, folder: Path
 ) -> dict[str, Any]:
+    """Fit a new model; it ends with its best validation weights.
+
+    Args:
+        context: the run.
+        inputs: artefacts.
+        model: from ``new_model``.
+        reference: as in ``tune``.
+        folder: the stage's unfinished folder.
+
+    Returns:
+        The report: numbers of examples and tokens, and of each phase its best validation loss and its cost.
+    """
     from ilm_lightning.engine.datamodule import StreamDataModule
     from ilm_lightning.engine.forecast import phase2_forecast
     from ilm_lightning.engine.training import FitSettings, fit
-    from ilm_lightning.lm import Collator, LengthGroupedSampler, sorted_batches
+    from ilm_lightning.lm import Collator, ContextCollator, sorted_batches
     from ilm_lightning.lm.module import ItemLanguageModule, OptimiserSettings
 
     config, tuning = context.config, context.config.tuning
-    vectors = ItemVectors.load(inputs.embedded.path).select(config.encoder.name)
-    collator = Collator(vectors.tensors())
-    _, train_rows = tokenised(context, model.num_queries, train)
+    collator = Collator(ItemVectors.load(inputs.embedded.path).select(config.encoder.name).tensors())
+    frame, validation = examples_of(context, inputs, reference)
+    validation = validation.sample(min(tuning.val_examples, len(validation)), seed=0, shuffle=True)
+    tokenizer, rows = tokenised(context, model.num_queries, frame)
     _, check_rows = tokenised(context, model.num_queries, validation)
-    lengths = [len(row) for row in train_rows]
-    stream = Stream(train_rows, LengthGroupedSampler(lengths, tuning.batch_size, config.seed), collator)
-    checks = [collator([check_rows[i] for i in rows]) for rows in sorted_batches([len(r) for r in check_rows], 16)]
-    report: dict[str, Any] = {"train_examples": len(train_rows), "mean_tokens": sum(lengths) / len(lengths)}
+    sampler = order_of(context, rows)
+    read = rows_read(sampler, tuning.steps)
+    if inputs.residuals is not None:
+        rows = with_residual_weights(rows, read, inputs.residuals, tuning.residual_clip)
+    stream, teacher = Stream(rows, sampler, collator), context_teacher(context)
+    report: dict[str, Any] = {"train_examples": len(rows), "mean_tokens": sum(map(len, rows)) / len(rows)}
+    if teacher is not None:
+        _, catalog, _ = read_tables(inputs.prepared)
+        prompts = context_prompts(context, frame, read, catalog, tokenizer)
+        stream = Stream(rows, sampler, ContextCollator(collator, prompts))
+        report["distilled_share"] = len(prompts) / len(read)
+    checks = [collator([check_rows[i] for i in part]) for part in sorted_batches([len(r) for r in check_rows], 16)]
     tokens = int(report["mean_tokens"] * tuning.batch_size)
-    log.info("%-9s %s", "tune", phase2_forecast(model, tokens, tuning.steps))
+    log.info("%-9s %s", "tune", phase2_forecast(model, tokens, tuning.steps, distilled=teacher is not None))
     for label, steps, mode in _phases(tuning.adapter_first_share, tuning.steps, tuning.mode):
         settings = OptimiserSettings(
             steps, tuning.adapter_lr, tuning.lm_lr, min(1.0, tuning.warmup_steps / steps), tuning.weight_decay
@@ -231,7 +295,12 @@ def _fit(
             )
             data = StreamDataModule(stream, checks)
             report[label] = fit(
-                ItemLanguageModule(model, settings), data, fitting, config.trainer, folder, context.logger(label)
+                ItemLanguageModule(model, settings, teacher),
+                data,
+                fitting,
+                config.trainer,
+                folder,
+                context.logger(label),
             )
     return report
 

@@ -10,7 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from ilm_lightning.engine.command import conf_dir, load_run_config, register_schema
-from ilm_lightning.engine.config import Config, as_config
+from ilm_lightning.engine.config import Config, PretrainingConfig, as_config
 from ilm_lightning.engine.validate import ConfigError, validate
 
 GROUPS = sorted(p.name for p in conf_dir().iterdir() if p.is_dir())
@@ -64,6 +64,13 @@ ROWS: list[tuple[str, str, str, str, list[str] | None]] = [
     ("ilm_mlp", "mlp", "random", "frozen", None),
     ("ilm_mlp_1token", "mlp", "random", "frozen", None),
     ("ilm_mlp_vg", "mlp", "pretrained", "frozen", ["vg"]),
+    ("ilm_mlp_vg_cd_rw", "mlp", "pretrained", "frozen", ["vg"]),
+    ("ilm_qformer_cd", "qformer", "bert", "frozen", None),
+    ("ilm_qformer_rw", "qformer", "bert", "frozen", None),
+    ("ilm_qformer_cd_rw", "qformer", "bert", "frozen", None),
+    ("ilm_qformer_vg_cd", "qformer", "pretrained", "frozen", ["vg"]),
+    ("ilm_qformer_vg_rw", "qformer", "pretrained", "frozen", ["vg"]),
+    ("ilm_qformer_vg_cd_rw", "qformer", "pretrained", "frozen", ["vg"]),
     ("ilm_qformer_random", "qformer", "random", "frozen", None),
     ("ilm_qformer_random_vg", "qformer", "pretrained", "frozen", ["vg"]),
     ("ilm_qformer_bert", "qformer", "bert", "frozen", None),
@@ -94,6 +101,24 @@ def test_experiments_are_the_papers_rows(
     assert len(text.splitlines()) <= 40
     for part in ("# Row: ", f"# Command: python -m ilm_lightning.train experiment={experiment}\n", "# Hardware: "):
         assert part in text
+
+
+def test_signals_are_crossed_with_all_else_equal() -> None:
+    for vg, cd, rw in product((False, True), repeat=3):
+        parts = [name for name, on in (("vg", vg), ("cd", cd), ("rw", rw)) if on]
+        row = "_".join(["ilm_qformer", *parts]) if parts else "ilm_qformer_bert"
+        config = composed(f"experiment={row}", *([] if parts else ["adapter.source_tokens=4"]))
+        assert (config.adapter.init == "pretrained") == vg
+        assert (config.tuning.distillation_weight > 0, config.tuning.residual_weighting) == (cd, rw)
+        same = replace(
+            config,
+            name="",
+            adapter=replace(config.adapter, init=""),
+            pretraining=PretrainingConfig(),
+            tuning=replace(config.tuning, distillation_weight=0.0, residual_weighting=False),
+        )
+        first = same if not parts else first
+        assert same == first
 
 
 def test_every_experiment_is_a_tested_row() -> None:
@@ -128,6 +153,18 @@ def test_figure_3s_axis_sweeps_cleanly(adapter: str) -> None:
         (["adapter=mlp", "adapter.init=pretrained"], "set pretraining=vg_only or adapter=qformer"),
         (["adapter=constant", "adapter.init=pretrained", "pretraining=vg_only"], "needs a Q-Former"),
         (["pretraining.losses=[itm]"], "add itc"),
+        (["tuning.distillation_weight=-1"], "at least 0"),
+        (["adapter=constant", "tuning.distillation_weight=1"], "adapter=constant reads none"),
+        (["adapter=constant", "tuning.residual_weighting=true"], "adapter=constant reads none"),
+        (["tuning.residual_clip=[1]"], "a lowest and a highest loss"),
+        (["tuning.residual_clip=[2,1]"], "a lowest and a highest loss"),
+        (["tuning.residual_steps=10"], "add tuning.residual_weighting=true"),
+        (["tuning.residual_weighting=true", "tuning.residual_steps=0"], "needs a trained blind model"),
+        (["tuning.lr_trials=[0,1e-3]"], "must be above 0"),
+        (["tuning.lr_trials=[1e-3,1e-3]"], "there twice"),
+        (["tuning.lr_trials=[1e-3]", "tuning.trial_steps=5000"], "more than tuning.steps"),
+        (["tuning.distillation_tokens=0"], "must be above 0"),
+        (["pretraining.pair_projection=both"], "own, shared"),
         (["pretraining.init=gpt"], "bert, random"),
         (["++pretraining.loss_weights.ict=2"], "pretraining.loss_weights=ict"),
         (["++pretraining.loss_weights.iic=0"], "leave the loss out instead"),

@@ -6,12 +6,43 @@ from pathlib import Path
 from typing import Any
 
 import lightning as pl
-from torch.utils.flop_counter import FlopCounterMode
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from ilm_lightning.engine.artifacts import MANIFEST, Artifact
 
 COUNTED_EVERY = 10
 """Steps between those whose operations are counted: counting slows a step a little."""
+
+
+class FlopCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts floating-point operations of matrix products and attention kernels in a ``with`` block.
+
+    torch's own ``FlopCounterMode`` has the same formulas, but follows modules too, which fails in inference mode.
+
+    Attributes:
+        total: operations so far; a multiplication and its addition are two.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation and count it."""
+        kwargs = kwargs or {}
+        formula = flop_registry.get(getattr(func, "_overloadpacket", None))
+        if formula is None and torch.is_inference_mode_enabled():
+            # without autograd composite operations arrive whole
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        result = func(*args, **kwargs)
+        if formula is not None:
+            self.total += formula(*args, **kwargs, out_val=result)
+        return result
 
 
 class Account(pl.Callback):
@@ -28,7 +59,7 @@ class Account(pl.Callback):
         self.seconds = self.flops = 0.0
         self.steps = self.counted = 0
         self._began = 0.0
-        self._counter: FlopCounterMode | None = None
+        self._counter: FlopCount | None = None
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -36,7 +67,7 @@ class Account(pl.Callback):
         """Start the clock, and the count where it is this step's turn."""
         self._began = time.perf_counter()
         if trainer.global_step % self.every == 0:
-            self._counter = FlopCounterMode(display=False)
+            self._counter = FlopCount()
             self._counter.__enter__()  # type: ignore[no-untyped-call]
 
     def on_train_batch_end(
@@ -46,7 +77,7 @@ class Account(pl.Callback):
         if self._counter is not None:
             self._stop()
             assert self._counter is not None
-            self.flops += self._counter.get_total_flops()
+            self.flops += self._counter.total
             self.counted += 1
             self._counter = None
         self.seconds += time.perf_counter() - self._began

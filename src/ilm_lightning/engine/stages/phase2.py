@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,10 +94,7 @@ def residuals(context: Context, inputs: Inputs) -> Artifact:
     artifacts: dict[str, Artifact | str] = {"blind": blind, "prepare": inputs.prepared, "tasks": inputs.examples}
 
     def build(folder: Path) -> dict[str, Any]:
-        import time
-
-        from torch.utils.flop_counter import FlopCounterMode
-
+        from ilm_lightning.engine.account import FlopCount
         from ilm_lightning.lm import Collator, target_losses
 
         model = load_model(other, blind)
@@ -105,7 +103,7 @@ def residuals(context: Context, inputs: Inputs) -> Artifact:
         examples = [rows[row] for row in rows_read(order_of(context, rows), config.tuning.steps)]
         vectors = ItemVectors.load(inputs.embedded.path).select(config.encoder.name)
         begin = time.perf_counter()
-        with FlopCounterMode(display=False) as counter:
+        with FlopCount() as counter:
             losses = target_losses(model, examples, Collator(vectors.tensors()), label="blind: losses")
         rows_of = pl.Series("losses", [row.tolist() for row in losses.token_losses], dtype=pl.List(pl.Float32))
         pl.DataFrame([pl.Series("example_id", losses.example_ids), rows_of]).write_parquet(folder / RESIDUALS)
@@ -113,7 +111,7 @@ def residuals(context: Context, inputs: Inputs) -> Artifact:
             "examples": len(examples),
             "mean_loss": losses.mean,
             "train_seconds": round(time.perf_counter() - begin, 2),
-            "train_flops": float(counter.get_total_flops()),
+            "train_flops": counter.total,
         }
 
     return context.store.get("residuals", settings, artifacts, build)
@@ -137,7 +135,8 @@ def trials(context: Context, inputs: Inputs, reference: str | None) -> Artifact:
     finite = [one for one in found if one["val_loss"] is not None]
     if not finite:
         raise ValueError(f"tuning.lr_trials={list(tuning.lr_trials)}: every trial diverged; give smaller values")
-    chosen = min(finite, key=lambda one: (one["val_loss"], one["adapter_lr"]))
+    best = min(finite, key=lambda one: (one["val_loss"], one["adapter_lr"]))
+    chosen = {key: best[key] for key in ("adapter_lr", "lm_lr", "val_loss")}
 
     def build(folder: Path) -> dict[str, Any]:
         report = {"trials": found, "chosen": chosen}

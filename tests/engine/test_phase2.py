@@ -1,0 +1,196 @@
+"""Trials of the learning rate, and what phase 2 is made from, without any model."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ilm_lightning.engine.artifacts import Artifact, Store
+from ilm_lightning.engine.config import Config, TuningConfig
+from ilm_lightning.engine.stages import phase2
+from ilm_lightning.engine.stages.context import Context
+from ilm_lightning.engine.stages.signals import (
+    RESIDUALS,
+    context_prompts,
+    rows_read,
+    shortened,
+    with_residual_weights,
+)
+from ilm_lightning.engine.stages.tune import Inputs, _that_matters, control
+from ilm_lightning.lm import LengthGroupedSampler, TokenisedExample
+
+RATES = [3e-4, 1e-3, 3e-3]
+
+
+def context_of(folder: Path, **tuning: Any) -> Context:
+    settings = TuningConfig(mode="frozen", steps=100, adapter_lr=1e-3, lm_lr=2e-4, lr_trials=RATES, **tuning)
+    return Context(Config(tuning=settings), Store(folder), folder)
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Inputs:
+    made = Store(tmp_path).get("prepare", {}, {}, lambda folder: {})
+    return Inputs(made, made, made)
+
+
+@pytest.fixture
+def losses(monkeypatch: pytest.MonkeyPatch) -> dict[float, float | BaseException]:
+    """Validation loss, or error, of a training at each rate; nothing is trained."""
+    results: dict[float, float | BaseException] = {3e-4: 2.0, 1e-3: 1.5, 3e-3: 1.8}
+
+    def train(context: Context, *_: object) -> dict[str, Any]:
+        found = results[context.config.tuning.adapter_lr]
+        calls.append(context.config.tuning.adapter_lr)
+        if isinstance(found, BaseException):
+            raise found
+        return {"tune": {"best_val_loss": found, "train_seconds": 1.0, "train_flops": 7.0}}
+
+    calls: list[float] = []
+    monkeypatch.setattr(phase2, "train", train)
+    monkeypatch.setattr(phase2, "new_model", lambda *_: (None, {}))
+    monkeypatch.setattr(
+        phase2, "recipe", lambda context, inputs, reference: ({"tuning": _that_matters(context.config.tuning)}, {})
+    )
+    results["calls"] = calls  # type: ignore[index, assignment]
+    return results
+
+
+def test_the_rate_with_the_least_validation_loss_is_chosen_and_all_are_recorded(
+    tmp_path: Path, inputs: Inputs, losses: dict[Any, Any]
+) -> None:
+    made = phase2.trials(context_of(tmp_path), inputs, None)
+    assert made.report["chosen"]["adapter_lr"] == 1e-3
+    assert made.report["chosen"]["lm_lr"] == pytest.approx(2e-4)
+    rows = json.loads((made.path / "trials.json").read_text())["trials"]
+    assert [(row["adapter_lr"], row["val_loss"], row["steps"]) for row in rows] == [
+        (3e-4, 2.0, 60), (1e-3, 1.5, 60), (3e-3, 1.8, 60),
+    ]  # fmt: skip
+    # the language model's rate keeps its proportion to the adapter's
+    assert [row["lm_lr"] / row["adapter_lr"] for row in rows] == pytest.approx([0.2] * 3)
+    assert all(row["train_flops"] == 7.0 for row in rows)
+
+
+def test_equal_losses_take_the_smaller_rate(tmp_path: Path, inputs: Inputs, losses: dict[Any, Any]) -> None:
+    losses[3e-3] = 1.5
+    assert phase2.trials(context_of(tmp_path), inputs, None).report["chosen"]["adapter_lr"] == 1e-3
+
+
+def test_a_diverged_trial_counts_but_is_not_chosen(tmp_path: Path, inputs: Inputs, losses: dict[Any, Any]) -> None:
+    losses[1e-3] = FloatingPointError("the loss is nan at step 3")
+    losses[3e-3] = float("nan")
+    report = phase2.trials(context_of(tmp_path), inputs, None).report
+    assert report["chosen"]["adapter_lr"] == 3e-4
+    assert [row["val_loss"] for row in report["trials"]] == [2.0, None, None]
+    assert "step 3" in report["trials"][1]["diverged"]
+
+
+def test_when_every_trial_diverges_smaller_rates_are_asked_for(
+    tmp_path: Path, inputs: Inputs, losses: dict[Any, Any]
+) -> None:
+    for rate in RATES:
+        losses[rate] = FloatingPointError("nan")
+    with pytest.raises(ValueError, match=r"every trial diverged; give smaller"):
+        phase2.trials(context_of(tmp_path), inputs, None)
+
+
+def test_an_interrupted_search_continues_with_the_trial_that_was_not_finished(
+    tmp_path: Path, inputs: Inputs, losses: dict[Any, Any]
+) -> None:
+    losses[3e-3] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        phase2.trials(context_of(tmp_path), inputs, None)
+    losses[3e-3] = 1.0
+    assert phase2.trials(context_of(tmp_path), inputs, None).report["chosen"]["adapter_lr"] == 3e-3
+    assert losses["calls"] == [3e-4, 1e-3, 3e-3, 3e-3]
+    # one rate more: only that one is trained
+    more = context_of(tmp_path)
+    more.config = replace(more.config, tuning=replace(more.config.tuning, lr_trials=[*RATES, 1e-2]))
+    losses[1e-2] = 9.0
+    assert len(phase2.trials(more, inputs, None).report["trials"]) == 4
+    assert losses["calls"][4:] == [1e-2]
+
+
+def test_the_run_takes_the_chosen_rates(
+    tmp_path: Path, inputs: Inputs, losses: dict[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[TuningConfig, Inputs]] = []
+    monkeypatch.setattr(phase2, "tune", lambda context, inputs, _: seen.append((context.config.tuning, inputs)))
+    phase2.phase2(context_of(tmp_path), inputs)
+    tuning, given = seen[0]
+    assert (tuning.adapter_lr, tuning.lm_lr, tuning.steps) == (1e-3, pytest.approx(2e-4), 100)
+    assert given.trials is not None
+    assert given.residuals is None
+
+
+def test_controls_learn_from_targets_alone() -> None:
+    tuning = TuningConfig(mode="lora", distillation_weight=1.0, residual_weighting=True, lr_trials=RATES)
+    blind = control(Config(tuning=tuning), "blind")
+    assert (blind.tuning.distillation_weight, blind.tuning.residual_weighting) == (0.0, False)
+    assert blind.tuning.lr_trials == RATES
+    plain = control(Config(tuning=replace(tuning, distillation_weight=0.0, residual_weighting=False)), "blind")
+    # one blind control serves the plain variant and the weighted one
+    assert _that_matters(blind.tuning) == _that_matters(plain.tuning)
+
+
+def test_settings_of_what_is_off_do_not_make_another_run() -> None:
+    plain = TuningConfig(mode="frozen")
+    for change in (
+        {"residual_clip": [0.2, 3.0]}, {"residual_steps": 5}, {"distillation_tokens": 9}, {"trial_steps": 3},
+    ):  # fmt: skip
+        assert _that_matters(replace(plain, **change)) == _that_matters(plain)  # type: ignore[arg-type]
+    for change in ({"distillation_weight": 0.5}, {"residual_weighting": True}, {"adapter_lr": 1e-4}):
+        assert _that_matters(replace(plain, **change)) != _that_matters(plain)  # type: ignore[arg-type]
+
+
+def example(name: str, tokens: int) -> TokenisedExample:
+    return TokenisedExample(name, np.zeros(2, np.int32), np.zeros(tokens, np.int32), ())
+
+
+def test_only_rows_that_are_read_need_weights(tmp_path: Path) -> None:
+    rows = [example(f"e{i}", i % 3 + 1) for i in range(40)]
+    sampler = LengthGroupedSampler([len(row) for row in rows], batch_size=4, seed=1)
+    read = rows_read(sampler, 3)
+    assert read == sorted({row for step in range(3) for row in sampler.batch_at(step)})
+    assert len(read) == 12
+    assert rows_read(sampler, 25) == list(range(40))
+    table = {
+        "example_id": [rows[i].example_id for i in read],
+        "losses": [[float(i)] * len(rows[i].target_ids) for i in read],
+    }
+    pl.DataFrame(table).write_parquet(tmp_path / RESIDUALS)
+    weighted = with_residual_weights(rows, read, Artifact("residuals", "x", tmp_path, {}), [0.1, 100.0])
+    found = [row for row, one in enumerate(weighted) if one.token_weights is not None]
+    assert found == read
+    whole = np.concatenate([weighted[row].token_weights for row in read])  # type: ignore[arg-type]
+    assert whole.mean() == pytest.approx(1.0, abs=1e-5)
+    heavy, light = max(read), min(r for r in read if r)
+    assert weighted[heavy].token_weights[0] / weighted[light].token_weights[0] == pytest.approx(heavy / light, rel=1e-4)  # type: ignore[index]
+
+
+class Words:
+    """A tokenizer whose tokens are words."""
+
+    def __call__(self, text: str, add_special_tokens: bool) -> SimpleNamespace:
+        return SimpleNamespace(input_ids=text.split())
+
+    def decode(self, ids: list[str]) -> str:
+        return " ".join(ids)
+
+
+def test_texts_are_cut_by_tokens() -> None:
+    assert shortened(Words(), "one two three", 2) == "one two"
+    assert shortened(Words(), "one  two", 2) == "one  two"
+    assert shortened(Words(), None, 2) is None
+
+
+def test_a_catalogue_without_texts_cannot_teach(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"example_id": ["a"], "prompt": ["Sum up {item}."], "slots": [[[0]]]})
+    tokenizer: Any = SimpleNamespace(tokenizer=Words(), encode=lambda rows: pytest.fail("nothing to encode"))
+    catalog: Any = SimpleNamespace(item_text=lambda row: None)
+    with pytest.raises(ValueError, match="no training item has a text"):
+        context_prompts(context_of(tmp_path), frame, [0], catalog, tokenizer)

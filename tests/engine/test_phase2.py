@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from torch import nn
 
 from ilm_lightning.engine.artifacts import Artifact, Store
 from ilm_lightning.engine.config import Config, TuningConfig
@@ -21,7 +22,7 @@ from ilm_lightning.engine.stages.signals import (
     shortened,
     with_residual_weights,
 )
-from ilm_lightning.engine.stages.tune import Inputs, _that_matters, control
+from ilm_lightning.engine.stages.tune import Inputs, _phases, _that_matters, control, frozen_lm
 from ilm_lightning.lm import LengthGroupedSampler, TokenisedExample
 
 RATES = [3e-4, 1e-3, 3e-3]
@@ -145,6 +146,17 @@ def test_settings_of_what_is_off_do_not_make_another_run() -> None:
         assert _that_matters(replace(plain, **change)) == _that_matters(plain)  # type: ignore[arg-type]
     for change in ({"distillation_weight": 0.5}, {"residual_weighting": True}, {"adapter_lr": 1e-4}):
         assert _that_matters(replace(plain, **change)) != _that_matters(plain)  # type: ignore[arg-type]
+
+
+def test_elms_first_stage_trains_the_adapter_alone() -> None:
+    model = nn.ModuleDict({"adapter": nn.Linear(2, 2), "lm": nn.Linear(2, 2)})
+    assert _phases(0.25, 8, "full") == [("adapter", 2, "frozen"), ("tune", 6, "full")]
+    assert _phases(0.0, 8, "lora") == [("tune", 8, "lora")]
+    owner: Any = SimpleNamespace(lm=model["lm"])
+    for active, expected in ((True, {"adapter.weight", "adapter.bias"}), (False, set(dict(model.named_parameters())))):
+        with frozen_lm(owner, active):
+            assert {name for name, p in model.named_parameters() if p.requires_grad} == expected
+        assert all(p.requires_grad for p in model.parameters())
 
 
 def example(name: str, tokens: int) -> TokenisedExample:

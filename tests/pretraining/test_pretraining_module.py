@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +64,8 @@ def test_three_steps_log_every_term(world: World, tmp_path: Path) -> None:
     terms = {"itc", "itm", "itm_accuracy", "itg", "itg_nll", "iic", "iic_active", "vg", "loss"}
     assert {f"{part}/{name}" for part in ("train", "val") for name in terms} <= set(values)
     assert values["val/text_chance@1"] == pytest.approx(1 / 16)
+    # 16 pairs in batches of at most 6: 6, 5 and 5
+    assert values["val/itc_prior"] == pytest.approx((6 * math.log(6) + 10 * math.log(5)) / 16)
     assert {"val/text_r@10", "val/bag_r@1"} <= set(values)
     losses = sum(values[f"val/{name}"] for name in ("itc", "itm", "itg", "iic", "vg"))
     assert values["val/loss"] == pytest.approx(losses, rel=1e-5)
@@ -106,13 +109,15 @@ def test_a_loss_at_its_prior_is_said(
     module = make(world)
     monkeypatch.setattr(PretrainingModule, "global_step", 7)
     monkeypatch.setattr(module, "log_dict", lambda values: None)
-    for itm, iic, expected in (
-        (ITM_PRIOR + 0.004, 0.1, ["ITM is 0.6405"]),
-        (0.4, 0.125, ["IIC is 0.1250, its prior alone gives 0.1250"]),
-        (0.7, 0.14, ["ITM is 0.7000", "IIC is 0.1400"]),
-        (0.4, 0.1, []),
+    for itm, iic, itc, expected in (
+        (ITM_PRIOR + 0.004, 0.1, 1.0, ["ITM is 0.6405"]),
+        (0.4, 0.125, 1.0, ["IIC is 0.1250, its prior alone gives 0.1250"]),
+        (0.7, 0.14, 1.0, ["ITM is 0.7000", "IIC is 0.1400"]),
+        (0.4, 0.1, 1.8, ["ITC is 1.8000, its prior alone gives 1.7918"]),
+        (0.4, 0.1, 1.0, []),
     ):
         caplog.clear()
+        module._sums["itc"], module._sums["itc_prior"] = [itc * 6, 6.0], [math.log(6) * 6, 6.0]
         module._sums["itm"], module._sums["iic"] = [itm * 6, 6.0], [iic * 8, 8.0]
         with caplog.at_level(logging.WARNING, logger="ilm_lightning"):
             module.on_validation_epoch_end()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import defaultdict
 from typing import Any
 
@@ -77,8 +78,12 @@ class PretrainingModule(pl.LightningModule):
             torch.manual_seed(self.hparams["seed"] * 1_000_003 + batch_idx)
             terms = self.model(batch)
         size = len(batch.left if isinstance(batch, PairBatch) else batch.items)
-        for name, value in terms.items():
-            self._sums[name][0] += value.item() * size
+        values = {name: value.item() for name, value in terms.items()}
+        if "itc" in values:
+            # what equal similarities give
+            values["itc_prior"] = math.log(size)
+        for name, value in values.items():
+            self._sums[name][0] += value * size
             self._sums[name][1] += size
 
     def on_validation_epoch_end(self) -> None:

@@ -9,8 +9,8 @@ from ilm_lightning.pretraining.settings import PretrainingSettings
 
 ITM_WITHIN = 0.01
 """Nats below the prior that a held-out ITM loss must fall before something counts as learned."""
-PAIRS_WITHIN = 0.02
-"""The same for IIC and UIC, as a share of the prior."""
+SHARE_WITHIN = 0.02
+"""The same for the other losses, as a share of the prior."""
 
 
 def prior(loss: str, settings: PretrainingSettings) -> float | None:
@@ -20,7 +20,7 @@ def prior(loss: str, settings: PretrainingSettings) -> float | None:
     the two sorts are averaged apart.
 
     Args:
-        loss: itm, iic or uic; others have no prior that is independent of the batch.
+        loss: itm, iic or uic; itc's is the logarithm of the batch size, and the others have none.
         settings: of phase 1.
 
     Returns:
@@ -41,7 +41,7 @@ def nothing_learned(means: Mapping[str, float], settings: PretrainingSettings) -
     """Held-out losses that are not below their priors.
 
     Args:
-        means: held-out value of each loss.
+        means: held-out value of each loss; `itc_prior` where itc is among them.
         settings: of phase 1.
 
     Returns:
@@ -53,9 +53,9 @@ def nothing_learned(means: Mapping[str, float], settings: PretrainingSettings) -
     """
     found = {}
     for loss in settings.losses:
-        rest = prior(loss, settings)
+        rest = means.get(f"{loss}_prior", prior(loss, settings))
         if rest is not None and loss in means:
-            within = ITM_WITHIN if loss == "itm" else PAIRS_WITHIN * rest
+            within = ITM_WITHIN if loss == "itm" else SHARE_WITHIN * rest
             if means[loss] > rest - within:
                 found[loss] = rest
     return found

@@ -64,6 +64,7 @@ def run_facts(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Arti
         "built_with": {artifact.stage: artifact.manifest["versions"].get("commit") for artifact in made},
         "versions": code_version(),
         "compute": spent(context.store.root, tuned),
+        "phase1_nothing_learned": [] if inputs.pretrained is None else inputs.pretrained.report["nothing_learned"],
         "hardware": hardware_report(),
         # a job of a sweep is known by the single command that gives the same run
         "command": os.environ.get("ILM_COMMAND") or " ".join(["python -m ilm_lightning.train", *sys.argv[1:]]),

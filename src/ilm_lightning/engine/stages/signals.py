@@ -44,6 +44,7 @@ def with_residual_weights(
     table = pl.read_parquet(residuals.path / RESIDUALS)
     losses = [np.asarray(row, np.float32) for row in table["losses"].to_list()]
     weights = dict(zip(table["example_id"].to_list(), residual_weights(losses, *clip), strict=True))
+    assert len(weights) == len(table), "example ids must be unique"
     weighted = list(examples)
     for row in read:
         found = weights[examples[row].example_id]

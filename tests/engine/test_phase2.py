@@ -200,9 +200,21 @@ def test_texts_are_cut_by_tokens() -> None:
     assert shortened(Words(), None, 2) is None
 
 
+class NoTexts:
+    """A catalogue of one item without a text."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def item_text(self, row: int) -> str | None:
+        assert row == 0
+        return None
+
+
 def test_a_catalogue_without_texts_cannot_teach(tmp_path: Path) -> None:
-    frame = pl.DataFrame({"example_id": ["a"], "prompt": ["Sum up {item}."], "slots": [[[0]]]})
+    prompts = {"example_id": ["a", "b"], "prompt": ["Sum up {item}.", "Who is {user}?"], "slots": [[[0]], [[1]]]}
+    frame = pl.DataFrame(prompts)
     tokenizer: Any = SimpleNamespace(tokenizer=Words(), encode=lambda rows: pytest.fail("nothing to encode"))
-    catalog: Any = SimpleNamespace(item_text=lambda row: None)
+    catalog: Any = NoTexts()
     with pytest.raises(ValueError, match="no training item has a text"):
-        context_prompts(context_of(tmp_path), frame, [0], catalog, tokenizer)
+        context_prompts(context_of(tmp_path), frame, [0, 1], catalog, tokenizer)

@@ -122,6 +122,7 @@ def test_prompts_hold_texts_where_soft_tokens_would_stand() -> None:
     assert context_prompt("Between: {item}", [[1, 2]], TEXTS) == "Between: [Heat. Crime. | Up. Comedy.]"
     assert context_prompt("{item} or {item}?", [[3], [5]], TEXTS) is None
     assert context_prompt("{item}", [[99]], TEXTS) is None
+    assert context_prompt("{item} for {user}?", [[1], [99]], TEXTS) is None
 
 
 def test_the_teacher_reads_the_same_targets(batch: PromptBatch, examples: Examples, collator: Collator) -> None:

@@ -13,7 +13,7 @@ from ilm_lightning.lm.backbone import Tuning, causal_lm
 from ilm_lightning.lm.batch import IGNORE_INDEX, ContextBatch, PromptBatch
 from ilm_lightning.lm.collate import Collator, empty_batch
 from ilm_lightning.lm.model import ItemLanguageModel, LMOutput, weighted_mean
-from ilm_lightning.lm.prompts import ITEM_SLOT, TokenisedExample
+from ilm_lightning.lm.prompts import TokenisedExample, split_slots
 from ilm_lightning.lm.vocabulary import head_divergences
 
 
@@ -21,18 +21,18 @@ def context_prompt(prompt: str, slots: Sequence[Sequence[int]], texts: Mapping[i
     """Put items' texts where their soft tokens would stand.
 
     Args:
-        prompt: with one ``{item}`` per slot.
-        slots: catalogue rows of each slot; of two rows, the vector between two items, both texts are given.
-        texts: text by catalogue row.
+        prompt: with one ``{item}`` or ``{user}`` per slot.
+        slots: rows of each slot; of two rows, the vector between two items, both texts are given.
+        texts: text by row; users have none.
 
     Returns:
-        The prompt, or None where an item has no text.
+        The prompt, or None where a slot has no text.
 
     Example:
         >>> context_prompt("Compare {item} with {item}.", [[0], [1, 2]], {0: "A.", 1: "B.", 2: "C."})
         'Compare [A.] with [B. | C.].'
     """
-    pieces = prompt.split(ITEM_SLOT)
+    pieces = split_slots(prompt)
     parts = [pieces[0]]
     for slot, piece in zip(slots, pieces[1:], strict=True):
         described = [text for row in slot if (text := texts.get(row))]

@@ -21,6 +21,15 @@ PLAIN_TEMPLATE = "{prompt}\n"
 _SYSTEM_MARK = "⟦system⟧"
 
 
+def split_slots(prompt: str) -> list[str]:
+    """Split a prompt at its ``{item}`` and ``{user}`` slots.
+
+    >>> split_slots("For {user}: is {item} good?")
+    ['For ', ': is ', ' good?']
+    """
+    return _SLOTS.split(prompt)
+
+
 @dataclass(frozen=True, slots=True)
 class TokenisedExample:
     """One example as ids.
@@ -143,7 +152,7 @@ class PromptTokenizer:
             self._cache.update((text, np.array(ids, np.int32)) for text, ids in zip(new, rows, strict=True))
 
     def _pieces(self, prompt: str) -> list[str]:
-        return _SLOTS.split(self._before + prompt + self._after)
+        return split_slots(self._before + prompt + self._after)
 
     def prompt_ids(self, prompt: str) -> NDArray[np.int32]:
         """Return the ids of a rendered prompt, each slot as ``num_queries`` placeholders."""

@@ -74,7 +74,8 @@ def context_prompts(
     from ilm_lightning.lm import context_prompt
 
     part = frame[list(read)]
-    items = {row for slots in part["slots"].to_list() for slot in slots for row in slot}
+    # rows behind the catalogue are users, who have no text
+    items = {row for slots in part["slots"].to_list() for slot in slots for row in slot if row < len(catalog)}
     limit = context.config.tuning.distillation_tokens
     texts = {row: shortened(tokenizer.tokenizer, catalog.item_text(row), limit) for row in sorted(items)}
     rows: list[dict[str, Any]] = []

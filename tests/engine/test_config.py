@@ -227,6 +227,7 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["experiment=nope"], "ilm_qformer_grounded"),
         (["tuning.steps=0"], "tuning.steps=0 must be above 0"),
         (["resume=nothing"], "no such run"),
+        (["pretraining.loss_weights.ict=8"], "pretraining.loss_weights=ict"),
         (["resume=nothing", "seed=3"], "leave out seed=3"),
         (["assets.film-facts=/no/where"], "/no/where: there is no such file"),
     ],

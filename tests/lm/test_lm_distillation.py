@@ -264,6 +264,17 @@ def test_training_brings_the_student_to_its_teacher(
     assert set(module.state_dict()) == set(ItemLanguageModule(model, module.settings).state_dict())
 
 
+def test_a_bf16_teacher_trains_a_float32_adapter(batch: PromptBatch) -> None:
+    exact = distilled(make_model(), batch, teacher_for(Tuning.FROZEN)).item()
+    model = make_model(lm=tiny_llama().to(torch.bfloat16))
+    model.compute_dtype = torch.bfloat16
+    loss = distilled(model, batch, teacher_for(Tuning.FROZEN))
+    assert loss.dtype is torch.float32
+    assert loss.item() == pytest.approx(exact, rel=0.05)
+    loss.backward()
+    assert all(p.dtype is torch.float32 and p.grad is not None for p in model.adapter.parameters())
+
+
 def test_a_batch_without_texts_is_trained_as_usual(collator: Collator, examples: Examples) -> None:
     model, teacher = make_model(), teacher_for(Tuning.FROZEN)
     batch = collator(examples)

@@ -41,7 +41,7 @@ def phase2_forecast(model: Any, tokens_per_step: int, steps: int, distilled: boo
         model: an ``ItemLanguageModel``.
         tokens_per_step: tokens of one batch.
         steps: optimiser steps.
-        distilled: whether a teacher reads every batch as well: one more pass, of about as many tokens.
+        distilled: whether a teacher reads every batch as well, with the items' texts in its prompts.
 
     Returns:
         One line for the screen.
@@ -49,7 +49,8 @@ def phase2_forecast(model: Any, tokens_per_step: int, steps: int, distilled: boo
     weights = sum(p.numel() for p in model.lm.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     lm_trained = sum(p.numel() for p in model.lm.parameters() if p.requires_grad)
-    passes = (3 if lm_trained > weights // 2 else 2) + distilled
+    # items' texts about double what a teacher reads
+    passes = (3 if lm_trained > weights // 2 else 2) + 2 * distilled
     rate = matmul_rate(model.compute_dtype, model.device)
     seconds = OVERHEAD * steps * tokens_per_step * 2 * weights * passes / rate
     width = {torch.float32: 4, torch.bfloat16: 2}[model.compute_dtype]

@@ -1,13 +1,15 @@
 """Checks of a configuration that need no model and no data: they fail in the first second and say what to do."""
 
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 
+from ilm_lightning.engine.checks import ConfigError, one_of, positive
 from ilm_lightning.engine.config import Config, DataConfig, TrainerConfig
+from ilm_lightning.engine.validate_phases import LOSSES, check_phase1, check_phase2
 from ilm_lightning.hardware import usable_cores, visible_gpus
 
-LOSSES = ("itc", "itm", "itg", "iic", "uic", "vg")
+__all__ = ["ConfigError", "check_writable", "validate", "validate_tasks"]
+
 CONDITIONS = ("own", "shuffled", "hard_shuffled", "constant", "knn_copy", "blind", "title", "facts")
 DATA_KINDS = ("movielens_small", "ml_latest_small", "ml_100k", "ml_1m", "ml_25m", "openp5", "custom")
 
@@ -23,21 +25,6 @@ TEXT_FIELDS = (
     "title", "year", "decade", "text", "aliases", "genres", "tags", "genome_tags", "directors", "writers", "cast",
     "countries", "languages", "studios",
 )  # fmt: skip
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot run, and how to mend it."""
-
-
-def _one_of(key: str, value: str, allowed: Iterable[str]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{key}={value} is not known; choose one of: {', '.join(allowed)}")
-
-
-def _positive(**values: float) -> None:
-    for key, value in values.items():
-        if value <= 0:
-            raise ConfigError(f"{key.replace('__', '.')}={value} must be above 0")
 
 
 def validate(config: Config) -> None:
@@ -80,35 +67,35 @@ def check_writable(key: str, folder: str) -> None:
 
 
 def _choices(config: Config) -> None:
-    _one_of("data.kind", config.data.kind, DATA_KINDS)
-    _one_of("data.split", config.data.split, SPLIT_RULES)
-    _one_of("encoder.name", config.encoder.name, ("semantic", "behavioral", "combined"))
-    _one_of("adapter.kind", config.adapter.kind, ("qformer", "mlp", "constant"))
-    _one_of("adapter.init", config.adapter.init, ("pretrained", "bert", "random"))
-    _one_of("tuning.mode", config.tuning.mode, ("frozen", "lora", "full"))
-    _one_of("tasks.kind", config.tasks.kind, ("elm", "openp5"))
-    _one_of("tasks.teacher", config.tasks.teacher, ("facts",))
-    _one_of("tasks.neighbour_space", config.tasks.neighbour_space, ("semantic", "behavioral"))
-    _one_of("tasks.interpolation", config.tasks.interpolation, ("mean", "two_items"))
-    _one_of("pretraining.pair_mode", config.pretraining.pair_mode, ("margin", "margin_all", "infonce"))
-    _one_of("pretraining.pair_projection", config.pretraining.pair_projection, ("own", "shared"))
-    _one_of("evaluation.split", config.evaluation.split, ("validation", "test"))
-    _one_of("lm.dtype", config.lm.dtype, ("auto", "float32", "bfloat16"))
+    one_of("data.kind", config.data.kind, DATA_KINDS)
+    one_of("data.split", config.data.split, SPLIT_RULES)
+    one_of("encoder.name", config.encoder.name, ("semantic", "behavioral", "combined"))
+    one_of("adapter.kind", config.adapter.kind, ("qformer", "mlp", "constant"))
+    one_of("adapter.init", config.adapter.init, ("pretrained", "bert", "random"))
+    one_of("tuning.mode", config.tuning.mode, ("frozen", "lora", "full"))
+    one_of("tasks.kind", config.tasks.kind, ("elm", "openp5"))
+    one_of("tasks.teacher", config.tasks.teacher, ("facts",))
+    one_of("tasks.neighbour_space", config.tasks.neighbour_space, ("semantic", "behavioral"))
+    one_of("tasks.interpolation", config.tasks.interpolation, ("mean", "two_items"))
+    one_of("pretraining.pair_mode", config.pretraining.pair_mode, ("margin", "margin_all", "infonce"))
+    one_of("pretraining.pair_projection", config.pretraining.pair_projection, ("own", "shared"))
+    one_of("evaluation.split", config.evaluation.split, ("validation", "test"))
+    one_of("lm.dtype", config.lm.dtype, ("auto", "float32", "bfloat16"))
     for loss in config.pretraining.losses:
-        _one_of("pretraining.losses", loss, LOSSES)
+        one_of("pretraining.losses", loss, LOSSES)
     for condition in config.evaluation.conditions:
-        _one_of("evaluation.conditions", condition, CONDITIONS)
+        one_of("evaluation.conditions", condition, CONDITIONS)
     unknown = sorted(set(config.pretraining.proportions) - {"item_text", "item_item", "user_item"})
     if unknown:
         raise ConfigError(f"pretraining.proportions.{unknown[0]}: the sets are item_text, item_item and user_item")
     for name in config.tasks.names:
-        _one_of("tasks.names", name, TASKS)
+        one_of("tasks.names", name, TASKS)
     for key, fields in (
         ("encoder.text_fields", config.encoder.text_fields),
         ("pretraining.grounding_fields", config.pretraining.grounding_fields),
     ):
         for name in fields:
-            _one_of(key, name, TEXT_FIELDS)
+            one_of(key, name, TEXT_FIELDS)
     if config.tasks.title_in_prompt and {"shuffled", "hard_shuffled"} & set(config.evaluation.conditions):
         raise ConfigError(
             "tasks.title_in_prompt=true: another movie's text would come with that movie's title in its prompt; "
@@ -121,75 +108,13 @@ def _choices(config: Config) -> None:
         )
     if "own" not in config.evaluation.conditions:
         raise ConfigError("evaluation.conditions must hold 'own': every control is compared with it")
-    _phase1(config)
-    _phase2(config)
-
-
-def _phase2(config: Config) -> None:
-    tuning, kind = config.tuning, config.adapter.kind
-    if tuning.distillation_weight < 0:
-        raise ConfigError(f"tuning.distillation_weight={tuning.distillation_weight} must be at least 0")
-    ours = {
-        "tuning.distillation_weight": bool(tuning.distillation_weight),
-        "tuning.residual_weighting": tuning.residual_weighting,
-    }
-    for key, on in ours.items():
-        if on and kind == "constant":
-            raise ConfigError(
-                f"{key} teaches what an item's vector holds, but adapter=constant reads none; switch it off"
-            )
-    clip = list(tuning.residual_clip)
-    if len(clip) != 2 or not 0 < clip[0] <= clip[1]:
-        raise ConfigError(f"tuning.residual_clip={clip}: give a lowest and a highest loss above 0, as [0.1,5.0]")
-    if tuning.residual_steps is not None:
-        if not tuning.residual_weighting:
-            raise ConfigError(
-                "tuning.residual_steps is the budget of residual weighting: add tuning.residual_weighting=true"
-            )
-        if tuning.residual_steps <= 0:
-            raise ConfigError(
-                f"tuning.residual_steps={tuning.residual_steps}: residual weighting needs a trained blind model; "
-                "give it steps, or null for as many as the variant"
-            )
-    if any(rate <= 0 for rate in tuning.lr_trials):
-        raise ConfigError(f"tuning.lr_trials={list(tuning.lr_trials)}: every value must be above 0")
-    if len(set(tuning.lr_trials)) != len(tuning.lr_trials):
-        raise ConfigError(f"tuning.lr_trials={list(tuning.lr_trials)}: a value is there twice")
-    if tuning.lr_trials and tuning.trial_steps > tuning.steps:
-        raise ConfigError(
-            f"tuning.trial_steps={tuning.trial_steps} is more than tuning.steps={tuning.steps}: a trial is a short run"
-        )
-
-
-def _phase1(config: Config) -> None:
-    adapter, pretraining = config.adapter, config.pretraining
-    _one_of("pretraining.init", pretraining.init, ("bert", "random"))
-    if adapter.kind == "mlp" and adapter.init == "pretrained" and list(pretraining.losses) != ["vg"]:
-        raise ConfigError(
-            f"adapter.init=pretrained with adapter.kind=mlp: vocabulary grounding is the one loss that needs no "
-            f"queries, but pretraining.losses={list(pretraining.losses)}; set pretraining=vg_only or adapter=qformer"
-        )
-    fits = {"qformer": ("pretrained", "bert", "random"), "mlp": ("pretrained", "random")}.get(adapter.kind, ("random",))
-    if adapter.init not in fits:
-        raise ConfigError(
-            f"adapter.init={adapter.init} needs a Q-Former, but adapter.kind={adapter.kind}; "
-            "set adapter.init=random or adapter=qformer"
-        )
-    if adapter.init == "pretrained" and not pretraining.losses:
-        raise ConfigError("adapter.init=pretrained needs pretraining.losses; or take adapter=qformer_bert")
-    if "itm" in pretraining.losses and "itc" not in pretraining.losses:
-        raise ConfigError("pretraining.losses: itm draws its hard negatives from itc's similarities; add itc")
-    for loss, weight in pretraining.loss_weights.items():
-        _one_of("pretraining.loss_weights", loss, LOSSES)
-        if weight <= 0:
-            raise ConfigError(f"pretraining.loss_weights.{loss}={weight} must be above 0; leave the loss out instead")
-    if adapter.concatenate and config.encoder.name != "combined":
-        raise ConfigError("adapter.concatenate joins two sources and needs encoder=combined")
+    check_phase1(config)
+    check_phase2(config)
 
 
 def _numbers(config: Config) -> None:
     adapter, pretraining, tuning = config.adapter, config.pretraining, config.tuning
-    _positive(
+    positive(
         adapter__num_queries=adapter.num_queries,
         adapter__source_tokens=adapter.source_tokens,
         adapter__num_layers=adapter.num_layers,
@@ -288,11 +213,11 @@ def validate_tasks(config: Config) -> None:
         return
     if not tasks.prompts or not Path(tasks.prompts).is_file():
         raise ConfigError(f"tasks.prompts={tasks.prompts}: there is no such file; give OpenP5's prompt.txt or your own")
-    _one_of("tasks.user_vector", tasks.user_vector, ("none", "fold_in", "full"))
-    _one_of("evaluation.decoding", evaluation.decoding, ("trie", "free"))
+    one_of("tasks.user_vector", tasks.user_vector, ("none", "fold_in", "full"))
+    one_of("evaluation.decoding", evaluation.decoding, ("trie", "free"))
     for name in evaluation.prompt_sets:
-        _one_of("evaluation.prompt_sets", name, ("seen", "unseen"))
-    _positive(tasks__history=tasks.history, evaluation__beams=evaluation.beams, evaluation__top_k=evaluation.top_k)
+        one_of("evaluation.prompt_sets", name, ("seen", "unseen"))
+    positive(tasks__history=tasks.history, evaluation__beams=evaluation.beams, evaluation__top_k=evaluation.top_k)
     if evaluation.beams < evaluation.top_k:
         raise ConfigError(
             f"evaluation.beams={evaluation.beams} cannot fill lists of evaluation.top_k={evaluation.top_k}; raise it"
@@ -311,7 +236,7 @@ def validate_tasks(config: Config) -> None:
 
 
 def _openp5_files(data: DataConfig) -> None:
-    _one_of("data.indexing", data.indexing, ("random", "sequential", "collaborative"))
+    one_of("data.indexing", data.indexing, ("random", "sequential", "collaborative"))
     if data.path is None:
         raise ConfigError(f"data.kind=openp5 needs data.path=FOLDER with {data.name}'s user_sequence.txt")
     if data.items is not None and not Path(data.items).exists():

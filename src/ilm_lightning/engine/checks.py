@@ -1,0 +1,20 @@
+"""What every check of a configuration uses."""
+
+from collections.abc import Iterable
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot run, and how to mend it."""
+
+
+def one_of(key: str, value: str, allowed: Iterable[str]) -> None:
+    """Refuse a value that is not among the allowed ones."""
+    if value not in allowed:
+        raise ConfigError(f"{key}={value} is not known; choose one of: {', '.join(allowed)}")
+
+
+def positive(**values: float) -> None:
+    """Refuse values that are not above 0; a double underscore stands for the dot of a key."""
+    for key, value in values.items():
+        if value <= 0:
+            raise ConfigError(f"{key.replace('__', '.')}={value} must be above 0")

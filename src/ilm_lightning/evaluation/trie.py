@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,8 +121,9 @@ def build_trie(sequences: Sequence[Sequence[int]]) -> ItemTrie:
             break
         forced.append(tokens[child])
         start_node = child
-    arrays = [np.array(values, dtype=np.int64) for values in (tokens, first_child, items, low, high, order)]
-    return ItemTrie(*arrays, forced=tuple(forced), start=start_node)
+    flat = {"tokens": tokens, "first_child": first_child, "items": items, "low": low, "high": high, "order": order}
+    arrays: dict[str, Any] = {name: np.array(values, dtype=np.int64) for name, values in flat.items()}
+    return ItemTrie(**arrays, forced=tuple(forced), start=start_node)
 
 
 def _groups(ordered: Sequence[tuple[int, ...]], low: int, high: int, depth: int) -> list[tuple[int, int]]:

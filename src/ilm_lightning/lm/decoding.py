@@ -7,6 +7,7 @@ allowed children are scored; their log-probabilities are those over the whole vo
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ from ilm_lightning.lm.generate import SoftTokenBank
 from ilm_lightning.lm.model import ItemLanguageModel
 from ilm_lightning.lm.prompts import PromptTokenizer, TokenisedExample
 from ilm_lightning.progress import track
+
+if TYPE_CHECKING:
+    from transformers import Cache
 
 Ints = NDArray[np.int64]
 SeenRows = Callable[[Sequence[int]], NDArray[np.bool_]]
@@ -182,7 +186,7 @@ def _unseen_before(tree: _Tree, seen: Tensor | None) -> Tensor | None:
 
 
 def _prefill(
-    model: ItemLanguageModel, batch: PromptBatch, trie: ItemTrie, cache: object, soft: Tensor | None
+    model: ItemLanguageModel, batch: PromptBatch, trie: ItemTrie, cache: "Cache", soft: Tensor | None
 ) -> tuple[_Beams, Tensor, Tensor]:
     """Read prompts and forced tokens; returns the one beam of each user, the mask of what was read, its last place."""
     users, forced = len(batch), torch.tensor(trie.forced, dtype=torch.long, device=model.device)
@@ -191,7 +195,7 @@ def _prefill(
     embeddings = torch.cat([prompt, words.to(prompt.dtype).expand(users, -1, -1)], dim=1)
     mask = torch.cat([batch.attention_mask, batch.attention_mask.new_ones(users, len(forced))], dim=1)
     positions = (mask.cumsum(1) - 1).clamp_min(0)
-    hidden = model.run_lm(embeddings, mask, positions, cache).last_hidden_state  # type: ignore[arg-type]
+    hidden = model.run_lm(embeddings, mask, positions, cache).last_hidden_state
     scores = torch.zeros(users, 1, device=model.device)
     if len(forced):
         before = hidden[:, -len(forced) - 1 : -1]
@@ -267,7 +271,7 @@ def _step(
     parents: Tensor,
     prompt_mask: Tensor,
     position: Tensor,
-    cache: object,
+    cache: "Cache",
 ) -> _Beams:
     """Read one more token of every beam: further positions of the row, each seeing the prompt and its own ancestors."""
     users, width = nodes.shape
@@ -278,7 +282,7 @@ def _step(
     dtype = model.compute_dtype
     mask = torch.zeros(visible.shape, dtype=dtype, device=nodes.device).masked_fill(~visible, torch.finfo(dtype).min)
     words = causal_lm(model.lm).get_input_embeddings()(tree.tokens[nodes].clamp_min(0))
-    output = model.run_lm(words, mask[:, None], position.expand(-1, width), cache)  # type: ignore[arg-type]
+    output = model.run_lm(words, mask[:, None], position.expand(-1, width), cache)
     return _Beams(nodes, scores, output.last_hidden_state, ancestors)
 
 

@@ -298,7 +298,7 @@ def _table(bench: Bench, examples: Sequence[Example], lists: Any, targets: Any, 
 
 def rank_baselines(context: Context, inputs: Inputs, bench: Bench, users: Any) -> "dict[str, Ranking]":
     """Markov, popularity, item-kNN and ALS on the same users, targets and filter."""
-    from ilm_lightning.evaluation.baselines import Markov, Popularity, dot_product, evaluate, item_knn
+    from ilm_lightning.evaluation.baselines import Markov, Popularity, Scorer, dot_product, evaluate, item_knn
 
     settings, sequences = context.config.evaluation, bench.sequences
     targets = sequences.targets(settings.split)[users].astype(np.int64)
@@ -309,7 +309,7 @@ def rank_baselines(context: Context, inputs: Inputs, bench: Bench, users: Any) -
     vectors = ItemVectors.load(inputs.embedded.path)
     factors = vectors.raw("behavioral")
     owners = vectors.scaling["behavioral"].invert(vectors.user_sources["behavioral"])[users]
-    scorers = {
+    scorers: dict[str, Scorer] = {
         "Markov": Markov(sequences.transition_counts(), popularity, last),
         "popularity": Popularity(popularity, len(users)),
         "item-kNN": item_knn(sequences.training_interactions().matrix(), history),

@@ -1,5 +1,6 @@
 """The user's own two files, good and bad, and the example of the guide."""
 
+import gzip
 import re
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def test_tsv_and_another_list_separator(tmp_path: Path) -> None:
         (EVENTS, "item,name\nheat,Heat\n", r"items.csv: column 'title' is missing.*data.columns.title=NAME"),
         ("user,item,rating\na,heat,great\n", ITEMS, "events.csv: column 'rating' holds 'great', which is not a number"),
         ("user,item,rating\na,heat,nan\n", ITEMS, "column 'rating' holds 'nan'"),
-        ("user,item,timestamp\na,heat,1999-01-01\n", ITEMS, "column 'timestamp' holds '1999-01-01'"),
+        ("user,item,timestamp\na,heat,1999-13-01\n", ITEMS, "column 'timestamp' holds '1999-13-01'"),
         (EVENTS, "item,title,year\nheat,Heat,soon\n", "items.csv: column 'year' holds 'soon'"),
         (EVENTS, "item,title,year\nheat,Heat,99999999999\n", "items.csv: column 'year' holds '99999999999'"),
         (EVENTS, "item,title\nheat,Heat\nheat,Heat\n", "items.csv: column 'item' holds 'heat' more than once"),
@@ -77,6 +78,9 @@ def test_tsv_and_another_list_separator(tmp_path: Path) -> None:
         (EVENTS, "item,title\n", "items.csv: no items"),
         ("user,item\n", ITEMS, "events.csv: no interactions"),
         ("", ITEMS, "events.csv: not readable"),
+        ("userId,itemId\na,heat\n", ITEMS, r"column 'user' is missing.*data\.columns\.user=userId"),
+        ("user,item\na,heat\nb,heat,7\n", ITEMS, "events.csv: line 3 has 3 columns, the header 2; put texts"),
+        (EVENTS, "item,title,text\na,Heat,x\nb,Heat,one, two\n", "items.csv: line 3 has 4 columns, the header 3"),
         ("user,item\na,HEAT\n", ITEMS, "'HEAT' there, 'heat' here"),
     ],
 )
@@ -115,3 +119,65 @@ def test_the_guides_example_is_true(tmp_path: Path) -> None:
     assert dataset.report["items_without_text"] == 0
     assert dataset.catalog[0].genres
     assert len(dataset.interactions) == len(blocks[0].splitlines()) - 1
+
+
+AWKWARD_EVENTS = (
+    "User ;item;Rating;timestamp\r\nann;B-1;4,5;2023-01-05T10:00:00Z\r\nann; B-2 ;3;2023-01-04\r\n"
+    "bob;B-1;;2023-01-05 12:00:00.5+02:00\r\n"
+)
+AWKWARD_ITEMS = 'item;title;genres;text\r\n B-1 ;"Lamp; the ""big"" one";Light, Office;Schön\r\nB-2;;;\r\n'
+
+
+def test_a_spreadsheets_csv_with_byte_order_mark_semicolons_and_dates(tmp_path: Path) -> None:
+    paths = write(tmp_path, "\ufeff" + AWKWARD_EVENTS, "\ufeff" + AWKWARD_ITEMS)
+    dataset = load_dataset("custom", paths, list_separator=",")
+    assert [(i.item_id, i.title, i.genres, i.text) for i in dataset.catalog] == [
+        ("B-1", 'Lamp; the "big" one', ("Light", "Office"), "Schön"),
+        ("B-2", "", (), None),
+    ]
+    frame = dataset.interactions.frame.sort("user", "timestamp")
+    assert frame["timestamp"].to_list() == [1672790400, 1672912800, 1672912800]
+    assert frame["rating"].to_list()[:2] == [3.0, 4.5]
+
+
+@pytest.mark.parametrize("times", [pl.Datetime("ns"), pl.Datetime("ms", "Europe/Paris"), pl.Date, pl.Int64])
+def test_parquet_times_and_ids_with_gaps(times: pl.DataType, tmp_path: Path) -> None:
+    paths = {"interactions": tmp_path / "e.parquet", "items": tmp_path / "i.parquet"}
+    days = pl.Series("timestamp", [86400, 0]).cast(pl.Int64)
+    stamp = days if times == pl.Int64 else pl.from_epoch(days, "s").dt.replace_time_zone("UTC")
+    stamp = stamp.dt.replace_time_zone(None) if times == pl.Date else stamp
+    frame = pl.DataFrame({"user": ["a", "a"], "item": [1.0, 2.0], "timestamp": stamp})
+    frame.with_columns(pl.col("timestamp").cast(times)).write_parquet(paths["interactions"])
+    pl.DataFrame({"item": [1, 2], "title": ["A", "B"]}).write_parquet(paths["items"])
+    frame = load_dataset("custom", paths).interactions.frame
+    assert frame.select("item", "timestamp").rows() == [(1, 0), (0, 86400)]
+
+
+def test_gaps_in_ids_are_no_user_called_nan(tmp_path: Path) -> None:
+    paths = write(tmp_path)
+    paths["interactions"] = tmp_path / "e.parquet"
+    pl.DataFrame({"user": [1.0, float("nan")], "item": ["heat", "heat"]}).write_parquet(paths["interactions"])
+    with pytest.raises(DataError, match="column 'user' has empty cells"):
+        load_dataset("custom", paths)
+
+
+def test_compressed_whatever_the_encoding_is(tmp_path: Path) -> None:
+    paths = write(tmp_path)
+    packed = tmp_path / "events.csv.gz"
+    packed.write_bytes(gzip.compress(EVENTS.encode()))
+    assert load_dataset("custom", {**paths, "interactions": packed}).interactions.n_users == 2
+    paths["items"].write_bytes("item,title\nheat,Heat\nalien,Aliéné\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"items.csv: line 3 is not UTF-8; save the file as UTF-8"):
+        load_dataset("custom", paths)
+    paths["items"].write_bytes(ITEMS.encode("utf-16"))
+    with pytest.raises(DataError, match="written as UTF-16"):
+        check_files("custom", paths)
+
+
+def test_a_list_that_looks_parted_otherwise_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    paths = write(tmp_path, items="item,title,genres\nheat,Heat,Action; Crime\nalien,Alien,\n")
+    assert load_dataset("custom", paths).catalog[0].genres == ("Action; Crime",)
+    assert "data.list_separator=';'" in caplog.text
+    caplog.clear()
+    assert load_dataset("custom", paths, list_separator=";").catalog[0].genres == ("Action", "Crime")
+    assert caplog.text == ""

@@ -1,22 +1,25 @@
 """The user's own data: a file of interactions and a file of items, CSV or parquet."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
 
 from ilm_lightning.data.dataset import EVENT_COLUMNS, Dataset, assemble
+from ilm_lightning.data.delimited import ENDINGS, decimal_point, explain, ids, scan_delimited, seconds
 from ilm_lightning.data.errors import DataError
-from ilm_lightning.data.files import scan_csv
 from ilm_lightning.data.schema import CATALOG_SCHEMA, LIST_COLUMNS
 from ilm_lightning.data.titles import parse_title
 
+log = logging.getLogger(__name__)
 TERMS = "The user's own data."
 # What the items file may hold, under our names; "item" is the id. The rest of the catalogue is derived.
 ITEM_COLUMNS = ("item", *(c for c in CATALOG_SCHEMA if c not in ("index", "item_id", "group", "n_ratings", "aliases")))
 _REQUIRED = {"interactions": ("user", "item"), "items": ("item", "title")}
 _OPTIONAL = {"interactions": EVENT_COLUMNS[2:], "items": ITEM_COLUMNS[2:]}
-_CSV = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+# A list column without the separator in any cell is suspicious where this share of its cells holds another one.
+_OTHER_SEPARATOR = 0.5
 
 
 def read_custom(
@@ -25,7 +28,7 @@ def read_custom(
     """Read two files.
 
     Args:
-        interactions: columns user, item and, where known, rating and timestamp (seconds).
+        interactions: columns user, item and, where known, rating and timestamp (seconds, or ISO dates and times).
         items: columns item, title and, where known, year, genres, tags, text, directors, cast, countries,
             languages, ... (the catalogue's columns). A title may carry its year, as "Heat (1995)".
         columns: our name -> the file's name, for both files, e.g. ``{"user": "customer", "item": "sku"}``.
@@ -38,7 +41,7 @@ def read_custom(
         DataError: what is wrong, with file, column and remedy.
     """
     events = open_table(interactions, "interactions", columns or {})
-    table = open_table(items, "items", columns or {}).collect()
+    table = _collect(open_table(items, "items", columns or {}), items)
     if table.height == 0:
         raise DataError(f"{items}: no items; the file needs one row per item")
     twice = table.filter(pl.col("item").is_duplicated() & pl.col("item").is_not_null())["item"]
@@ -47,7 +50,27 @@ def read_custom(
     if table["item"].null_count():
         raise DataError(f"{items}: column 'item' has empty cells; give every item an id")
     name = interactions.name.split(".")[0]
-    return assemble(events, _catalog_columns(table, items, list_separator), interactions, name, TERMS)
+    catalog = _catalog_columns(table, items, list_separator)
+    try:
+        return assemble(events, catalog, interactions, name, TERMS)
+    except DataError as error:
+        # a broken line is found by reading the file again, only where reading failed
+        why = explain(interactions) if "not readable" in str(error) and _is_csv(interactions) else None
+        if why is None:
+            raise
+        raise DataError(f"{interactions}: {why}") from error
+
+
+def _is_csv(path: Path) -> bool:
+    return path.name.lower().endswith(ENDINGS)
+
+
+def _collect(frame: pl.LazyFrame, path: Path) -> pl.DataFrame:
+    try:
+        return frame.collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        why = explain(path) if _is_csv(path) else None
+        raise DataError(f"{path}: {why or f'not readable ({str(error).splitlines()[0]})'}") from error
 
 
 def open_table(path: Path, role: str, columns: Mapping[str, str]) -> pl.LazyFrame:
@@ -74,28 +97,36 @@ def open_table(path: Path, role: str, columns: Mapping[str, str]) -> pl.LazyFram
         raise DataError(f"{path}: no such file; set data.{role} to your {role} file")
     frame = _scan(path)
     try:
-        have = frame.collect_schema().names()
+        schema = frame.collect_schema()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path}: not readable ({str(error).splitlines()[0]}); save it as CSV or parquet") from error
+    have = schema.names()
     chosen: dict[str, str] = {}
     for ours in known:
         theirs = columns.get(ours, ours)
-        if theirs in have:
-            chosen[ours] = theirs
+        # "User" is as good as "user", unless a name was given
+        same = [name for name in have if name.lower() == theirs.lower()] if ours not in columns else []
+        if theirs in have or len(same) == 1:
+            chosen[ours] = theirs if theirs in have else same[0]
         elif ours in _REQUIRED[role]:
-            hint = f"name yours with data.columns.{ours}=NAME"
+            near = [name for name in have if ours in name.lower()]
+            hint = f"name yours with data.columns.{ours}={near[0] if near else 'NAME'}"
             raise DataError(f"{path}: column {theirs!r} is missing; the file has {', '.join(have)}; {hint}")
         elif ours in columns and not any(ours in _REQUIRED[r] + _OPTIONAL[r] for r in _REQUIRED if r != role):
             raise DataError(f"{path}: column {theirs!r} is missing; the file has {', '.join(have)}")
-    return frame.select(pl.col(theirs).alias(ours) for ours, theirs in chosen.items())
+    typed = {"user": ids, "item": ids, "timestamp": seconds, "rating": decimal_point}
+    return frame.select(
+        (typed[ours](theirs, schema[theirs]) if ours in typed else pl.col(theirs)).alias(ours)
+        for ours, theirs in chosen.items()
+    )
 
 
 def _scan(path: Path) -> pl.LazyFrame:
     name = path.name.lower()
     if name.endswith(".parquet"):
         return pl.scan_parquet(path)
-    if name.endswith(_CSV):
-        return pl.scan_csv(path, separator="\t", infer_schema=False) if ".tsv" in name else scan_csv(path)
+    if name.endswith(ENDINGS):
+        return scan_delimited(path)
     raise DataError(f"{path}: unknown ending; give a .csv, .tsv or .parquet file")
 
 
@@ -112,6 +143,7 @@ def _catalog_columns(table: pl.DataFrame, path: Path, list_separator: str) -> pl
             continue
         column = frame[name]
         if name in LIST_COLUMNS and column.dtype == pl.String:
+            _warn_of_separator(column, path, list_separator)
             cells = [[v.strip() for v in (cell or "").split(list_separator) if v.strip()] for cell in column]
             frame = frame.with_columns(pl.Series(name, cells, dtype=pl.List(pl.String)))
         elif dtype == pl.Int32:
@@ -119,6 +151,18 @@ def _catalog_columns(table: pl.DataFrame, path: Path, list_separator: str) -> pl
     if "year" not in frame.columns:
         return frame.with_columns(from_title.alias("year"))
     return frame.with_columns(pl.col("year").fill_null(from_title))
+
+
+def _warn_of_separator(column: pl.Series, path: Path, separator: str) -> None:
+    """Say so where cells look like lists with another separator: they would all be one long genre."""
+    cells = column.drop_nulls()
+    if cells.str.contains(separator, literal=True).any():
+        return
+    for other in (",", ";", "|", "/"):
+        if other != separator and cells.len() and cells.str.contains(other, literal=True).mean() > _OTHER_SEPARATOR:
+            where = f"{path}: no cell of column {column.name!r} holds {separator!r}, but most hold {other!r}"
+            log.warning("%s; if that parts them, add \"data.list_separator='%s'\"", where, other)
+            return
 
 
 def _whole_numbers(column: pl.Series, path: Path) -> pl.Series:

@@ -48,6 +48,8 @@ class DataConfig:
     """openp5 only, collaborative indexing written anew: clusters of each split."""
     token_size: int = 500
     """openp5 only, collaborative indexing written anew: a cluster of at most this many items is not split."""
+    list_separator: str = "|"
+    """custom only: what parts several genres, tags or people in one cell of a CSV file."""
 
 
 @dataclass

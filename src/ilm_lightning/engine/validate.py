@@ -255,12 +255,16 @@ def _files(config: Config) -> None:
     elif data.kind != "custom" and (data.interactions or data.items or data.columns):
         raise ConfigError("data.interactions, data.items and data.columns belong to your own data: add data=custom")
     if data.kind == "custom":
+        if data.path is not None:
+            raise ConfigError(f"data.path={data.path}: your own data is two files, data.interactions and data.items")
         for key in ("interactions", "items"):
             value = getattr(data, key)
             if not value:
                 raise ConfigError(f"data=custom needs data.{key}=FILE (CSV or parquet)")
             if not Path(value).is_file():
                 raise ConfigError(f"data.{key}={value}: there is no such file")
+    if not data.list_separator:
+        raise ConfigError("data.list_separator is empty; give what parts several genres in one cell, as |")
     if data.path is not None and not Path(data.path).exists():
         raise ConfigError(f"data.path={data.path}: there is no such file or folder")
     for name, path in config.assets.items():

@@ -40,6 +40,7 @@ def prepare(context: Context) -> Artifact:
         "split": config.split,
         "columns": dict(config.columns),
         "tags": asdict(tags),
+        "list_separator": config.list_separator,
     }
 
     def build(folder: Path) -> dict[str, Any]:
@@ -48,7 +49,8 @@ def prepare(context: Context) -> Artifact:
         from ilm_lightning.data.splits import split_items, visible_interactions
 
         columns = dict(config.columns) if config.kind == "custom" else None
-        dataset = load_dataset(config.kind, paths, columns=columns, tags=tags)
+        parts = config.list_separator
+        dataset = load_dataset(config.kind, paths, columns=columns, tags=tags, list_separator=parts)
         dataset = prepare_dataset(dataset, config.min_ratings)
         dataset.catalog.write(folder / "items.parquet")
         if dataset.genome is not None:

@@ -15,13 +15,15 @@ def sha256(data: bytes) -> str:
 
 @dataclass
 class FileServer:
-    """``files`` by path; ``cuts``: bytes after which the next answers break off; ``statuses``: answered first."""
+    """``files`` by path; ``cuts``: bytes after which the next answers break off; ``statuses``: answered first;
+    ``refusals``: status and headers by path."""
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     headers: dict[str, dict[str, str]] = field(default_factory=dict)
     cuts: list[int] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
+    refusals: dict[str, tuple[int, dict[str, str]]] = field(default_factory=dict)
     ranges: bool = True
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
 
@@ -38,6 +40,13 @@ def handler(server: FileServer) -> type[http.server.BaseHTTPRequestHandler]:
             path = self.path.split("?")[0]
             wanted = self.headers.get("Range")
             server.requests.append((self.command, path, wanted))
+            if path in server.refusals:
+                status, headers = server.refusals[path]
+                self.send_response(status)
+                for name, value in {**headers, "Content-Length": "0"}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                return
             if server.statuses or path not in server.files:
                 self.send_error(server.statuses.pop(0) if server.statuses else 404)
                 return

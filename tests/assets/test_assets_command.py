@@ -66,7 +66,7 @@ def test_get_tells_where_it_lies_and_fails_by_name(
     assert main(["get", "toy", "tooy", "--cache", str(tmp_path)]) == 1
     out, err = capsys.readouterr()
     assert f"toy: Toy ratings, {toy.server.url}/toy.zip, {tmp_path / 'toy'}" in out
-    assert "'tooy' is neither a path nor an asset" in err
+    assert "'tooy' is neither a path, nor an asset" in err
     assert "did you mean toy?" in err
 
 

@@ -1,3 +1,6 @@
+import ast
+import hashlib
+import inspect
 import pickle
 from pathlib import Path
 
@@ -5,7 +8,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from ilm_lightning.assets import ChecksumError, convert, resolve
+from ilm_lightning.assets import REGISTRY, ChecksumError, convert, resolve
 from ilm_lightning.assets.cache import file_digest
 
 TABLE = pd.DataFrame(
@@ -76,3 +79,25 @@ def test_embedded_language_model_can_be_trained_and_speaks(tmp_path: Path) -> No
     with torch.inference_mode():
         best = model(**tokens).logits[0, -1].argmax()
     assert tokenizer.decode(best).strip() == "Paris"
+
+
+# what the registry's version of each converted asset was raised for; a change here goes with a raise there
+CONVERTERS = {
+    "gguf": ("smollm2-135m-instruct", 1, "767b45b5dc496447"),
+    "movielens-table": ("movielens-small", 1, "0e45266a262ca00b"),
+}
+
+
+@pytest.mark.parametrize("name", CONVERTERS)
+def test_a_changed_conversion_raises_the_assets_version(name: str) -> None:
+    asset, version, pinned = CONVERTERS[name]
+    tree = ast.parse(inspect.getsource(convert.CONVERSIONS[name])).body[0]
+    assert isinstance(tree, ast.FunctionDef)
+    code = "\n".join(ast.unparse(statement) for statement in tree.body[1:])
+    found = hashlib.sha256(code.encode()).hexdigest()[:16]
+    assert (REGISTRY[asset].version, found) == (version, pinned), "raise Asset.version, then write both here"
+
+
+def test_every_conversion_is_pinned() -> None:
+    used = {source.convert for asset in REGISTRY.values() for source in asset.sources} - {None}
+    assert used == set(convert.CONVERSIONS) == set(CONVERTERS)

@@ -12,8 +12,11 @@ import pytest
 from asset_server import TERMS, Toy, ZipMaker, sha256
 
 from ilm_lightning.assets import REGISTRY, AssetError, resolve, sources
+from ilm_lightning.assets.cache import content_digest
 from ilm_lightning.assets.licences import YOURS
 from ilm_lightning.assets.registry import Asset, Url, Wheel
+
+CONTENT = content_digest({"ratings.csv": sha256(b"userId,movieId\n1,2\n"), "sub/more.csv": sha256(b"x\n")})
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def test_from_url_into_the_cache(toy: Toy, cache: Path) -> None:
     assert (found.path / "sub/more.csv").is_file()
     assert not (found.path / "other.txt").exists()
     assert (found.name, found.key, found.licence) == ("Toy ratings", "toy", TERMS)
-    assert found.sha256 == sha256(toy.archive)
+    assert found.sha256 == CONTENT
     assert found.source == f"{toy.server.url}/toy.zip"
     assert list((cache / ".work").iterdir()) == []
     assert list((cache / ".downloads").iterdir()) == []
@@ -67,6 +70,32 @@ def test_own_digest_follows_the_content(toy: Toy, cache: Path, tmp_path: Path) -
     assert resolve("toy", cache_dir=cache, overrides={"toy": str(own)}).sha256 != first
 
 
+def test_own_copy_of_the_same_files_has_the_same_digest(toy: Toy, cache: Path, tmp_path: Path) -> None:
+    fetched = resolve("toy", cache_dir=cache)
+    shutil.copytree(fetched.path, tmp_path / "mine")
+    assert resolve("toy", cache_dir=cache, overrides={"toy": str(tmp_path / "mine")}).sha256 == fetched.sha256
+
+
+def test_digest_follows_what_a_conversion_writes(toy: Toy, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def convert_to(text: str) -> None:
+        def write(raw: Path, out: Path) -> None:
+            out.mkdir()
+            (out / "ratings.csv").write_text(text)
+
+        monkeypatch.setattr("ilm_lightning.assets.convert.CONVERSIONS", {"toy": write})
+
+    converted = replace(toy.asset, sources=(replace(toy.asset.sources[0], convert="toy"),))
+    monkeypatch.setitem(REGISTRY, "toy", converted)
+    convert_to("first")
+    first = resolve("toy", cache_dir=cache)
+    convert_to("second")
+    assert resolve("toy", cache_dir=cache) == first
+    monkeypatch.setitem(REGISTRY, "toy", replace(converted, version=2))
+    second = resolve("toy", cache_dir=cache)
+    assert (second.path / "ratings.csv").read_text() == "second"
+    assert second.sha256 != first.sha256
+
+
 def test_ilm_data(toy: Toy, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ILM_DATA", str(tmp_path / "data"))
     assert resolve("toy", cache_dir=cache).path == cache / "toy"
@@ -79,7 +108,7 @@ def test_own_archive_is_verified_and_unpacked(toy: Toy, cache: Path, tmp_path: P
     archive.write_bytes(toy.archive)
     found = resolve("toy", cache_dir=cache, overrides={"toy": str(archive)}, offline=True)
     assert (cache / "toy/ratings.csv").is_file()
-    assert found.sha256 == sha256(toy.archive)
+    assert found.sha256 == CONTENT
     assert toy.server.requests == []
     assert archive.exists()
 
@@ -220,7 +249,7 @@ def test_mirror_of_the_environment(toy: Toy, cache: Path, monkeypatch: pytest.Mo
     away = replace(toy.asset.sources[0], urls=("http://127.0.0.1:9/far/toy.zip",))
     monkeypatch.setitem(REGISTRY, "toy", replace(toy.asset, sources=(away,)))
     monkeypatch.setenv("ILM_MIRROR", f"{toy.server.url}/")
-    assert resolve("toy", cache_dir=cache).sha256 == sha256(toy.archive)
+    assert resolve("toy", cache_dir=cache).sha256 == CONTENT
 
 
 def test_cut_download_goes_on_in_the_next_run(toy: Toy, cache: Path) -> None:
@@ -274,6 +303,7 @@ KILLED_SCRIPT = """
 import os, sys
 from pathlib import Path
 from ilm_lightning.assets import REGISTRY, convert, resolve
+from ilm_lightning.assets.cache import content_digest
 from ilm_lightning.assets.licences import YOURS
 from ilm_lightning.assets.registry import Asset, Url
 def die(raw, out):

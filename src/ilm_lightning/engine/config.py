@@ -69,7 +69,7 @@ class EncoderConfig:
     name: str = MISSING
     """semantic, behavioral or combined."""
     text_model: str = "all-minilm-l6-v2"
-    """Asset name or folder of a sentence-transformers model."""
+    """Asset name, folder or hub name of a sentence-transformers model."""
     text_fields: list[str] = field(default_factory=lambda: ["title", "genres", "tags", "genome_tags"])
     """Texts encoded apart and averaged."""
     als: AlsConfig = field(default_factory=AlsConfig)
@@ -97,7 +97,7 @@ class AdapterConfig:
     """qformer: read both sources as one vector, side by side; the default is one key/value token (or S) for each."""
     dropout: float = 0.1
     bert: str = "all-minilm-l6-v2"
-    """BERT-type checkpoint that initialises the Q-Former."""
+    """BERT-type checkpoint that initialises the Q-Former: asset name, folder or hub name."""
 
 
 @dataclass
@@ -148,7 +148,7 @@ class LMConfig:
     """The language model."""
 
     name: str = MISSING
-    """Asset name or local folder."""
+    """Asset name, local folder, or a causal language model of the hub as owner/model or owner/model@revision."""
     dtype: str = "auto"
     """Weights when frozen: float32, bfloat16, or auto (bfloat16 where the processor gains from it)."""
 
@@ -239,6 +239,7 @@ class EvaluationConfig:
     filter_seen: bool = False
     """openp5: leave out items that the user has met."""
     scorer: str = "all-minilm-l6-v2"
+    """Asset name, folder or hub name of a sentence-transformers model."""
     max_new_tokens: int = 96
     batch_size: int = 48
     derangements: int = 5

@@ -1,18 +1,18 @@
 """The chain of stages: prepare, embed, tasks, pretrain, tune, evaluate, export."""
 
-import json
 import logging
 import os
 from pathlib import Path
 
 from ilm_lightning.engine.artifacts import Store
 from ilm_lightning.engine.config import Config
+from ilm_lightning.engine.models import check_models
 from ilm_lightning.engine.runs import run_id, store_config, write_status
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import embed, examples, prepare
 from ilm_lightning.engine.stages.pretrain import pretrain
 from ilm_lightning.engine.stages.tune import Inputs
-from ilm_lightning.engine.validate import ConfigError, validate_tasks
+from ilm_lightning.engine.validate import validate_tasks
 
 log = logging.getLogger("ilm_lightning")
 __all__ = ["check_assets", "open_context", "run_id", "run_pipeline", "set_threads", "train_variant"]
@@ -38,11 +38,11 @@ def open_context(config: Config) -> Context:
 
 
 def check_assets(context: Context) -> None:
-    """Fetch all that the run will need before anything is computed, and compare the sizes of Q-Former and BERT.
+    """Fetch all that the run will need before anything is computed, and look whether the models are of the right kind.
 
     Raises:
         AssetError: something cannot be had; every source that was tried is named.
-        ConfigError: the Q-Former has another shape than the checkpoint that initialises it.
+        ConfigError: a model that cannot do what it is named for.
     """
     config = context.config
     data = [] if config.data.kind == "custom" or config.data.path else [config.data.name]
@@ -52,22 +52,7 @@ def check_assets(context: Context) -> None:
     for name in [*data, *facts, config.encoder.text_model, config.evaluation.scorer, *bert, config.lm.name]:
         context.asset(name)
     starts_there = config.adapter.init == "bert" or config.pretraining.init == "bert"
-    for name in bert if config.adapter.kind == "qformer" and starts_there else []:
-        _check_bert(context.asset(name).path, config)
-
-
-def _check_bert(folder: Path, config: Config) -> None:
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ConfigError(f"adapter.bert={config.adapter.bert}: {folder} holds no config.json; give a BERT-type folder")
-    found = json.loads(path.read_text(encoding="utf-8"))
-    same = {"hidden_size": "hidden_size", "intermediate_size": "intermediate_size", "num_heads": "num_attention_heads"}
-    for ours, theirs in same.items():
-        wanted, has = getattr(config.adapter, ours), found.get(theirs)
-        if has is not None and wanted != has:
-            raise ConfigError(f"adapter.{ours}={wanted}, but {config.adapter.bert} has {has}: set adapter.{ours}={has}")
-    if config.adapter.num_layers > found.get("num_hidden_layers", config.adapter.num_layers):
-        raise ConfigError(f"adapter.num_layers={config.adapter.num_layers}: {config.adapter.bert} has fewer layers")
+    check_models(context, bert if config.adapter.kind == "qformer" and starts_there else [])
 
 
 def train_variant(context: Context) -> Inputs:

@@ -1,5 +1,6 @@
 """Checks of a configuration that need no model and no data: they fail in the first second and say what to do."""
 
+import difflib
 import tempfile
 from pathlib import Path
 
@@ -186,6 +187,7 @@ def _devices(trainer: TrainerConfig) -> None:
 
 def _asset_names(config: Config) -> None:
     from ilm_lightning.assets import REGISTRY
+    from ilm_lightning.assets.hub import hub_name
 
     for key, name in (
         ("encoder.text_model", config.encoder.text_model),
@@ -193,8 +195,12 @@ def _asset_names(config: Config) -> None:
         ("lm.name", config.lm.name),
         ("evaluation.scorer", config.evaluation.scorer),
     ):
-        if name not in REGISTRY and not Path(name).expanduser().exists():
-            raise ConfigError(f"{key}={name} is neither an asset ({', '.join(REGISTRY)}) nor a folder")
+        if name not in REGISTRY and not Path(name).expanduser().exists() and hub_name(name) is None:
+            near = difflib.get_close_matches(name.lower(), REGISTRY, n=1, cutoff=0.5)
+            raise ConfigError(
+                f"{key}={name} is neither an asset ({', '.join(REGISTRY)}), nor a folder, nor a hub's owner/model"
+                + (f"; did you mean {near[0]}?" if near else "")
+            )
 
 
 def validate_tasks(config: Config) -> None:

@@ -206,10 +206,11 @@ def _backbone(folder: Path, config: Mapping[str, Any], lm: str | Path | Backbone
 
 
 def _by_name(name: str) -> str | Path:
-    """The folder of a language model that is an asset; any other name is a folder or a hub's."""
+    """The folder of a language model that is an asset or a hub's; any other name is a folder."""
     from ilm_lightning.assets import REGISTRY, resolve
+    from ilm_lightning.assets.hub import hub_name
 
-    return resolve(name).path if name in REGISTRY else name
+    return resolve(name).path if name in REGISTRY or hub_name(name) else name
 
 
 def _check_same_lm(expected: LMReference, found: LMReference) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ilm_lightning")
 CODE = 1
+INPUT_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight", "shared.weight")
+"""What the families of language models call their input embeddings."""
 HELD_OUT_LIMIT = 512
 """Held-out pairs of each set that one validation reads."""
 
@@ -206,7 +208,7 @@ def lm_embeddings(folder: Path) -> "Tensor":
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 - not a mapping
-                if name.endswith("embed_tokens.weight") or name.endswith("wte.weight") or name == "shared.weight":
+                if name.endswith(INPUT_EMBEDDINGS):
                     rows: Tensor = tensors.get_tensor(name)
                     return rows
     raise ValueError(f"no input embeddings found in {folder}: lm.name must be a folder with safetensors weights")

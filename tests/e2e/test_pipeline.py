@@ -133,8 +133,9 @@ def test_export_gives_equal_soft_tokens_and_chat_answers(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "which run"),
         (["run=nowhere"], "no finished run"),
+        (["nowhere"], "no finished run"),
+        (["ask=x", "ask=y"], "given twice"),
         (["fun=1"], "unknown argument"),
         (["run=x", "max_new_tokens=a"], "no number"),
     ],

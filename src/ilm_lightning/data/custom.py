@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 TERMS = "The user's own data."
 # What the items file may hold, under our names; "item" is the id. The rest of the catalogue is derived.
 ITEM_COLUMNS = ("item", *(c for c in CATALOG_SCHEMA if c not in ("index", "item_id", "group", "n_ratings", "aliases")))
-_REQUIRED = {"interactions": ("user", "item"), "items": ("item", "title")}
-_OPTIONAL = {"interactions": EVENT_COLUMNS[2:], "items": ITEM_COLUMNS[2:]}
+_REQUIRED = {"interactions": ("user", "item"), "items": ("item", "title"), "raters": ("user",)}
+_OPTIONAL = {"interactions": EVENT_COLUMNS[2:], "items": ITEM_COLUMNS[2:], "raters": EVENT_COLUMNS[2:]}
 # A list column without the separator in any cell is suspicious where this share of its cells holds another one.
 _OTHER_SEPARATOR = 0.5
 
@@ -41,16 +41,8 @@ def read_custom(
         DataError: what is wrong, with file, column and remedy.
     """
     events = open_table(interactions, "interactions", columns or {})
-    table = _collect(open_table(items, "items", columns or {}), items)
-    if table.height == 0:
-        raise DataError(f"{items}: no items; the file needs one row per item")
-    twice = table.filter(pl.col("item").is_duplicated() & pl.col("item").is_not_null())["item"]
-    if twice.len():
-        raise DataError(f"{items}: column 'item' holds {str(twice[0])!r} more than once; keep one row per item")
-    if table["item"].null_count():
-        raise DataError(f"{items}: column 'item' has empty cells; give every item an id")
+    catalog = read_items(items, columns, list_separator)
     name = interactions.name.split(".")[0]
-    catalog = _catalog_columns(table, items, list_separator)
     try:
         return assemble(events, catalog, interactions, name, TERMS)
     except DataError as error:
@@ -59,6 +51,60 @@ def read_custom(
         if why is None:
             raise
         raise DataError(f"{interactions}: {why}") from error
+
+
+def read_items(path: Path, columns: Mapping[str, str] | None = None, list_separator: str = "|") -> pl.DataFrame:
+    """Read a file of items.
+
+    Args:
+        path: as ``items`` of `read_custom`.
+        columns: our name -> the file's name.
+        list_separator: splits genres, tags and people in a CSV.
+
+    Returns:
+        The catalogue's columns that the file holds, ``item_id`` and ``title`` among them.
+
+    Raises:
+        DataError: what is wrong, with file, column and remedy.
+    """
+    table = _collect(open_table(path, "items", columns or {}), path)
+    if table.height == 0:
+        raise DataError(f"{path}: no items; the file needs one row per item")
+    twice = table.filter(pl.col("item").is_duplicated() & pl.col("item").is_not_null())["item"]
+    if twice.len():
+        raise DataError(f"{path}: column 'item' holds {str(twice[0])!r} more than once; keep one row per item")
+    if table["item"].null_count():
+        raise DataError(f"{path}: column 'item' has empty cells; give every item an id")
+    return _catalog_columns(table, path, list_separator)
+
+
+def read_raters(path: Path, columns: Mapping[str, str] | None = None) -> pl.DataFrame:
+    """Read who rated which new item.
+
+    Args:
+        path: CSV or parquet with a column ``user``, and ``item`` where it speaks of several items; ratings' values
+            and times are not read.
+        columns: our name -> the file's name.
+
+    Returns:
+        Distinct pairs: ``user``, and ``item`` where the file has it, as text.
+
+    Raises:
+        DataError: what is wrong, with file, column and remedy.
+    """
+    names = [name.lower() for name in _schema(path, "ratings").names()]
+    role = "interactions" if (columns or {}).get("item", "item").lower() in names else "raters"
+    table = (
+        _collect(open_table(path, role, columns or {}), path)
+        .select(pl.col("^user$|^item$"))
+        .unique(maintain_order=True)
+    )
+    for name in table.columns:
+        if table[name].null_count():
+            raise DataError(f"{path}: column {name!r} has empty cells; every rating needs a {name}")
+    if table.height == 0:
+        raise DataError(f"{path}: no ratings; the file needs one row per user")
+    return table
 
 
 def _is_csv(path: Path) -> bool:
@@ -93,13 +139,8 @@ def open_table(path: Path, role: str, columns: Mapping[str, str]) -> pl.LazyFram
             raise DataError(
                 f"data.columns.{ours}: no such column; choose from {', '.join((*EVENT_COLUMNS, *ITEM_COLUMNS[1:]))}"
             )
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; set data.{role} to your {role} file")
+    schema = _schema(path, role)
     frame = _scan(path)
-    try:
-        schema = frame.collect_schema()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path}: not readable ({str(error).splitlines()[0]}); save it as CSV or parquet") from error
     have = schema.names()
     chosen: dict[str, str] = {}
     for ours in known:
@@ -119,6 +160,15 @@ def open_table(path: Path, role: str, columns: Mapping[str, str]) -> pl.LazyFram
         (typed[ours](theirs, schema[theirs]) if ours in typed else pl.col(theirs)).alias(ours)
         for ours, theirs in chosen.items()
     )
+
+
+def _schema(path: Path, role: str) -> pl.Schema:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; set data.{role} to your {role} file")
+    try:
+        return _scan(path).collect_schema()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{path}: not readable ({str(error).splitlines()[0]}); save it as CSV or parquet") from error
 
 
 def _scan(path: Path) -> pl.LazyFrame:
@@ -159,7 +209,7 @@ def _warn_of_separator(column: pl.Series, path: Path, separator: str) -> None:
     if cells.str.contains(separator, literal=True).any():
         return
     for other in (",", ";", "|", "/"):
-        if other != separator and cells.len() and cells.str.contains(other, literal=True).mean() > _OTHER_SEPARATOR:
+        if other != separator and cells.str.contains(other, literal=True).sum() > _OTHER_SEPARATOR * cells.len():
             where = f"{path}: no cell of column {column.name!r} holds {separator!r}, but most hold {other!r}"
             log.warning("%s; if that parts them, add \"data.list_separator='%s'\"", where, other)
             return

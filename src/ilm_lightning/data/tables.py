@@ -4,6 +4,7 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from ilm_lightning.data.schema import CATALOG_SCHEMA, INTERACTION_SCHEMA, cast_c
 from ilm_lightning.data.titles import normalise_title, parse_title
 
 __all__ = ["DataError", "Interactions", "Item", "ItemCatalog", "LeakError", "UnknownItemError"]
+
+# a title this much like the mention is a slip of the keyboard and comes before titles that hold its words
+_ALIKE = 0.85
 
 
 class ItemCatalog:
@@ -107,23 +111,42 @@ class ItemCatalog:
         Raises:
             UnknownItemError: no such item; names the three nearest titles.
         """
+        row = self.lookup(mention)
+        if row is not None:
+            return row
+        text = mention.strip().removeprefix("[").removesuffix("]").strip()
+        nearest = self._nearest(normalise_title(parse_title(text).title), 3)
+        raise UnknownItemError(f"no item is called {text!r}; the nearest are {', '.join(nearest)}")
+
+    def lookup(self, mention: str) -> int | None:
+        """As `find`, but None where there is no such item."""
         text = mention.strip().removeprefix("[").removesuffix("]").strip()
         parsed = parse_title(text)
-        keys = self._rows_by_key
         title = normalise_title(parsed.title)
         candidates = [f"{title}|{parsed.year}"] if parsed.year is not None else [title]
         # The whole mention too: a bracket may belong to the title.
         candidates += [normalise_title(text), text, f"id:{text}"]
-        for key in candidates:
-            if key and key in keys:
-                return keys[key]
-        raise UnknownItemError(f"no item is called {text!r}; the nearest are {', '.join(self._nearest(title, 3))}")
+        return next((self._rows_by_key[key] for key in candidates if key and key in self._rows_by_key), None)
+
+    def search(self, words: str, count: int = 10) -> list[str]:
+        """Labels of items whose titles hold all the words, those with the most ratings first."""
+        wanted = set(normalise_title(words).split())
+        columns = ("index", "title", "aliases")
+        rows = self.frame.sort("n_ratings", "index", descending=[True, False]).select(columns).iter_rows()
+        found = (
+            index
+            for index, title, aliases in rows
+            if any(wanted <= set(normalise_title(name).split()) for name in (title, *aliases) if name)
+        )
+        return [self[index].label for index in islice(found, count)] if wanted else []
 
     def _nearest(self, title: str, count: int) -> list[str]:
-        """Labels of the items whose titles look most like a normalised title."""
+        """Labels of the items that hold the words of a normalised title, then of those that look most like it."""
         titles = {key: row for key, row in self._rows_by_key.items() if "|" not in key and not key.startswith("id:")}
         near = difflib.get_close_matches(title, titles, n=4 * count, cutoff=0.0)
-        return list(dict.fromkeys(self[titles[key]].label for key in near))[:count] or ["(the catalogue has no titles)"]
+        close = [self[titles[key]].label for key in near if difflib.SequenceMatcher(None, title, key).ratio() >= _ALIKE]
+        labels = [*close, *self.search(title, count), *(self[titles[key]].label for key in near)]
+        return list(dict.fromkeys(labels))[:count] or ["(the catalogue has no titles)"]
 
     def item_text(self, index: int) -> str | None:
         """The item in one readable line (see `describe`); None where it has no text."""
@@ -191,11 +214,27 @@ class Interactions:
             DataError: a missing or damaged file, or parquet that `write` did not write.
         """
         frame = read_parquet(path)
-        metadata = pl.read_parquet_metadata(path).get("ilm_lightning")
-        if metadata is None:
-            raise DataError(f"{path}: not an interactions file of this package; delete it and it is built again")
-        header = json.loads(metadata)
+        header = _header(path)
         return cls(frame, header["user_ids"], header["n_items"])
+
+    @staticmethod
+    def read_user_ids(path: Path) -> list[str]:
+        """Read only the users' ids of what `write` wrote.
+
+        Raises:
+            DataError: as `read`.
+        """
+        ids: list[str] = _header(path)["user_ids"]
+        return ids
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """What `Interactions.write` put into the file's metadata."""
+    metadata = pl.read_parquet_metadata(path).get("ilm_lightning")
+    if metadata is None:
+        raise DataError(f"{path}: not an interactions file of this package; delete it and it is built again")
+    header: dict[str, Any] = json.loads(metadata)
+    return header
 
 
 def _item(row: dict[str, Any]) -> Item:

@@ -9,18 +9,17 @@ from typing import Any
 
 import polars as pl
 
+from ilm_lightning.data.tables import Interactions
 from ilm_lightning.embeddings.vectors import ItemVectors
 from ilm_lightning.engine.account import spent
 from ilm_lightning.engine.artifacts import Artifact, code_version, write_json
 from ilm_lightning.engine.card import model_card
+from ilm_lightning.engine.loaded import ITEMS, SPLIT, USERS
 from ilm_lightning.engine.screen import show_results
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import read_tables
 from ilm_lightning.engine.stages.evaluate import protocol
 from ilm_lightning.engine.stages.tune import MODEL, Inputs
-
-ITEMS = "items"
-"""Sub folder with the catalogue and its vectors, so that chat needs nothing but the run folder and the LLM."""
 
 
 def export(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Artifact) -> float:
@@ -92,5 +91,9 @@ def _items(context: Context, inputs: Inputs, folder: Path) -> None:
     vectors = ItemVectors.load(inputs.embedded.path).select(context.config.encoder.name)
     vectors.save(temporary)
     _copy(inputs.prepared.path / "items.parquet", temporary / "items.parquet")
+    _copy(inputs.prepared.path / SPLIT, temporary / SPLIT)
+    # whose rows the users' vectors are: a new item is folded in by its raters' ids
+    users = Interactions.read_user_ids(inputs.prepared.path / "interactions.parquet")
+    pl.DataFrame({"user": users}, schema={"user": pl.String}).write_parquet(temporary / USERS)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.replace(folder)

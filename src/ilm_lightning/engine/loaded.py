@@ -1,0 +1,263 @@
+"""A finished run opened again: its items, its vectors, its model; what the commands that use a run share."""
+
+import difflib
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ilm_lightning.engine.config import Config, as_config
+
+if TYPE_CHECKING:
+    from ilm_lightning.assets import ResolvedAsset
+    from ilm_lightning.data.tables import ItemCatalog
+    from ilm_lightning.embeddings.vectors import ItemVectors
+    from ilm_lightning.lm import Generation
+
+ITEMS, MODEL, SPLIT, USERS, OWN_TASKS = "items", "model", "split.json", "users.parquet", "tasks.yaml"
+"""Where a run folder keeps its catalogue and vectors, its model, and beside the items their split and the users."""
+
+
+class RunError(ValueError):
+    """A run folder, a question or an argument that cannot be used, and what to do."""
+
+
+def quiet() -> None:
+    """Keep the libraries' remarks off the screen of a command that answers in a few lines."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+
+
+def find_run(given: str | None, outputs: str = "outputs") -> Path:
+    """The folder of a finished run.
+
+    Args:
+        given: the folder, or the run's name under ``outputs``; None takes the run that was finished last.
+        outputs: folder of runs.
+
+    Returns:
+        The folder, which holds a model, items and a configuration.
+
+    Raises:
+        RunError: there is no such run, or it was not finished; those that were are named.
+    """
+    finished = [path for path in Path(outputs).glob("*") if not _lacking(path)]
+    finished.sort(key=lambda path: (path / MODEL / "config.json").stat().st_mtime)
+    if given is None:
+        if not finished:
+            raise RunError(f"no finished run under {outputs}/; give run=FOLDER, or train one: make train")
+        return finished[-1]
+    for folder in (Path(given), Path(outputs) / given):
+        if folder.is_dir():
+            lacking = _lacking(folder)
+            if lacking:
+                raise RunError(f"{folder} holds no finished run ({lacking} is missing); {_named(finished)}")
+            return folder
+    raise RunError(f"{given} holds no finished run: there is no such folder; {_named(finished)}")
+
+
+def _named(finished: Sequence[Path]) -> str:
+    shown = ", ".join(str(path) for path in finished[-3:])
+    return f"finished are {shown}" if shown else "give a folder under outputs/"
+
+
+def _lacking(folder: Path) -> str:
+    needed = (f"{MODEL}/config.json", f"{ITEMS}/items.parquet", "config.yaml")
+    return next((name for name in needed if not (folder / name).is_file()), "")
+
+
+@dataclass
+class LoadedRun:
+    """A run's data, and its model once ``load_model`` was called.
+
+    Attributes:
+        folder: the run folder.
+        config: what it was trained with.
+        catalog: the items.
+        vectors: those of the run's encoder.
+        split: per item ``train``, ``validation`` or ``test``; empty where the run does not say.
+        model: the item-language model.
+        tokenizer: its prompt tokenizer.
+    """
+
+    folder: Path
+    config: Config
+    catalog: "ItemCatalog"
+    vectors: "ItemVectors"
+    split: list[str]
+    model: Any = None
+    tokenizer: Any = None
+
+    def prompt_suffix(self, labels: Sequence[str]) -> str:
+        """What follows every prompt where the run was trained with titles in the prompt."""
+        return " " + " ".join(labels) if self.config.tasks.title_in_prompt else ""
+
+    def language_model(self) -> "ResolvedAsset":
+        """The very language model that the run was trained on: of a hub's branch, the commit of that day."""
+        from ilm_lightning.assets import resolve
+        from ilm_lightning.assets.hub import hub_name
+
+        name = self.config.lm.name
+        trained_on = json.loads((self.folder / MODEL / "config.json").read_text(encoding="utf-8"))["lm"]["name"]
+        exact = hub_name(trained_on) is not None and not Path(name).expanduser().exists()
+        return resolve(trained_on if exact else name, overrides=self.config.assets)
+
+    def load_model(self) -> None:
+        """Load the language model with the run's weights; the first call takes seconds, the others nothing."""
+        if self.model is not None:
+            return
+        from transformers import AutoTokenizer
+
+        from ilm_lightning.lm import ItemLanguageModel, PromptTokenizer, load_backbone
+
+        asset = self.language_model()
+        backbone = load_backbone(asset.path, "frozen", "auto", name=asset.name)
+        model = ItemLanguageModel.from_pretrained(self.folder / MODEL, backbone).merge_lora()
+        reads, held = dict(model.adapter.source_dims), self.vectors.dims
+        if reads != held:
+            raise RunError(
+                f"{self.folder}: the model reads {reads}, the items hold {held}; run the training command again"
+            )
+        self.model = model
+        self.tokenizer = PromptTokenizer(AutoTokenizer.from_pretrained(str(asset.path)), model.num_queries)
+
+    def write(
+        self, prompts: Sequence[str], slots: Sequence[Sequence[Sequence[int]]], collator: Any, longest: int = 96
+    ) -> "Generation":
+        """Answer prompts greedily.
+
+        Args:
+            prompts: texts with ``{item}`` markers.
+            slots: per prompt and marker the rows of the collator's vectors.
+            collator: holds the item vectors.
+            longest: the most tokens of an answer.
+
+        Returns:
+            One text a prompt.
+        """
+        from ilm_lightning.lm import generate
+
+        rows = [
+            {"example_id": str(place), "prompt": prompt, "slots": slot}
+            for place, (prompt, slot) in enumerate(zip(prompts, slots, strict=True))
+        ]
+        examples = self.tokenizer.encode(rows)
+        return generate(self.model, examples, collator, self.tokenizer, longest, 16, "answering")
+
+
+def open_run(folder: Path) -> LoadedRun:
+    """Read a run's configuration, catalogue and vectors; the language model is left for ``load_model``.
+
+    Args:
+        folder: from ``find_run``.
+
+    Returns:
+        The run.
+
+    Raises:
+        ValueError: a damaged file, or files that do not belong together.
+    """
+    from omegaconf import OmegaConf
+
+    from ilm_lightning.data.tables import ItemCatalog
+    from ilm_lightning.embeddings.vectors import ItemVectors
+
+    config = as_config(OmegaConf.load(folder / "config.yaml"))
+    catalog = ItemCatalog.read(folder / ITEMS / "items.parquet")
+    vectors = ItemVectors.load(folder / ITEMS)
+    if vectors.n_items != len(catalog):
+        raise RunError(f"{folder}: {vectors.n_items} vectors for {len(catalog)} items; run the training command again")
+    path = folder / ITEMS / SPLIT
+    split = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    return LoadedRun(folder, config, catalog, vectors, split)
+
+
+def task_prompts(folder: Path, names: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
+    """The phrasings of the tasks that a run was trained on.
+
+    Args:
+        folder: the run folder.
+        names: the run's ``tasks.names``; empty for all.
+
+    Returns:
+        Per task its phrasings, the scored one first.
+    """
+    from ilm_lightning.tasks.elm import PROMPTS
+
+    known = {task: tuple(prompts) for task, prompts in PROMPTS.items()}
+    return {task: prompts for task, prompts in known.items() if not names or task in names}
+
+
+def told_words(tokens: Sequence[Sequence[tuple[str, float]]], count: int = 3) -> str:
+    """Soft tokens as their nearest words, equal neighbours told once.
+
+    Args:
+        tokens: per soft token its words with their cosines.
+        count: words a token.
+
+    Returns:
+        One line.
+
+    >>> told_words([[("war", 0.2), ("film", 0.1)], [("war", 0.3), ("film", 0.2)], [("love", 0.1)]])
+    'war film (x2) | love'
+    """
+    texts = (" ".join(word for word, _ in token[:count]) for token in tokens)
+    runs = [(text, len(list(group))) for text, group in groupby(texts)]
+    return " | ".join(text if size == 1 else f"{text} (x{size})" for text, size in runs)
+
+
+def nearest_name(name: str, known: Sequence[str]) -> str:
+    """A hint at the name that was probably meant, empty where none is near."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def parse_arguments(arguments: Sequence[str], known: Sequence[str], usage: str, first: str = "run") -> dict[str, str]:
+    """Read ``key=value`` arguments; one without a key in front is the run.
+
+    Args:
+        arguments: of the command line.
+        known: keys that the command takes.
+        usage: printed below an error.
+        first: the key that a leading bare argument stands for.
+
+    Returns:
+        The values by key.
+
+    Raises:
+        RunError: an unknown or repeated key.
+    """
+    options: dict[str, str] = {}
+    for place, argument in enumerate(arguments):
+        key, sign, value = argument.partition("=")
+        if not sign and place == 0:
+            key, value = first, argument
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]}=?" if near and sign else ""
+            raise RunError(f"unknown argument {argument}{hint}\n{usage}")
+        if key in options:
+            raise RunError(f"{key}= is given twice")
+        options[key] = value
+    return options
+
+
+def whole_number(options: dict[str, str], key: str, otherwise: int) -> int:
+    """An argument that must be a whole number above 0.
+
+    Raises:
+        RunError: it is none.
+    """
+    text = options.get(key, str(otherwise))
+    if not text.isdigit() or int(text) < 1:
+        raise RunError(f"{key}={text} is no number above 0")
+    return int(text)

@@ -288,11 +288,9 @@ def reply(chat: Chat, question: str) -> list[str]:
     """
     command, _, rest = question.partition(" ")
     if question in ("?", "help"):
-        prompts = task_prompts(chat.run.folder, chat.run.config.tasks.names)
         first, second = chat.catalog[0].label, chat.catalog[1].label
-        asked = (
-            texts[0].replace("{item}", f"[{first}]", 1).replace("{item}", f"[{second}]") for texts in prompts.values()
-        )
+        prompts = task_prompts(chat.run).values()
+        asked = (text.replace("{item}", f"[{first}]", 1).replace("{item}", f"[{second}]") for text in prompts)
         return [HELP, *(f"  {question}" for question in asked)]
     if command == "find" and rest and "[" not in rest:
         return chat.catalog.search(rest) or [f"no title holds {rest!r}"]

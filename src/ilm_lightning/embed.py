@@ -74,8 +74,8 @@ def chosen_tasks(run: LoadedRun, wish: str, other: str | None) -> dict[str, str]
     """
     from ilm_lightning.tasks.elm import PAIR_TASKS
 
-    known = task_prompts(run.folder, run.config.tasks.names)
-    single = [task for task, prompts in known.items() if task not in PAIR_TASKS and prompts[0].count("{item}") == 1]
+    known = task_prompts(run)
+    single = [task for task, prompt in known.items() if task not in PAIR_TASKS and prompt.count("{item}") == 1]
     names = (list(known) if other else single) if wish.strip() == "all" else split_list(wish)
     for name in names:
         if name not in known:
@@ -83,7 +83,7 @@ def chosen_tasks(run: LoadedRun, wish: str, other: str | None) -> dict[str, str]
             raise RunError(f"tasks={name} is none of this run's tasks ({', '.join(known)}){hint}")
         if name not in single and other is None:
             raise RunError(f'{name} is about two items; name the second one: other="TITLE (YEAR)"')
-    return {name: known[name][0] for name in names}
+    return {name: known[name] for name in names}
 
 
 def embed_items(run: LoadedRun, items: NewItems, tasks: Mapping[str, str], other: int | None, longest: int) -> Embedded:

@@ -47,7 +47,7 @@ def test_an_item_of_the_run_described_anew_lands_on_itself(
     assert report["nearest_items"]["behavioral"][0][0] == item.label
     answers = pl.read_parquet(tmp_path / "new" / "answers.parquet")
     assert answers["task"].to_list() == ["summary", "similarities", "interpolation"]
-    assert answers["prompt"][0] == task_prompts(finished)["summary"][0]
+    assert answers["prompt"][0] == task_prompts(known)["summary"]
     screen = capsys.readouterr().out
     count = len(raters(own_data, "m3"))
     assert f"folded in from {count} of {count + 1} raters (1 unknown to this run)" in screen

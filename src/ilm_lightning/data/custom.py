@@ -1,7 +1,7 @@
 """The user's own data: a file of interactions and a file of items, CSV or parquet."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -105,6 +105,34 @@ def read_raters(path: Path, columns: Mapping[str, str] | None = None) -> pl.Data
     if table.height == 0:
         raise DataError(f"{path}: no ratings; the file needs one row per user")
     return table
+
+
+def read_columns_of(path: Path, names: Sequence[str], rows: int | None = None) -> pl.DataFrame:
+    """Read some columns of a file as text.
+
+    Args:
+        path: CSV or parquet.
+        names: the columns; upper and lower case are one. ``item`` and ``other`` are ids.
+        rows: how many rows; None for all.
+
+    Returns:
+        The columns; empty cells are empty texts.
+
+    Raises:
+        DataError: a missing column or an unreadable file.
+    """
+    schema = _schema(path, "targets")
+    have = {name.lower(): name for name in reversed(schema.names())}
+    missing = [name for name in names if name not in have]
+    if missing:
+        raise DataError(f"{path}: column {missing[0]!r} is missing; the file has {', '.join(schema.names())}")
+    frame = _scan(path).select(
+        (ids(have[name], schema[have[name]]) if name in ("item", "other") else pl.col(have[name]).cast(pl.String))
+        .fill_null("")
+        .alias(name)
+        for name in names
+    )
+    return _collect(frame if rows is None else frame.head(rows), path)
 
 
 def _is_csv(path: Path) -> bool:

@@ -200,7 +200,9 @@ class TasksConfig:
     """elm."""
     teacher: str = "facts"
     names: list[str] = field(default_factory=list)
-    """Subset of the 24 tasks; empty: all."""
+    """Subset of the tasks, own ones included; empty: all."""
+    file: str | None = None
+    """YAML file of the user's own tasks and phrasings; see docs/your-own-tasks.md."""
     title_in_prompt: bool = False
     prompts: str | None = None
     """openp5: file of prompt templates."""

@@ -181,20 +181,27 @@ def open_run(folder: Path) -> LoadedRun:
     return LoadedRun(folder, config, catalog, vectors, split)
 
 
-def task_prompts(folder: Path, names: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
-    """The phrasings of the tasks that a run was trained on.
+def task_prompts(run: LoadedRun) -> dict[str, str]:
+    """The tasks that a run was trained on, the user's own ones included.
 
     Args:
-        folder: the run folder.
-        names: the run's ``tasks.names``; empty for all.
+        run: the run.
 
     Returns:
-        Per task its phrasings, the scored one first.
+        Per task the phrasing that was scored.
     """
-    from ilm_lightning.tasks.elm import PROMPTS
+    from ilm_lightning.tasks.elm import INTERPOLATION, PROMPTS, phrasings
+    from ilm_lightning.tasks.elm.own import read_own_tasks
 
-    known = {task: tuple(prompts) for task, prompts in PROMPTS.items()}
-    return {task: prompts for task, prompts in known.items() if not names or task in names}
+    tasks = run.config.tasks
+    known = {task: prompts[0] for task, prompts in PROMPTS.items()}
+    if tasks.interpolation == "two_items":
+        known[INTERPOLATION] = phrasings(INTERPOLATION, 2)[0]
+    path = run.folder / ITEMS / OWN_TASKS
+    if path.is_file():
+        own = read_own_tasks(path, check_targets=False)
+        known |= {name: task.phrasings[0] for name, task in own.tasks.items()}
+    return {task: prompt for task, prompt in known.items() if not tasks.names or task in tasks.names}
 
 
 def told_words(tokens: Sequence[Sequence[tuple[str, float]]], count: int = 3) -> str:

@@ -37,6 +37,7 @@ def validate(config: Config) -> None:
     Raises:
         ConfigError: names the key, its value and what to set instead.
     """
+    _own_names(config)
     _choices(config)
     _numbers(config)
     _devices(config.trainer)
@@ -90,7 +91,7 @@ def _choices(config: Config) -> None:
     if unknown:
         raise ConfigError(f"pretraining.proportions.{unknown[0]}: the sets are item_text, item_item and user_item")
     for name in config.tasks.names:
-        one_of("tasks.names", name, TASKS)
+        one_of("tasks.names", name, (*TASKS, *_own_names(config)))
     for key, fields in (
         ("encoder.text_fields", config.encoder.text_fields),
         ("pretraining.grounding_fields", config.pretraining.grounding_fields),
@@ -183,6 +184,15 @@ def _devices(trainer: TrainerConfig) -> None:
             f"trainer.devices={trainer.devices}: each is a process here, and there are {cores} cores; "
             f"set trainer.devices={cores}"
         )
+
+
+def _own_names(config: Config) -> tuple[str, ...]:
+    """Names of the user's own tasks; their file is read and checked here, before anything heavy."""
+    if config.tasks.file is None:
+        return ()
+    from ilm_lightning.tasks.elm.own import read_own_tasks
+
+    return tuple(read_own_tasks(Path(config.tasks.file)).tasks)
 
 
 def _asset_names(config: Config) -> None:

@@ -15,6 +15,7 @@ from ilm_lightning.data.tags import TagSettings
 from ilm_lightning.embeddings.vectors import ItemVectors
 from ilm_lightning.engine.artifacts import Artifact, file_hash, source_hash, write_json
 from ilm_lightning.engine.stages.context import Context
+from ilm_lightning.engine.stages.own_tasks import own_tasks, with_own_tasks
 
 if TYPE_CHECKING:
     from ilm_lightning.data.genome import GenomeScores
@@ -144,11 +145,15 @@ def examples(context: Context, prepared: Artifact, embedded: Artifact) -> Artifa
         "interpolation": tasks.interpolation,
     }
 
+    own = own_tasks(context.config)
+    if own is not None:
+        settings["own"] = own.digest
+
     def build(folder: Path) -> dict[str, Any]:
         from ilm_lightning.tasks.elm import NEIGHBOUR_TASKS, TASKS, build_examples, nearest_neighbours
 
         _, catalog, split = read_tables(prepared)
-        names = tasks.names or TASKS
+        names = [name for name in tasks.names or TASKS if name in TASKS]
         neighbours = None
         if set(names) & set(NEIGHBOUR_TASKS):
             space = ItemVectors.load(embedded.path).sources[tasks.neighbour_space]
@@ -162,6 +167,9 @@ def examples(context: Context, prepared: Artifact, embedded: Artifact) -> Artifa
             labels=_labels(context, catalog, names),
             interpolation=tasks.interpolation,
         )
+        if own is not None:
+            theirs = _labels(context, catalog, list(own.tasks))
+            frame, report = with_own_tasks(context.config, embedded, (catalog, split), (frame, report), own, theirs)
         frame.write_parquet(folder / "examples.parquet")
         counts = frame.group_by("split").len().sort("split")
         return {**report, "examples_by_split": dict(counts.iter_rows())}

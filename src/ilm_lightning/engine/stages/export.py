@@ -14,7 +14,7 @@ from ilm_lightning.embeddings.vectors import ItemVectors
 from ilm_lightning.engine.account import spent
 from ilm_lightning.engine.artifacts import Artifact, code_version, write_json
 from ilm_lightning.engine.card import model_card
-from ilm_lightning.engine.loaded import ITEMS, SPLIT, USERS
+from ilm_lightning.engine.loaded import ITEMS, OWN_TASKS, SPLIT, USERS
 from ilm_lightning.engine.screen import show_results
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import read_tables
@@ -92,6 +92,8 @@ def _items(context: Context, inputs: Inputs, folder: Path) -> None:
     vectors.save(temporary)
     _copy(inputs.prepared.path / "items.parquet", temporary / "items.parquet")
     _copy(inputs.prepared.path / SPLIT, temporary / SPLIT)
+    if context.config.tasks.file is not None:
+        _copy(Path(context.config.tasks.file), temporary / OWN_TASKS)
     # whose rows the users' vectors are: a new item is folded in by its raters' ids
     users = Interactions.read_user_ids(inputs.prepared.path / "interactions.parquet")
     pl.DataFrame({"user": users}, schema={"user": pl.String}).write_parquet(temporary / USERS)

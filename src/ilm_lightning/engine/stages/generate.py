@@ -35,7 +35,7 @@ def chosen_examples(frame: pl.DataFrame, split: str, movies: int) -> pl.DataFram
         Examples with the columns ``movie`` (first item) and ``place`` (rank of the movie in the order). Tasks without
         training examples are left out.
     """
-    from ilm_lightning.tasks.elm import phrasings
+    from ilm_lightning.tasks.elm import TASKS, phrasings
 
     trained = frame.filter(pl.col("split") == "train")["task"].unique().to_list()
     part = frame.filter((pl.col("split") == split) & pl.col("task").is_in(trained))
@@ -43,7 +43,11 @@ def chosen_examples(frame: pl.DataFrame, split: str, movies: int) -> pl.DataFram
     order = sorted(part["movie"].unique().to_list(), key=_position)
     places = pl.DataFrame({"movie": order, "place": range(len(order))}, schema_overrides={"movie": pl.Int64})
     chosen = part.join(places, on="movie").sort("task", "place").group_by("task", maintain_order=True).head(movies)
-    prompts = [phrasings(task, len(slots))[0] for task, slots in chosen.select("task", "slots").iter_rows()]
+    # the held-out examples of other tasks have the first phrasing already
+    prompts = [
+        phrasings(task, len(slots))[0] if task in TASKS else prompt
+        for task, slots, prompt in chosen.select("task", "slots", "prompt").iter_rows()
+    ]
     return chosen.with_columns(pl.Series("prompt", prompts, dtype=pl.String))
 
 

@@ -116,7 +116,7 @@ def build_examples(
     chosen = TASKS if tasks is None else tuple(tasks)
     _check(catalog, parts, neighbours, chosen, teacher)
     items = list(catalog)
-    surplus = _duplicates(catalog)
+    surplus = surplus_rows(catalog)
     writer = FactsTeacher(CatalogContext.from_items(items))
     partners = _random_partners([item.group for item in items], [item.item_id for item in items], parts, seed)
     rows: list[dict[str, Any]] = []
@@ -185,7 +185,7 @@ def _check(
         raise ValueError(f"the neighbour of movie row {crossing[0]} lies in another split; use nearest_neighbours")
 
 
-def _duplicates(catalog: ItemCatalog) -> np.ndarray:
+def surplus_rows(catalog: ItemCatalog) -> np.ndarray:
     """Mark all but the most-rated row of each movie that the catalogue holds more than once."""
     ordered = catalog.frame.select("index", "group", "n_ratings").sort("n_ratings", "index", descending=[True, False])
     kept = ordered.unique("group", keep="first", maintain_order=True)["index"].to_numpy()

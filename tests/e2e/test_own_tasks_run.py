@@ -1,0 +1,112 @@
+"""A run on the user's own tasks: trained, scored with their controls, asked again by the commands."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+from test_pipeline import run
+
+from ilm_lightning.embed import main as embed
+from ilm_lightning.engine.loaded import open_run, task_prompts
+
+TASKS = """
+tasks:
+  tagline:
+    phrasings: ["Write a tagline for {item}.", "What would the poster of {item} say?"]
+    target: "{name}, {a label} of the {decade}."
+  rival:
+    items: 2
+    partner: nearest
+    phrasings: ["Which is longer, {item} or {item}?"]
+    target: "{1.title} runs {1.minutes}, {2.title} {2.minutes}."
+  said:
+    phrasings: ["What was said of {item}?"]
+    targets: said.csv
+phrasings:
+  summary: ["Tell me about {item} in brief."]
+"""
+
+
+@pytest.fixture
+def task_file(tmp_path: Path) -> Path:
+    (tmp_path / "said.csv").write_text("item,target\n" + "".join(f"m{i},It was said {i} times.\n" for i in range(60)))
+    path = tmp_path / "my_tasks.yaml"
+    path.write_text(TASKS, encoding="utf-8")
+    return path
+
+
+def test_own_tasks_are_trained_and_scored_like_the_others(
+    task_file: Path, shared_overrides: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    conditions = "evaluation.conditions=[own,shuffled,constant,knn_copy]"
+    names = "tasks.names=[tagline,rival,said,summary]"
+    _, folder = run(["experiment=ilm_mlp", *shared_overrides, conditions, names, f"tasks.file={task_file}"])
+    table = pl.read_parquet(folder / "predictions.parquet")
+    own = table.filter(pl.col("condition") == "own")
+    assert set(own["task"]) == {"tagline", "rival", "said", "summary"}
+    assert own.filter(pl.col("task") == "tagline")["prompt"].unique().to_list() == ["Write a tagline for {item}."]
+    assert own.filter(pl.col("task") == "said")["target"].str.starts_with("It was said ").all()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    for task in ("tagline", "rival", "said"):
+        assert {"own", "shuffled", "constant", "knn_copy"} <= set(metrics["tasks"][task]["sc"])
+    loaded = open_run(folder)
+    assert set(task_prompts(loaded)) == {"tagline", "rival", "said", "summary"}
+    # the commands know them from the run folder alone
+    task_file.unlink()
+    capsys.readouterr()
+    wish = ["tasks=[tagline,rival]", "other=Film number 5", "max_new_tokens=2"]
+    assert embed([str(folder), "title=Heat 2 (2025)", "genres=Crime", *wish]) == 0
+    assert "rival" in capsys.readouterr().out
+    assert embed([str(folder), "title=Heat 2 (2025)", "tasks=rival"]) == 1
+    assert "rival is about two items" in capsys.readouterr().err
+
+
+def test_a_changed_file_makes_other_examples_and_other_phrasings_join(
+    task_file: Path, shared_overrides: list[str]
+) -> None:
+    from test_pipeline import composed
+
+    from ilm_lightning.engine.pipeline import open_context
+    from ilm_lightning.engine.stages.data import embed as embed_stage
+    from ilm_lightning.engine.stages.data import examples, prepare, read_examples
+
+    wish = ["experiment=ilm_mlp", *shared_overrides, "run=own", f"tasks.file={task_file}"]
+    context = open_context(composed(wish))
+    prepared = prepare(context)
+    embedded = embed_stage(context, prepared)
+    made = examples(context, prepared, embedded)
+    frame = read_examples(made)
+    assert frame["task"].n_unique() == 27
+    assert {"tagline", "summary"} <= set(made.report["examples"])
+    assert "Tell me about {item} in brief." in set(frame.filter(pl.col("split") == "train")["prompt"])
+    said = task_file.parent / "said.csv"
+    said.write_text(said.read_text().replace("3 times", "three times"))
+    assert examples(context, prepared, embedded).id != made.id
+
+
+def test_mistakes_are_told_in_the_first_second(task_file: Path, shared_overrides: list[str], tmp_path: Path) -> None:
+    task_file.write_text(TASKS.replace("{decade}", "{decad}"))
+    arguments = [*shared_overrides, f"tasks.file={task_file}", f"artifacts={tmp_path}/artifacts"]
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "ilm_lightning.train", *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "my_tasks.yaml: line 5, task 'tagline': unknown slot {decad} (did you mean decade?)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "artifacts").exists()
+    # a second on an idle machine, interpreter and imports included; this only sees that nothing heavy was loaded
+    assert time.monotonic() - start < 15
+
+
+def test_names_may_be_own_tasks(task_file: Path, shared_overrides: list[str]) -> None:
+    from test_pipeline import composed
+
+    file = f"tasks.file={task_file}"
+    assert composed(["experiment=ilm_mlp", *shared_overrides, file, "tasks.names=[tagline]"]).tasks.names == ["tagline"]
+    with pytest.raises(ValueError, match=r"tasks\.names=taglin is not known; choose one of: .*tagline"):
+        composed(["experiment=ilm_mlp", *shared_overrides, file, "tasks.names=[taglin]"])

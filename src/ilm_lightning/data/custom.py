@@ -17,7 +17,7 @@ TERMS = "The user's own data."
 # What the items file may hold, under our names; "item" is the id. The rest of the catalogue is derived.
 ITEM_COLUMNS = ("item", *(c for c in CATALOG_SCHEMA if c not in ("index", "item_id", "group", "n_ratings", "aliases")))
 _REQUIRED = {"interactions": ("user", "item"), "items": ("item", "title"), "raters": ("user",)}
-_OPTIONAL = {"interactions": EVENT_COLUMNS[2:], "items": ITEM_COLUMNS[2:], "raters": EVENT_COLUMNS[2:]}
+_OPTIONAL = {"interactions": EVENT_COLUMNS[2:], "items": ITEM_COLUMNS[2:], "raters": ()}
 # A list column without the separator in any cell is suspicious where this share of its cells holds another one.
 _OTHER_SEPARATOR = 0.5
 

@@ -2,7 +2,6 @@
 
 import logging
 import os
-from pathlib import Path
 
 from ilm_lightning.engine.artifacts import Store
 from ilm_lightning.engine.config import Config

@@ -108,6 +108,14 @@ def test_bad_input_is_named(dense: NDArray[np.bool_]) -> None:
         fit_als(table(dense), regularization=1e6)
 
 
+def test_equations_without_a_single_solution_are_named(
+    dense: NDArray[np.bool_], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ilm_lightning.embeddings.behavioral.solve_rows", lambda *_: np.linalg.inv(np.zeros((2, 2))))
+    with pytest.raises(ValueError, match=r"no single solution; raise regularization \(now 0.0\)"):
+        fit_als(table(dense), factors=3, regularization=0.0)
+
+
 @pytest.mark.parametrize("alpha", [1.0, 3.0])
 def test_fold_in_is_the_exact_half_step(dense: NDArray[np.bool_], alpha: float) -> None:
     rng = np.random.default_rng(1)

@@ -1,18 +1,22 @@
 """Behavioral vectors: ALS for implicit feedback on the binary user-item matrix (Hu, Koren and Volinsky, 2008)."""
 
 import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
 from ilm_lightning.data.tables import Interactions
+from ilm_lightning.embeddings.als import solve_rows
 from ilm_lightning.embeddings.vectors import Floats
+from ilm_lightning.hardware import usable_cores
 from ilm_lightning.progress import track
 
 log = logging.getLogger(__name__)
 
-FOLD_IN_CHUNK = 512
 # Ours. With alpha 1 the factorisation is a plain truncated SVD; 5 gave better genre probes and neighbours on MovieLens
 # (small) at equal recall of held-out ratings; more lost recall.
 ALPHA = 5.0
@@ -58,27 +62,16 @@ def fit_als(
         raise ValueError(
             "no interactions: behavioral vectors need ratings; choose encoder=semantic for data without any"
         )
-    # heavy, and needed only here
-    from implicit.cpu.als import AlternatingLeastSquares
-
-    # the confidences in place: given alpha, implicit would copy the matrix
-    matrix.data[:] = alpha
-    sweeps = track(range(iterations), iterations, "ALS")
-    # implicit has threads of its own; BLAS threads below them cost 7x
-    with threadpool_limits(1, "blas"):
-        model = AlternatingLeastSquares(
-            factors=factors,
-            regularization=regularization,
-            alpha=1.0,
-            iterations=iterations,
-            random_state=seed,
-            num_threads=num_threads,
-            use_cg=False,
-        )
-        next(sweeps)
-        model.fit(matrix, show_progress=False, callback=lambda *_: next(sweeps, None))
-    items, users = np.asarray(model.item_factors), np.asarray(model.user_factors)
-    items[~rated_items(interactions)] = 0.0
+    start = np.random.default_rng(seed)
+    users, items = (0.01 * start.random((size, factors), dtype=np.float32) for size in matrix.shape)
+    raters = matrix.T.tocsr()
+    try:
+        with _threads(num_threads) as pool:
+            for _ in track(range(iterations), iterations, "ALS"):
+                users = solve_rows(items, matrix, regularization, alpha, pool)
+                items = solve_rows(users, raters, regularization, alpha, pool)
+    except np.linalg.LinAlgError as error:
+        raise ValueError(f"ALS has no single solution; raise regularization (now {regularization})") from error
     if not (np.isfinite(items).all() and np.isfinite(users).all()):
         raise ValueError(f"ALS diverged; raise regularization (now {regularization}) or lower factors (now {factors})")
     if np.abs(items).max() <= 1e-6:
@@ -86,7 +79,7 @@ def fit_als(
             f"all ALS vectors shrank to zero; lower regularization (now {regularization}) or use more data"
         )
     log.info("ALS: %d users, %d items, %d interactions, %d factors", *matrix.shape, matrix.nnz, factors)
-    return items.astype(np.float32), users.astype(np.float32)
+    return items, users
 
 
 def rated_items(interactions: Interactions) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -105,7 +98,11 @@ def rated_items(interactions: Interactions) -> np.ndarray[tuple[int], np.dtype[n
 
 
 def fold_in(
-    item_factors: Floats, user_items: csr_matrix, regularization: float = REGULARIZATION, alpha: float = ALPHA
+    item_factors: Floats,
+    user_items: csr_matrix,
+    regularization: float = REGULARIZATION,
+    alpha: float = ALPHA,
+    num_threads: int = 0,
 ) -> Floats:
     """Give the vectors of users seen or unseen, with the item factors fixed.
 
@@ -116,6 +113,7 @@ def fold_in(
         user_items: ``[U, I]`` binary, one row per user to be folded in.
         regularization: as in the fit.
         alpha: as in the fit.
+        num_threads: 0 takes all cores.
 
     Returns:
         ``[U, k]`` float32; zero for a user without items.
@@ -125,23 +123,15 @@ def fold_in(
     """
     if user_items.shape[1] != len(item_factors):
         raise ValueError(f"user_items has {user_items.shape[1]} columns, there are {len(item_factors)} item factors")
-    items = item_factors.astype(np.float64)
-    k = items.shape[1]
-    shared = items.T @ items + regularization * np.eye(k)
-    user_items = user_items.astype(np.bool_).astype(np.float64)
-    sums = alpha * np.asarray(user_items @ items)
-    users = np.zeros((user_items.shape[0], k))
-    for start in range(0, len(users), FOLD_IN_CHUNK):
-        rows = slice(start, min(start + FOLD_IN_CHUNK, len(users)))
-        if alpha == 1.0:  # one system for everybody
-            users[rows] = np.linalg.solve(shared, sums[rows].T).T
-            continue
-        systems = np.stack([shared + (alpha - 1.0) * _gram(items, user_items, u) for u in range(rows.start, rows.stop)])
-        users[rows] = np.linalg.solve(systems, sums[rows][:, :, None])[:, :, 0]
-    return users.astype(np.float32)
+    rows = user_items.astype(np.bool_).tocsr()
+    rows.eliminate_zeros()
+    rows.sum_duplicates()
+    with _threads(num_threads) as pool:
+        return solve_rows(item_factors.astype(np.float64), rows, regularization, alpha, pool).astype(np.float32)
 
 
-def _gram(items: np.ndarray, user_items: csr_matrix, user: int) -> np.ndarray:
-    own = items[user_items.indices[user_items.indptr[user] : user_items.indptr[user + 1]]]
-    gram: np.ndarray = own.T @ own
-    return gram
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads for the pieces of a half sweep; BLAS below them gets one each."""
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(count or usable_cores()) as pool:
+        yield pool

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from ilm_lightning.data.schema import string_lists
 from ilm_lightning.data.tables import DataError, Interactions, ItemCatalog, UnknownItemError
 
 ROWS = [
@@ -165,3 +166,10 @@ def test_the_matrix_is_binary_whatever_the_order(rows: list[tuple[int, int]]) ->
     assert matrix.shape == (3, 4)
     assert (matrix.toarray() == expected).all()
     assert (matrix.dtype, matrix.has_sorted_indices) == (np.float32, True)
+
+
+@pytest.mark.parametrize("rows", [[], [[]], [["a"]], [[], ["a", "b"], [], ["", "c|d"]]])
+def test_lists_of_strings_become_a_column(rows: list[list[str]]) -> None:
+    column = string_lists(rows)
+    assert column.to_list() == rows
+    assert column.dtype == pl.List(pl.String)

@@ -10,12 +10,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from ilm_lightning.data.errors import DataError
 from ilm_lightning.data.item import Item
-from ilm_lightning.data.schema import CATALOG_SCHEMA
+from ilm_lightning.data.schema import CATALOG_SCHEMA, LIST_COLUMNS, string_lists
 from ilm_lightning.data.tables import ItemCatalog
 from ilm_lightning.data.titles import normalise_title
 
@@ -209,23 +210,30 @@ def attach_film_facts(
     """
     films = read_films(database)
     matches = match_films(catalog, films, imdb_ids or {})
-    rows = [_merge(item, films[matches[item.index]] if item.index in matches else None) for item in catalog]
-    frame = pl.DataFrame(rows, schema=dict(CATALOG_SCHEMA), orient="row", infer_schema_length=None)
-    return ItemCatalog(frame), {"film_facts_found": len(matches)}
+    rows = [_merge(catalog[index], films[row]) for index, row in matches.items()]
+    columns = {name: [row[name] for row in rows] for name in CATALOG_SCHEMA}
+    found = pl.DataFrame(
+        {
+            name: string_lists(columns[name]) if name in LIST_COLUMNS else pl.Series(columns[name], dtype=dtype)
+            for name, dtype in CATALOG_SCHEMA.items()
+        }
+    )
+    others = catalog.frame.filter(~pl.col("index").is_in(found["index"].implode()))
+    return ItemCatalog(pl.concat([others, found]).sort("index")), {"film_facts_found": len(matches)}
 
 
-def _merge(item: Item, film: FilmFacts | None) -> dict[str, object]:
-    row: dict[str, object] = {name: getattr(item, name) for name in CATALOG_SCHEMA}
-    if film is not None:
-        for name in CATALOG_SCHEMA:
-            if name in ("title", "year", "genres") or not hasattr(film, name):
-                continue
-            # A critics' score of 0 is known; an empty list or a count of 0 is not.
-            if row[name] is None or (row[name] in ((), 0) and name != "critic_score"):
-                row[name] = getattr(film, name)
-        added = tuple(g for g in film.genres if g in ADDED_GENRES and _SAME_GENRE.get(g) not in item.genres)
-        row["genres"] = tuple(dict.fromkeys(item.genres + added)) if item.genres else film.genres
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in row.items()}
+def _merge(item: Item, film: FilmFacts) -> dict[str, Any]:
+    """Columns of the item, with the film's facts where the item has none."""
+    row: dict[str, Any] = {name: getattr(item, name) for name in CATALOG_SCHEMA}
+    for name in CATALOG_SCHEMA:
+        if name in ("title", "year", "genres") or not hasattr(film, name):
+            continue
+        # A critics' score of 0 is known; an empty list or a count of 0 is not.
+        if row[name] is None or (row[name] in ((), 0) and name != "critic_score"):
+            row[name] = getattr(film, name)
+    added = tuple(g for g in film.genres if g in ADDED_GENRES and _SAME_GENRE.get(g) not in item.genres)
+    row["genres"] = tuple(dict.fromkeys(item.genres + added)) if item.genres else film.genres
+    return row
 
 
 def _by_title(item: Item, films: Mapping[tuple[str, int], list[int]]) -> tuple[int, int] | None:

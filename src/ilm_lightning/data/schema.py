@@ -51,6 +51,8 @@ def string_lists(rows: Sequence[Sequence[str]]) -> pl.Series:
     >>> string_lists([["a", "b"], []]).to_list()
     [['a', 'b'], []]
     """
+    if not rows:
+        return pl.Series([], dtype=_STRINGS)
     lengths = pl.Series("n", [len(row) for row in rows], dtype=pl.UInt32)
     flat = pl.Series("s", [text for row in rows for text in row], dtype=pl.String)
     ends = lengths.cum_sum()

@@ -82,10 +82,26 @@ def test_a_changed_file_makes_other_examples_and_other_phrasings_join(
     frame = read_examples(made)
     assert frame["task"].n_unique() == 27
     assert {"tagline", "summary"} <= set(made.report["examples"])
+    assert made.report["teacher"].endswith(" and my_tasks.yaml")
     assert "Tell me about {item} in brief." in set(frame.filter(pl.col("split") == "train")["prompt"])
     said = task_file.parent / "said.csv"
     said.write_text(said.read_text().replace("3 times", "three times"))
     assert examples(context, prepared, embedded).id != made.id
+
+
+def test_items_that_are_no_films_need_own_tasks(
+    shared_overrides: list[str], own_data: tuple[Path, Path], tmp_path: Path
+) -> None:
+    lamps = tmp_path / "lamps.csv"
+    lamps.write_text("item,title,genres\n" + "".join(f"m{i},Lamp number {i},Lighting|Office\n" for i in range(60)))
+    wish = [x for x in shared_overrides if not x.startswith("data.items")] + [f"data.items={lamps}"]
+    with pytest.raises(ValueError, match=r"times 'no known genre'\); the built-in tasks are about films.*tasks\.file"):
+        run(["experiment=ilm_mlp", *wish])
+    path = tmp_path / "adverts.yaml"
+    path.write_text("tasks:\n  advert:\n    phrasings: ['Sell {item}.']\n    target: 'Buy {title} for {genres}!'\n")
+    conditions = ["evaluation.conditions=[own,constant]", "evaluation.losses=false"]
+    _, folder = run(["experiment=ilm_mlp", *wish, *conditions, f"tasks.file={path}"])
+    assert set(pl.read_parquet(folder / "predictions.parquet")["task"]) == {"advert"}
 
 
 def test_mistakes_are_told_in_the_first_second(task_file: Path, shared_overrides: list[str], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Stages without training: raw files to tables, tables to vectors, tables to examples."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -191,11 +192,17 @@ def _labels(context: Context, catalog: ItemCatalog, names: Sequence[str]) -> dic
 def _check_examples(made: Artifact, scored: str) -> None:
     counts = made.report["examples_by_split"]
     for split in ("train", scored):
-        if not counts.get(split):
-            raise DataError(
-                f"no {split} example could be made (examples: {counts or 'none'}; left out: "
-                f"{made.report['left_out']}); bring more items, or items with genres and years"
-            )
+        if counts.get(split):
+            continue
+        reasons: Counter[str] = Counter()
+        for left_out in made.report["left_out"].values():
+            reasons.update(left_out)
+        told = ", ".join(f"{count} times '{reason}'" for reason, count in reasons.most_common(3))
+        raise DataError(
+            f"no {split} example could be made (examples: {counts or 'none'}; left out: {told or 'nothing'}); the "
+            "built-in tasks are about films and know film genres such as Drama: bring items with genres and years, "
+            "more items, or your own tasks (tasks.file=FILE, docs/your-own-tasks.md)"
+        )
 
 
 def read_tables(prepared: Artifact) -> tuple[Interactions, ItemCatalog, np.ndarray[Any, np.dtype[np.str_]]]:

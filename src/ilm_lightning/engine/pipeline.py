@@ -79,13 +79,14 @@ def run_language_tasks(context: Context) -> float:
 def run_recommendation(context: Context) -> float:
     """Phase 2 on OpenP5's tasks, measured by HR and NDCG."""
     from ilm_lightning.engine.stages import recommend
+    from ilm_lightning.engine.stages.recommend_export import export
 
     prepared = prepare(context)
     embedded = embed(context, prepared)
     pretrained = pretrain(context, prepared, embedded) if context.config.adapter.init == "pretrained" else None
     inputs = Inputs(prepared, embedded, prepared, pretrained)
     tuned = recommend.tune(context, inputs)
-    return recommend.export(context, inputs, tuned, recommend.evaluate(context, inputs, tuned))
+    return export(context, inputs, tuned, recommend.evaluate(context, inputs, tuned))
 
 
 def run_pipeline(config: Config) -> float:

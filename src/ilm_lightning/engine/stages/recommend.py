@@ -1,9 +1,6 @@
 """Phase 2 on OpenP5's tasks as stages: training, ranking of held-out items, and what a run leaves behind."""
 
-import json
 import logging
-import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +15,7 @@ from ilm_lightning.engine.artifacts import Artifact, file_hash, source_hash, wri
 from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.openp5 import load_sequences
-from ilm_lightning.engine.stages.tune import MODEL, Inputs, lm_name, new_model
+from ilm_lightning.engine.stages.tune import MODEL, Inputs, new_model
 from ilm_lightning.tasks.openp5 import Example, PromptSets, TrainingIndex, held_out_examples, read_prompts
 from ilm_lightning.tasks.openp5.examples import chosen_users
 from ilm_lightning.tasks.openp5.prompts import TASKS
@@ -317,50 +314,3 @@ def rank_baselines(context: Context, inputs: Inputs, bench: Bench, users: Any) -
     }
     seen = history if settings.filter_seen else None
     return {name: evaluate(scorer, targets, seen) for name, scorer in scorers.items()}
-
-
-def export(context: Context, inputs: Inputs, tuned: Artifact, ranked: Artifact) -> float:
-    """Fill the run folder and print the table; returns the objective of sweepers, HR@10."""
-    from ilm_lightning.engine.hardware_report import hardware_report
-    from ilm_lightning.engine.screen import show_ranking
-
-    folder = context.run_folder
-    metrics = json.loads((ranked.path / "metrics.json").read_text(encoding="utf-8"))
-    made = [a for a in (inputs.prepared, inputs.embedded, inputs.pretrained, tuned, ranked) if a is not None]
-    metrics["protocol"] = protocol(context, inputs)
-    metrics["run"] = {
-        "artifacts": [artifact.id for artifact in made],
-        "seconds": {artifact.stage: artifact.manifest["seconds"] for artifact in made},
-        "built_with": {artifact.stage: artifact.manifest["versions"].get("commit") for artifact in made},
-        "hardware": hardware_report(),
-        "command": " ".join(["python -m ilm_lightning.train", *sys.argv[1:]]),
-    }
-    write_json(folder / "metrics.json", metrics)
-    shutil.copyfile(ranked.path / "predictions.parquet", folder / "predictions.parquet")
-    shutil.copytree(tuned.path / MODEL, folder / MODEL, dirs_exist_ok=True)
-    write_json(folder / "artifacts.json", {artifact.stage: artifact.id for artifact in made})
-    show_ranking(metrics, folder)
-    return objective(metrics)
-
-
-def protocol(context: Context, inputs: Inputs) -> dict[str, Any]:
-    """What stands beside each number."""
-    config, evaluation = context.config, context.config.evaluation
-    report = inputs.prepared.report
-    users = report["users"] if not evaluation.users else min(evaluation.users, report["users"])
-    return {
-        "name": config.name,
-        "data": config.data.name + (" (ties broken differently)" if report["reconstructed"] else ""),
-        "indexing": report["indexing"],
-        "split": evaluation.split,
-        "users": f"{users:,} of {report['users']:,}",
-        "decoding": f"{evaluation.decoding}, {evaluation.beams if evaluation.decoding == 'trie' else evaluation.top_k} "
-        f"beams, seen items {'filtered' if evaluation.filter_seen else 'not filtered'}",
-        "history": config.tasks.history,
-        "soft_tokens": config.tasks.soft_tokens,
-        "user_vector": config.tasks.user_vector,
-        "language_model": lm_name(context.asset(config.lm.name)),
-        "encoder": config.encoder.name,
-        "tuning": config.tuning.mode,
-        "seed": config.seed,
-    }

@@ -30,13 +30,13 @@ def test_every_group_and_option_is_found() -> None:
     ]  # fmt: skip
     launchers = list((conf_dir() / "hydra" / "launcher").glob("*.yaml"))
     assert len(OPTIONS) == len(list(conf_dir().rglob("*.yaml"))) - 1 - len(launchers)
-    assert len(OPTIONS) >= 68
+    assert len(OPTIONS) >= 70
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_and_is_valid(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5,6,7")
-    extra = []
+    extra = ["data=ml_25m"] if option == "tasks=genome" else []
     if option == "data=custom":
         for name in ("interactions", "items"):
             (tmp_path / f"{name}.csv").write_text("x\n")
@@ -186,6 +186,10 @@ def test_figure_3s_axis_sweeps_cleanly(adapter: str) -> None:
         (["++pretraining.proportions.foo=1"], "proportions.foo"),
         (["tasks.title_in_prompt=true"], "leave shuffled"),
         (["data.interactions=x.csv"], "add data=custom"),
+        (["tasks=genome"], "has no genome scores; take data=ml_25m"),
+        (["tasks.kind=figure1"], "movielens-small has no genome scores"),
+        (["data=ml_25m", "tasks.names=[genome_tags]"], "set data.genome_in_text=false"),
+        (["tasks.user_history=0"], "tasks.user_history=0 must be above 0"),
         (["data.split=loose"], "choose one of: strict, paper, cold"),
         (["data.split=cold", "tasks.neighbour_space=behavioral"], "set tasks.neighbour_space=semantic"),
         (["tasks.interpolation=three"], "mean, two_items"),
@@ -203,8 +207,10 @@ def test_repeated_lists_agree_with_their_owners() -> None:
     from ilm_lightning.data.splits import RULES
     from ilm_lightning.engine import validate as checks
     from ilm_lightning.tasks.elm import TASKS
+    from ilm_lightning.tasks.figure1 import FIGURE1_TASKS
 
     assert checks.TASKS == TASKS
+    assert checks.FIGURE1_TASKS == FIGURE1_TASKS
     assert set(checks.TEXT_FIELDS) == set(TEXT_FIELDS)
     assert tuple(RULES) == checks.SPLIT_RULES
 

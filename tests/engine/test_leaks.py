@@ -119,3 +119,33 @@ def test_cold_movies_have_no_behavioral_vector(opened: Callable[..., tuple[Conte
     interactions, _, _ = read_tables(cold.prepared)
     assert not held_out[interactions.frame["item"].to_numpy()].any()
     assert catalog.frame["n_ratings"].sum() > len(interactions)
+
+
+@pytest.mark.parametrize("task", ["rating", "next_item", "user_profile"])
+def test_tasks_about_users_refuse_it_too(
+    task: str, opened: Callable[..., tuple[Context, Inputs]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, inputs = opened(f"tasks.names=[{task}]")
+    _, catalog, split = read_tables(inputs.prepared)
+    frame = read_examples(inputs.examples)
+    training_examples(frame, catalog, split)
+    held_out = int(np.flatnonzero(split == "test")[0])
+    column = "items" if task == "rating" else "reads"
+    first = pl.int_range(pl.len()) == 0
+    train = frame.filter(pl.col("split") == "train").with_columns(
+        pl.when(first).then(pl.concat_list(column, pl.lit(held_out))).otherwise(column).alias(column)
+    )
+    leaky = pl.concat([train, frame.filter(pl.col("split") != "train")])
+    monkeypatch.setattr(tune, "read_examples", lambda _: leaky)
+    with pytest.raises(LeakError, match="a test item, would enter training"):
+        tune.tune(context, inputs)
+    # a user on both sides
+    user = (
+        frame.filter(pl.col("split") == "test")
+        .head(1)
+        .with_columns(
+            split=pl.lit("train"), items=pl.lit([int(np.flatnonzero(split == "train")[0])]), reads=pl.lit(None)
+        )
+    )
+    with pytest.raises(LeakError, match=f"task '{task}' would train on user .* and be scored on it"):
+        training_examples(pl.concat([frame, user], how="vertical_relaxed"), catalog, split)

@@ -28,8 +28,12 @@ def model_card(context: Context, inputs: Inputs, metrics: dict[str, Any]) -> str
     """
     config, protocol = context.config, metrics["protocol"]
     lm = context.asset(config.lm.name)
-    rows = "\n".join(f"| {name} | {value:.2f} |" for name, value in metrics["all"]["sc"].items())
+    scores = metrics["all"].get("sc", {})
     version = metrics["run"]["versions"]["ilm_lightning"]
+    rows = "\n".join(f"| {name} | {value:.2f} |" for name, value in scores.items())
+    for task, found in metrics.get("figure1", {}).items():
+        for measure, by in found["measures"].items():
+            rows += "".join(f"\n| {task}, {measure}: {name} | {value:.3f} |" for name, value in by.items())
     return f"""---
 {front_matter(config, lm)}
 ---

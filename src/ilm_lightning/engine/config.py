@@ -197,10 +197,10 @@ class TasksConfig:
     """Language tasks and their teacher."""
 
     kind: str = MISSING
-    """elm."""
+    """elm (the 24 tasks), figure1 (the paper's Figure 1 and user profiles) or openp5."""
     teacher: str = "facts"
     names: list[str] = field(default_factory=list)
-    """Subset of the tasks, own ones included; empty: all."""
+    """The tasks, of either kind and own ones; empty: all of ``kind``."""
     file: str | None = None
     """YAML file of the user's own tasks and phrasings; see docs/your-own-tasks.md."""
     title_in_prompt: bool = False
@@ -217,6 +217,12 @@ class TasksConfig:
     """Fixed space of nearest neighbours, whatever encoder the variant uses."""
     interpolation: str = "mean"
     """mean (one slot holds the mean vector of two items; ours, the paper is silent) or two_items (a slot each)."""
+    user_history: int = 8
+    """rating, next_item: items of the user's history in a prompt, the latest ones."""
+    candidates: int = 20
+    """next_item: titles to choose from, the true one among them."""
+    users: int | None = 20000
+    """rating, next_item, user_profile: most users; their judged ratings are left out of all vectors. null: all."""
 
 
 @dataclass

@@ -96,10 +96,13 @@ def show_results(
         folder: the run folder, named at the end.
     """
     from ilm_lightning.data.splits import RULES
+    from ilm_lightning.reporting.answers import answer_tables
     from ilm_lightning.reporting.console import show
 
     named = {catalog[entry["movie"]].label: entry["words"] for entry in words}
     screen = console()
+    for table in answer_tables(metrics.get("figure1", {})):
+        screen.print(table)
     show(screen, metrics, predictions, named)
     protocol = metrics["protocol"]
     screen.print(

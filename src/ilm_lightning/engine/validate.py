@@ -21,6 +21,7 @@ TASKS = (
     "pitch", "criticize", "convince1", "convince2", "convince3", "dissuade1", "dissuade2", "similarities",
     "interpolation", "why_like_nn", "diff_than_nn", "common_with_nn",
 )  # fmt: skip
+FIGURE1_TASKS = ("long_summary", "genome_tags", "rating", "next_item", "user_profile")
 SPLIT_RULES = ("strict", "paper", "cold")
 TEXT_FIELDS = (
     "title", "year", "decade", "text", "aliases", "genres", "tags", "genome_tags", "directors", "writers", "cast",
@@ -75,7 +76,7 @@ def _choices(config: Config) -> None:
     one_of("adapter.kind", config.adapter.kind, ("qformer", "mlp", "constant"))
     one_of("adapter.init", config.adapter.init, ("pretrained", "bert", "random"))
     one_of("tuning.mode", config.tuning.mode, ("frozen", "lora", "full"))
-    one_of("tasks.kind", config.tasks.kind, ("elm", "openp5"))
+    one_of("tasks.kind", config.tasks.kind, ("elm", "figure1", "openp5"))
     one_of("tasks.teacher", config.tasks.teacher, ("facts",))
     one_of("tasks.neighbour_space", config.tasks.neighbour_space, ("semantic", "behavioral"))
     one_of("tasks.interpolation", config.tasks.interpolation, ("mean", "two_items"))
@@ -91,7 +92,7 @@ def _choices(config: Config) -> None:
     if unknown:
         raise ConfigError(f"pretraining.proportions.{unknown[0]}: the sets are item_text, item_item and user_item")
     for name in config.tasks.names:
-        one_of("tasks.names", name, (*TASKS, *_own_names(config)))
+        one_of("tasks.names", name, (*TASKS, *FIGURE1_TASKS, *_own_names(config)))
     for key, fields in (
         ("encoder.text_fields", config.encoder.text_fields),
         ("pretraining.grounding_fields", config.pretraining.grounding_fields),
@@ -103,6 +104,7 @@ def _choices(config: Config) -> None:
             "tasks.title_in_prompt=true: another movie's text would come with that movie's title in its prompt; "
             "leave shuffled and hard_shuffled out of evaluation.conditions"
         )
+    _genome(config)
     if config.data.split == "cold" and config.tasks.neighbour_space == "behavioral":
         raise ConfigError(
             "data.split=cold leaves held-out movies without behavioral vectors, so they have no neighbours there; "
@@ -112,6 +114,20 @@ def _choices(config: Config) -> None:
         raise ConfigError("evaluation.conditions must hold 'own': every control is compared with it")
     check_phase1(config)
     check_phase2(config)
+
+
+def _genome(config: Config) -> None:
+    names = config.tasks.names or (FIGURE1_TASKS if config.tasks.kind == "figure1" else ())
+    if "genome_tags" not in names:
+        return
+    if config.data.kind != "ml_25m":
+        raise ConfigError(
+            f"tasks.names=genome_tags: data={config.data.name} has no genome scores; take data=ml_25m, or leave it out"
+        )
+    if config.data.genome_in_text:
+        raise ConfigError(
+            "tasks.names=genome_tags: the items' texts and vectors hold the very tags; set data.genome_in_text=false"
+        )
 
 
 def _numbers(config: Config) -> None:
@@ -140,6 +156,8 @@ def _numbers(config: Config) -> None:
         tuning__lm_lr=tuning.lm_lr,
         encoder__als__factors=config.encoder.als.factors,
         encoder__als__iterations=config.encoder.als.iterations,
+        tasks__user_history=config.tasks.user_history,
+        tasks__candidates=config.tasks.candidates,
         evaluation__movies=config.evaluation.movies,
         evaluation__max_new_tokens=config.evaluation.max_new_tokens,
         evaluation__batch_size=config.evaluation.batch_size,

@@ -180,10 +180,11 @@ class PromptTokenizer:
         """
         rows = list(examples)
         self._learn(piece for row in rows for piece in self._pieces(row["prompt"]))
-        targets = self._target_ids([row.get("target") for row in rows])
+        targets = self.target_ids([row.get("target") for row in rows])
         return [self._example(row, target) for row, target in zip(rows, targets, strict=True)]
 
-    def _target_ids(self, targets: Sequence[str | None]) -> list[NDArray[np.int32]]:
+    def target_ids(self, targets: Sequence[str | None]) -> list[NDArray[np.int32]]:
+        """Return the ids of each target, the end token last; empty for None."""
         empty = np.empty(0, np.int32)
         texts = [text for text in targets if text is not None]
         ids = iter(self.tokenizer(texts, add_special_tokens=False).input_ids if texts else [])

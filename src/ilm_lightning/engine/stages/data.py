@@ -16,6 +16,7 @@ from ilm_lightning.data.tags import TagSettings
 from ilm_lightning.embeddings.vectors import ItemVectors
 from ilm_lightning.engine.artifacts import Artifact, file_hash, source_hash, write_json
 from ilm_lightning.engine.stages.context import Context
+from ilm_lightning.engine.stages.figure1 import JUDGED, figure1_examples, judged_settings, task_names, without_judged
 from ilm_lightning.engine.stages.own_tasks import own_tasks, with_own_tasks
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def prepare(context: Context) -> Artifact:
         "tags": asdict(tags),
         "list_separator": config.list_separator,
     }
+    if (judged := judged_settings(context.config)) is not None:
+        settings["judged"] = judged
 
     def build(folder: Path) -> dict[str, Any]:
         from ilm_lightning.data.load import load_dataset
@@ -58,7 +61,11 @@ def prepare(context: Context) -> Artifact:
         if dataset.genome is not None:
             dataset.genome.write(folder / "genome.parquet")
         split = split_items(dataset.catalog, config.split_seed, rule=config.split)
-        visible_interactions(dataset.interactions, split, config.split).write(folder / "interactions.parquet")
+        visible = visible_interactions(dataset.interactions, split, config.split)
+        if judged is not None:
+            visible, apart = without_judged(visible, judged, dataset.name)
+            apart.write(folder / JUDGED)
+        visible.write(folder / "interactions.parquet")
         write_json(folder / "split.json", split.tolist())
         names, counts = np.unique(split, return_counts=True)
         return {
@@ -137,7 +144,7 @@ def embed(context: Context, prepared: Artifact) -> Artifact:
 def examples(context: Context, prepared: Artifact, embedded: Artifact) -> Artifact:
     """The prompts and targets of the language tasks."""
     tasks = context.config.tasks
-    settings = {
+    settings: dict[str, Any] = {
         "code": source_hash("tasks"),
         "kind": tasks.kind,
         "teacher": tasks.teacher,
@@ -145,32 +152,26 @@ def examples(context: Context, prepared: Artifact, embedded: Artifact) -> Artifa
         "neighbour_space": tasks.neighbour_space,
         "interpolation": tasks.interpolation,
     }
+    elm, figure1 = task_names(context.config)
+    if figure1:
+        settings |= {"history": tasks.user_history, "candidates": tasks.candidates}
 
     own = own_tasks(context.config)
     if own is not None:
         settings["own"] = own.digest
 
     def build(folder: Path) -> dict[str, Any]:
-        from ilm_lightning.tasks.elm import NEIGHBOUR_TASKS, TASKS, build_examples, nearest_neighbours
-
-        _, catalog, split = read_tables(prepared)
-        names = [name for name in tasks.names or TASKS if name in TASKS]
-        neighbours = None
-        if set(names) & set(NEIGHBOUR_TASKS):
-            space = ItemVectors.load(embedded.path).sources[tasks.neighbour_space]
-            neighbours = nearest_neighbours(space, split, catalog.frame["group"].to_list())
-        frame, report = build_examples(
-            catalog,
-            split,
-            neighbours,
-            seed=0,
-            tasks=names,
-            labels=_labels(context, catalog, names),
-            interpolation=tasks.interpolation,
-        )
+        tables = read_tables(prepared)
+        labels = _labels(context, tables[1], [*elm, *figure1])
+        parts = [_elm_examples(context, embedded, tables, elm, labels)] if elm or not figure1 else []
+        parts += [figure1_examples(context, prepared, tables, figure1, labels)] if figure1 else []
+        frame = pl.concat([part for part, _ in parts], how="diagonal_relaxed")
+        report = {key: value for _, one in parts for key, value in one.items()}
+        for key in ("examples", "left_out"):
+            report[key] = {name: value for _, one in parts for name, value in one[key].items()}
         if own is not None:
-            theirs = _labels(context, catalog, list(own.tasks))
-            frame, report = with_own_tasks(context.config, embedded, (catalog, split), (frame, report), own, theirs)
+            theirs = _labels(context, tables[1], list(own.tasks))
+            frame, report = with_own_tasks(context.config, embedded, tables[1:], (frame, report), own, theirs)
         frame.write_parquet(folder / "examples.parquet")
         counts = frame.group_by("split").len().sort("split")
         return {**report, "examples_by_split": dict(counts.iter_rows())}
@@ -178,6 +179,25 @@ def examples(context: Context, prepared: Artifact, embedded: Artifact) -> Artifa
     made = context.store.get("tasks", settings, {"prepare": prepared, "embed": embedded}, build)
     _check_examples(made, context.config.evaluation.split)
     return made
+
+
+def _elm_examples(
+    context: Context,
+    embedded: Artifact,
+    tables: tuple[Interactions, ItemCatalog, np.ndarray[Any, Any]],
+    names: Sequence[str],
+    labels: dict[str, np.ndarray[Any, Any]] | None,
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    from ilm_lightning.tasks.elm import NEIGHBOUR_TASKS, build_examples, nearest_neighbours
+
+    tasks, (_, catalog, split) = context.config.tasks, tables
+    neighbours = None
+    if set(names) & set(NEIGHBOUR_TASKS):
+        space = ItemVectors.load(embedded.path).sources[tasks.neighbour_space]
+        neighbours = nearest_neighbours(space, split, catalog.frame["group"].to_list())
+    return build_examples(
+        catalog, split, neighbours, seed=0, tasks=names, labels=labels, interpolation=tasks.interpolation
+    )
 
 
 def _labels(context: Context, catalog: ItemCatalog, names: Sequence[str]) -> dict[str, np.ndarray[Any, Any]] | None:
@@ -231,8 +251,12 @@ def read_genome(prepared: Artifact) -> "GenomeScores":
 
 
 def read_examples(made: Artifact) -> pl.DataFrame:
-    """Read the examples that ``tasks`` wrote."""
-    return pl.read_parquet(made.path / "examples.parquet")
+    """Read the examples that ``tasks`` wrote; columns of tasks that are not among them are empty."""
+    from ilm_lightning.tasks.figure1 import FIGURE1_SCHEMA
+
+    frame = pl.read_parquet(made.path / "examples.parquet")
+    absent = {name: dtype for name, dtype in FIGURE1_SCHEMA.items() if name not in frame.columns}
+    return frame.with_columns(pl.lit(None, dtype=dtype).alias(name) for name, dtype in absent.items())
 
 
 def training_examples(
@@ -255,7 +279,12 @@ def training_examples(
     from ilm_lightning.data.splits import assert_no_example_leak, assert_no_text_leak
 
     train = frame.filter(pl.col("split") == "train")
-    assert_no_text_leak(split, train["items"].explode().unique().to_list(), catalog)
-    groups = catalog.frame["group"].to_numpy()[frame["items"].list.first().to_numpy()]
-    assert_no_example_leak(frame["task"].to_list(), groups.tolist(), frame["split"].to_list())
+    read = pl.concat([train["items"].explode(), train["reads"].explode()]).drop_nulls()
+    assert_no_text_leak(split, read.unique().to_list(), catalog)
+    groups = catalog.frame["group"].to_list()
+    units = [
+        groups[item] if user is None else f"user {user}"
+        for user, item in frame.select("user", pl.col("items").list.first()).iter_rows()
+    ]
+    assert_no_example_leak(frame["task"].to_list(), units, frame["split"].to_list())
     return train

@@ -14,9 +14,12 @@ from ilm_lightning.engine.artifacts import Artifact, source_hash, write_json
 from ilm_lightning.engine.stages import predictions as rows_of
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import read_examples, read_tables, training_examples
+from ilm_lightning.engine.stages.figure1 import task_names
+from ilm_lightning.engine.stages.figure1_scores import Scoring
 from ilm_lightning.engine.stages.generate import chosen_examples, generate
 from ilm_lightning.engine.stages.phase2 import train_control
 from ilm_lightning.engine.stages.tune import Inputs
+from ilm_lightning.tasks.figure1.names import ANSWER_TASKS, OWN_PROMPT_TASKS
 
 if TYPE_CHECKING:
     from ilm_lightning.evaluation.semantic import SentenceScorer
@@ -41,6 +44,8 @@ def evaluate(context: Context, inputs: Inputs, tuned: Artifact) -> Artifact:
     config = context.config.evaluation
     title = "title" if context.config.tasks.title_in_prompt else None
     written = {"own": generate(context, inputs, tuned, title)}
+    if "shuffled" in config.conditions and set(task_names(context.config)[1]) & set(OWN_PROMPT_TASKS):
+        written["shuffled"] = generate(context, inputs, tuned, title, shuffled=True)
     for name in TRAINED:
         if name in config.conditions:
             written[name] = _control(context, inputs, name, title)
@@ -74,40 +79,70 @@ def _build(context: Context, inputs: Inputs, written: dict[str, Artifact], folde
     from ilm_lightning.tasks.elm import facts_of_item, mentions
 
     config = context.config.evaluation
-    _, catalog, split = read_tables(inputs.prepared)
+    interactions, catalog, split = read_tables(inputs.prepared)
     frame = read_examples(inputs.examples)
     train = training_examples(frame, catalog, split)
     chosen = chosen_examples(frame, config.split, config.movies)
     vectors = ItemVectors.load(inputs.embedded.path).select(context.config.encoder.name)
     scorer = SentenceScorer(context.asset(config.scorer).path, name=context.asset(config.scorer).name)
     own = _texts(chosen, written["own"], "own")
-    tables = [own, *rows_of.shuffled(own, catalog, config)]
+    tables = [own, *rows_of.shuffled(own.filter(~pl.col("task").is_in(OWN_PROMPT_TASKS)), catalog, config)]
     if "constant" in config.conditions:
-        tables.append(rows_of.constant(own, constant_targets(context, inputs, scorer, train)))
+        tables.append(rows_of.constant(prose(own), constant_targets(context, inputs, scorer, prose(train))))
     if "knn_copy" in config.conditions:
-        tables.append(rows_of.knn_copied(own, train, vectors))
+        tables.append(rows_of.knn_copied(own.filter(pl.col("movie") >= 0), train, vectors))
     tables += [_texts(chosen, artifact, name) for name, artifact in written.items() if name != "own"]
-    table = score(pl.concat(tables, how="diagonal_relaxed"), scorer)
+    table = pl.concat(tables, how="diagonal_relaxed")
+    if len(texts := prose(table)):
+        answers = table.filter(pl.col("task").is_in(ANSWER_TASKS))
+        table = pl.concat([score(texts, scorer), answers], how="diagonal_relaxed")
     table.write_parquet(folder / "predictions.parquet")
     (folder / "words.json").write_bytes((written["own"].path / "words.json").read_bytes())
     known = {i: facts_of_item(catalog[i]) for i in {i for items in chosen["items"].to_list() for i in items}}
-    truth = {row["example_id"]: merged([known[i] for i in row["items"]]) for row in chosen.iter_rows(named=True)}
-    metrics = summarise(
-        table, scorer, mentions=mentions, truth=truth, seen=seen_facts(context), resamples=config.bootstrap
-    )
-    metrics["by_ratings"] = by_ratings(table, catalog)
-    if "hard_shuffled" in config.conditions:
+    truth = {
+        # what a profile says is true of the whole history; its own target is what was asked for
+        row["example_id"]: mentions(row["target"])
+        if row["user"] is not None
+        else merged([known[i] for i in row["items"]])
+        for row in chosen.iter_rows(named=True)
+    }
+    if len(texts):
+        metrics = summarise(
+            prose(table), scorer, mentions=mentions, truth=truth, seen=seen_facts(context), resamples=config.bootstrap
+        )
+        metrics["by_ratings"] = by_ratings(prose(table), catalog)
+    else:
+        metrics = no_prose(own, scorer.name)
+    if "hard" in table.columns:
         metrics["hard_share"] = float(
             table.filter(pl.col("condition") == "hard_shuffled").select(pl.col("hard").cast(pl.Float64).mean()).item()
         )
+    own_measures = Scoring(inputs, interactions, catalog, train, scorer, config.bootstrap).measure(table)
+    if own_measures:
+        metrics["figure1"] = own_measures
     write_json(folder / "metrics.json", metrics)
-    return {"sc": metrics["all"]["sc"], "scorer": scorer.name}
+    return {"sc": metrics["all"].get("sc"), "scorer": scorer.name}
+
+
+def prose(table: pl.DataFrame) -> pl.DataFrame:
+    """The rows of tasks that are answered in prose, which is what semantic consistency measures."""
+    return table.filter(~pl.col("task").is_in(ANSWER_TASKS))
+
+
+def no_prose(own: pl.DataFrame, scorer: str) -> dict[str, Any]:
+    """What ``summarise`` returns, for a run without any task that is answered in prose."""
+    counts = {"n_examples": own["example_id"].n_unique(), "n_movies": own["movie"].n_unique(), "n_tasks": 0}
+    empty: dict[str, Any] = {"tasks": {}, "all": {}, "differences": {}, "spread": {}, "uninformative": []}
+    return {"scorer": scorer, **counts, **empty}
 
 
 def _texts(chosen: pl.DataFrame, written: Artifact, condition: str) -> pl.DataFrame:
     """Rows of one condition: the examples with the texts that were written for them."""
     texts = pl.read_parquet(written.path / "texts.parquet")
-    frame = chosen.select("example_id", "task", "movie", "place", "items", "target")
+    if condition == "shuffled":
+        chosen = chosen.filter(pl.col("task").is_in(OWN_PROMPT_TASKS))
+    more = [name for name in ("user", "about", "value", "candidates", "candidate_items") if chosen[name].count()]
+    frame = chosen.select("example_id", "task", "movie", "place", "items", "target", *more)
     joined = frame.join(texts, on="example_id", how="left", maintain_order="left")
     return joined.with_columns(pl.lit(condition).alias("condition"))
 

@@ -20,6 +20,7 @@ from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import read_tables
 from ilm_lightning.engine.stages.evaluate import protocol
 from ilm_lightning.engine.stages.tune import MODEL, Inputs
+from ilm_lightning.evaluation.answers import ERRORS
 
 
 def export(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Artifact) -> float:
@@ -32,7 +33,7 @@ def export(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Artifac
         evaluated: scores.
 
     Returns:
-        Semantic consistency over all tasks, own vectors.
+        Semantic consistency over all tasks, own vectors; see `objective` for runs without it.
     """
     folder = context.run_folder
     metrics = json.loads((evaluated.path / "metrics.json").read_text(encoding="utf-8"))
@@ -46,7 +47,16 @@ def export(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Artifac
     _, catalog, _ = read_tables(inputs.prepared)
     words = json.loads((evaluated.path / "words.json").read_text(encoding="utf-8"))
     show_results(metrics, pl.read_parquet(folder / "predictions.parquet"), words, catalog, folder)
-    return float(metrics["all"]["sc"]["own"])
+    return objective(metrics)
+
+
+def objective(metrics: dict[str, Any]) -> float:
+    """The one number of a run: semantic consistency, or without prose the first task's main measure, errors below 0."""
+    if "sc" in metrics["all"]:
+        return float(metrics["all"]["sc"]["own"])
+    first = next(iter(metrics["figure1"].values()))
+    value = float(first["measures"][first["main"]]["own"])
+    return -value if first["main"] in ERRORS else value
 
 
 def run_facts(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Artifact) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from ilm_lightning.embeddings.vectors import ItemVectors
 from ilm_lightning.engine.artifacts import SCRATCH, Artifact, write_json
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import read_examples, read_tables
+from ilm_lightning.engine.stages.figure1 import answer_columns, shuffled_rows, slot_vectors
 from ilm_lightning.engine.stages.tune import MODEL, Inputs, lm_name, prompts_with, tokenised
+from ilm_lightning.tasks.figure1.names import OWN_PROMPT_TASKS
 
 if TYPE_CHECKING:
     from ilm_lightning.lm import ItemLanguageModel
@@ -32,14 +34,14 @@ def chosen_examples(frame: pl.DataFrame, split: str, movies: int) -> pl.DataFram
         movies: movies per task.
 
     Returns:
-        Examples with the columns ``movie`` (first item) and ``place`` (rank of the movie in the order). Tasks without
-        training examples are left out.
+        Examples with the columns ``movie`` (first item; for examples about users a number below 0) and ``place`` (rank
+        of the movie in the order). Tasks without training examples are left out.
     """
     from ilm_lightning.tasks.elm import TASKS, phrasings
 
     trained = frame.filter(pl.col("split") == "train")["task"].unique().to_list()
     part = frame.filter((pl.col("split") == split) & pl.col("task").is_in(trained))
-    part = part.with_columns(movie=pl.col("items").list.first())
+    part = part.with_columns(movie=pl.coalesce(-1 - pl.col("user"), pl.col("items").list.first()))
     order = sorted(part["movie"].unique().to_list(), key=_position)
     places = pl.DataFrame({"movie": order, "place": range(len(order))}, schema_overrides={"movie": pl.Int64})
     chosen = part.join(places, on="movie").sort("task", "place").group_by("task", maintain_order=True).head(movies)
@@ -55,7 +57,14 @@ def _position(movie: int) -> str:
     return hashlib.blake2b(str(movie).encode(), digest_size=8).hexdigest()
 
 
-def generate(context: Context, inputs: Inputs, tuned: Artifact, reference: str | None, blind: bool = False) -> Artifact:
+def generate(
+    context: Context,
+    inputs: Inputs,
+    tuned: Artifact,
+    reference: str | None,
+    blind: bool = False,
+    shuffled: bool = False,
+) -> Artifact:
     """Write a text for each chosen example, and take the losses of the targets.
 
     Args:
@@ -64,10 +73,13 @@ def generate(context: Context, inputs: Inputs, tuned: Artifact, reference: str |
         tuned: phase 2 of the variant, the blind control or a reference.
         reference: ``title`` or ``facts``: text about the items in the prompts.
         blind: the soft tokens say nothing of the item, so one text per distinct prompt is enough.
+        shuffled: every slot gets another item's or user's vector; only for tasks whose prompts differ, since the texts
+            of the others can be borrowed.
 
     Returns:
         The artefact: ``texts.parquet`` (``example_id``, ``prompt``, ``generated``, ``cut_off``; ``loss`` in nats a
-        target token and ``bits`` a target, where asked for) and ``words.json``.
+        target token and ``bits`` a target, where asked for; ``candidate_bits`` where there are candidates) and
+        ``words.json``.
     """
     config = context.config.evaluation
     settings = {
@@ -79,6 +91,7 @@ def generate(context: Context, inputs: Inputs, tuned: Artifact, reference: str |
         "reference": reference,
         "encoder": context.config.encoder.name,
         "dtype": context.lm_dtype,
+        **({"shuffled": True} if shuffled else {}),
     }
     artifacts: dict[str, Artifact | str] = {
         "prepare": inputs.prepared,
@@ -88,7 +101,10 @@ def generate(context: Context, inputs: Inputs, tuned: Artifact, reference: str |
         "lm": context.asset(context.config.lm.name).sha256,
     }
     return context.store.get(
-        "generate", settings, artifacts, lambda folder: _build(context, inputs, tuned, reference, blind, folder)
+        "generate",
+        settings,
+        artifacts,
+        lambda folder: _build(context, inputs, tuned, reference, blind, shuffled, folder),
     )
 
 
@@ -105,7 +121,13 @@ def load_model(context: Context, tuned: Artifact) -> "ItemLanguageModel":
 
 
 def _build(
-    context: Context, inputs: Inputs, tuned: Artifact, reference: str | None, blind: bool, folder: Path
+    context: Context,
+    inputs: Inputs,
+    tuned: Artifact,
+    reference: str | None,
+    blind: bool,
+    shuffled: bool,
+    folder: Path,
 ) -> dict[str, Any]:
     from ilm_lightning.lm import Collator, Journal, SoftTokenBank, target_losses
     from ilm_lightning.lm import generate as write_texts
@@ -114,10 +136,13 @@ def _build(
     _, catalog, _ = read_tables(inputs.prepared)
     frame = chosen_examples(read_examples(inputs.examples), config.split, config.movies)
     frame = prompts_with(frame, catalog, reference)
+    frame = frame.filter(pl.col("task").is_in(OWN_PROMPT_TASKS)) if shuffled else frame
     model = load_model(context, tuned)
     tokenizer, examples = tokenised(context, model.num_queries, frame)
-    collator = Collator(ItemVectors.load(inputs.embedded.path).select(context.config.encoder.name).tensors())
-    label = reference or ("blind" if blind else "own")
+    vectors = ItemVectors.load(inputs.embedded.path).select(context.config.encoder.name)
+    row_map = shuffled_rows(vectors, frame) if shuffled else None
+    collator = Collator(slot_vectors(vectors, frame), row_map)
+    label = reference or ("blind" if blind else "shuffled" if shuffled else "own")
     prompts = frame["prompt"].to_list()
     # the first example of each distinct prompt stands for all, where the item does not matter
     chosen = [prompts.index(p) for p in dict.fromkeys(prompts)] if blind else list(range(len(prompts)))
@@ -144,9 +169,10 @@ def _build(
         journal = Journal(folder / SCRATCH / "losses.jsonl")
         losses = target_losses(model, examples, collator, label=f"{label}: losses", journal=journal, bank=bank)
         columns |= {"loss": [float(row.mean()) for row in losses.token_losses], "bits": losses.bits.tolist()}
+    columns |= answer_columns(model, tokenizer, examples, frame, bank, label)
     texts = frame.select("example_id", "prompt").with_columns(*(pl.Series(k, v) for k, v in columns.items()))
     texts.write_parquet(folder / "texts.parquet")
-    movies = frame.sort("place")["movie"].unique(maintain_order=True).to_list()[:WORD_MOVIES]
+    movies = frame.sort("place")["items"].list.first().unique(maintain_order=True).to_list()[:WORD_MOVIES]
     write_json(folder / "words.json", soft_words(model, tokenizer, collator, movies))
     return {"texts": len(made.texts), "cut_off_share": made.cut_off_share}
 

@@ -13,6 +13,7 @@ from ilm_lightning.embeddings.vectors import ItemVectors
 from ilm_lightning.engine.artifacts import Artifact, write_json
 from ilm_lightning.engine.config import TuningConfig
 from ilm_lightning.engine.stages.context import Context
+from ilm_lightning.engine.stages.figure1 import slot_vectors
 from ilm_lightning.engine.stages.generate import load_model
 from ilm_lightning.engine.stages.signals import RESIDUALS, rows_read
 from ilm_lightning.engine.stages.tune import (
@@ -104,7 +105,7 @@ def residuals(context: Context, inputs: Inputs) -> Artifact:
         vectors = ItemVectors.load(inputs.embedded.path).select(config.encoder.name)
         begin = time.perf_counter()
         with FlopCount() as counter:
-            losses = target_losses(model, examples, Collator(vectors.tensors()), label="blind: losses")
+            losses = target_losses(model, examples, Collator(slot_vectors(vectors, frame)), label="blind: losses")
         rows_of = pl.Series("losses", [row.tolist() for row in losses.token_losses], dtype=pl.List(pl.Float32))
         pl.DataFrame([pl.Series("example_id", losses.example_ids), rows_of]).write_parquet(folder / RESIDUALS)
         return {

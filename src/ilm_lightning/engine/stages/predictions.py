@@ -34,7 +34,8 @@ def shuffled(own: pl.DataFrame, catalog: Any, config: EvaluationConfig) -> list[
         if "shuffled" in config.conditions:
             for order in derangements(len(part), config.derangements, seed=0):
                 tables.append(_borrowed(part, np.asarray(order), "shuffled"))
-        if "hard_shuffled" in config.conditions:
+        # users have no genre and decade
+        if "hard_shuffled" in config.conditions and part["movie"].min() >= 0:  # type: ignore[operator]
             groups = [_group(catalog[movie]) for movie in part["movie"].to_list()]
             found = hard_derangement(groups, seed=0)
             borrowed = _borrowed(part, np.asarray(found.partner), "hard_shuffled")

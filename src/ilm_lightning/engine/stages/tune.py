@@ -13,6 +13,7 @@ from ilm_lightning.engine.artifacts import Artifact, write_json
 from ilm_lightning.engine.config import AdapterConfig, Config, TuningConfig
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import read_examples, read_tables, training_examples
+from ilm_lightning.engine.stages.figure1 import slot_vectors
 from ilm_lightning.engine.stages.pretrain import adapter_settings, init_qformer, lm_embeddings, load_pretrained
 from ilm_lightning.engine.stages.signals import context_prompts, context_teacher, rows_read, with_residual_weights
 
@@ -266,8 +267,9 @@ def train(
     from ilm_lightning.lm.module import ItemLanguageModule, OptimiserSettings
 
     config, tuning = context.config, context.config.tuning
-    collator = Collator(ItemVectors.load(inputs.embedded.path).select(config.encoder.name).tensors())
     frame, validation = examples_of(context, inputs, reference)
+    vectors = ItemVectors.load(inputs.embedded.path).select(config.encoder.name)
+    collator = Collator(slot_vectors(vectors, frame))
     validation = validation.sample(min(tuning.val_examples, len(validation)), seed=0, shuffle=True)
     tokenizer, rows = tokenised(context, model.num_queries, frame)
     _, check_rows = tokenised(context, model.num_queries, validation)

@@ -1,0 +1,37 @@
+"""The tasks of the paper's Figure 1 and ELM's user profiles: long summary, genome tags, rating, next item, profile."""
+
+from ilm_lightning.tasks.figure1.build import FIGURE1_SCHEMA, Ratings, build_figure1
+from ilm_lightning.tasks.figure1.names import (
+    ANSWER_TASKS,
+    FIGURE1_TASKS,
+    GENOME_TAGS,
+    LONG_SUMMARY,
+    NEXT_ITEM,
+    OWN_PROMPT_TASKS,
+    RATING,
+    TIMED_TASKS,
+    USER_PROFILE,
+    USER_TASKS,
+    VALUE_TASKS,
+)
+from ilm_lightning.tasks.figure1.profile import write_profile
+from ilm_lightning.tasks.figure1.prompts import FIGURE1_PROMPTS
+
+__all__ = [
+    "ANSWER_TASKS",
+    "FIGURE1_PROMPTS",
+    "FIGURE1_SCHEMA",
+    "FIGURE1_TASKS",
+    "GENOME_TAGS",
+    "LONG_SUMMARY",
+    "NEXT_ITEM",
+    "OWN_PROMPT_TASKS",
+    "RATING",
+    "Ratings",
+    "TIMED_TASKS",
+    "USER_PROFILE",
+    "USER_TASKS",
+    "VALUE_TASKS",
+    "build_figure1",
+    "write_profile",
+]

@@ -12,10 +12,10 @@ GENRES = ("Drama", "Comedy", "Thriller", "Horror", "Romance", "Action", "IMAX", 
 SCALE = 0.01
 
 
-def generator() -> ModuleType:
-    """benchmarks/movielens_25m.py, which is a script and no part of the package."""
-    path = Path(__file__).parents[1] / "benchmarks" / "movielens_25m.py"
-    spec = importlib.util.spec_from_file_location("movielens_25m_generator", path)
+def script(name: str) -> ModuleType:
+    """A file of benchmarks/, which is no part of the package."""
+    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -42,5 +42,5 @@ def generated_25m(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with the six files; nobody writes into it."""
     folder = tmp_path_factory.mktemp("ml-25m-generated")
     movies = write_movies(tmp_path_factory.mktemp("movies") / "movies.csv")
-    generator().generate(movies, folder, scale=SCALE, seed=1)
+    script("movielens_25m").generate(movies, folder, scale=SCALE, seed=1)
     return folder

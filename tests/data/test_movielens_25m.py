@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from generated_25m import SCALE, generator, write_movies
+from generated_25m import SCALE, script, write_movies
 from ilm_lightning.assets import resolve
 from ilm_lightning.assets.errors import AssetError
 from ilm_lightning.data.dataset import Dataset
@@ -53,14 +53,14 @@ def test_the_generated_set_has_the_shape_of_the_release(generated_25m: Path) -> 
 
 def test_the_same_seed_makes_the_same_files(generated_25m: Path, tmp_path: Path) -> None:
     movies = write_movies(tmp_path / "movies.csv")
-    generator().generate(movies, tmp_path / "again", scale=SCALE, seed=1)
+    script("movielens_25m").generate(movies, tmp_path / "again", scale=SCALE, seed=1)
     for path in generated_25m.iterdir():
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
 
 
 def test_too_few_movies_for_a_scale_are_named(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="has 30 movies, this scale needs 624; lower --scale"):
-        generator().generate(write_movies(tmp_path / "movies.csv", 30), tmp_path / "out", scale=SCALE)
+        script("movielens_25m").generate(write_movies(tmp_path / "movies.csv", 30), tmp_path / "out", scale=SCALE)
 
 
 def test_every_rating_arrives(dataset: Dataset, generated_25m: Path) -> None:
@@ -79,6 +79,16 @@ def test_every_rating_arrives(dataset: Dataset, generated_25m: Path) -> None:
     order = events.select("user", "timestamp", "item")
     assert order.equals(order.sort("user", "timestamp", "item"))
     assert (dataset.name, dataset.report["items_not_described"]) == ("ml-25m (generated)", 0)
+
+
+def test_the_tables_equal_those_that_pandas_makes(generated_25m: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="pandas writes parquet with pyarrow")
+    comparison = script("prepare_25m")
+    for way in (comparison.ours, comparison.in_pandas):
+        (tmp_path / way.__name__).mkdir()
+        way(generated_25m, tmp_path / way.__name__)
+    equal = comparison.compare(tmp_path / "ours", tmp_path / "in_pandas")
+    assert equal == dict.fromkeys(("interactions", "items", "genome", "user_ids", "genome_tags"), True)
 
 
 def test_titles_genres_tags_and_genome_become_text(dataset: Dataset, generated_25m: Path) -> None:

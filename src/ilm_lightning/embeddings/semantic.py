@@ -86,7 +86,8 @@ def mean_of_items(item_vectors: Floats, user_items: csr_matrix, counted: Mask) -
     Returns:
         ``[U, d]`` float32; the mean over all counted items for a user without any.
     """
-    kept = user_items.multiply(counted[None, :].astype(np.float32)).tocsr()
+    # copied only where something is left out: the interactions may be many
+    kept = user_items if counted.all() else user_items.multiply(counted[None, :].astype(np.float32)).tocsr()
     counts = np.asarray(kept.sum(1)).ravel()
     users = np.asarray(kept @ item_vectors) / np.maximum(counts, 1)[:, None]
     users[counts == 0] = item_vectors[counted].mean(0)

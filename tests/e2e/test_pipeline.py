@@ -44,7 +44,7 @@ def test_grounded_run_with_every_control(
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["all"]["sc"]["own"] == pytest.approx(objective)
     assert set(metrics["all"]["sc"]) == set(CONDITIONS)
-    assert metrics["protocol"]["teacher"] == "facts"
+    assert metrics["protocol"]["teacher"] == "facts-1"
     assert metrics["run"]["hardware"]["cores"] >= 1
     assert json.loads((folder / "status.json").read_text())["state"] == "finished"
     table = pl.read_parquet(folder / "predictions.parquet")

@@ -26,7 +26,7 @@ def composed(*overrides: str) -> Config:
 def test_every_group_and_option_is_found() -> None:
     assert GROUPS == [
         "adapter", "budget", "data", "encoder", "evaluation", "experiment", "hydra", "lm", "logger", "pretraining",
-        "sweep", "tasks", "trainer", "tuning",
+        "sweep", "tasks", "teacher", "trainer", "tuning",
     ]  # fmt: skip
     launchers = list((conf_dir() / "hydra" / "launcher").glob("*.yaml"))
     assert len(OPTIONS) == len(list(conf_dir().rglob("*.yaml"))) - 1 - len(launchers)
@@ -43,6 +43,8 @@ def test_every_option_composes_and_is_valid(option: str, tmp_path: Path, monkeyp
             extra.append(f"data.{name}={tmp_path / name}.csv")
     if option.startswith("data=openp5"):
         extra = [f"data.path={tmp_path}", "data.items=null"] + (["data.name=mine"] if option == "data=openp5" else [])
+    if option == "teacher=endpoint":
+        extra = ["teacher.url=http://127.0.0.1:9/v1", "teacher.model=any"]
     config = composed(option, *extra)
     validate_pair = option.startswith("adapter=") and "qformer" not in option
     validate(config)

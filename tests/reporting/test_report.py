@@ -133,7 +133,7 @@ def test_other_protocols_stand_apart_and_are_named(tmp_path: Path) -> None:
     assert [len(s.group.columns[0].runs) for s in document.sections] == [3, 1, 1]
     assert dict(table(document, "3").rows)["all"][3].mean == pytest.approx(55.0, abs=1)
     told = {p.where: p.what for p in document.problems}
-    assert "teacher 'llm', not 'facts'" in told["other"]
+    assert "teacher 'llm', not 'facts-1'" in told["other"]
     assert "20 movies" in told["fewer"]
 
 

@@ -170,8 +170,6 @@ def test_bad_vectors_are_refused(vectors: np.ndarray, message: str) -> None:
 
 
 def test_bad_requests_are_refused(catalog: ItemCatalog, split: np.ndarray, neighbours: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="unknown teacher 'oracle'; choose 'facts'"):
-        build_examples(catalog, split, neighbours, teacher="oracle")
     with pytest.raises(ValueError, match="unknown task 'poem'"):
         build_examples(catalog, split, neighbours, tasks=["poem"])
     with pytest.raises(ValueError, match="give one of each a movie"):

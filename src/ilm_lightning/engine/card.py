@@ -34,6 +34,8 @@ def model_card(context: Context, inputs: Inputs, metrics: dict[str, Any]) -> str
     for task, found in metrics.get("figure1", {}).items():
         for measure, by in found["measures"].items():
             rows += "".join(f"\n| {task}, {measure}: {name} | {value:.3f} |" for name, value in by.items())
+    by_rule = config.teacher.kind == "facts"
+    targets = "sentences made from facts by rule" if by_rule else "a language model's answers"
     return f"""---
 {front_matter(config, lm)}
 ---
@@ -64,7 +66,7 @@ Semantic consistency (cosine of {metrics["scorer"]} embeddings times 100), mean 
 
 ## Limits
 
-The targets are sentences made from facts by rule, not people's writing. Texts can name wrong facts: see slot accuracy
+The targets are {targets}, not people's writing. Texts can name wrong facts: see slot accuracy
 in `metrics.json`. The model knows an item only from its vector.
 """
 

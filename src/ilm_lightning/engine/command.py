@@ -75,9 +75,8 @@ def open_mapping(argument: str) -> str:
     >>> open_mapping("data.columns.user=customer"), open_mapping("tuning.steps=3")
     ('++data.columns.user=customer', 'tuning.steps=3')
     """
-    return (
-        f"++{argument}" if argument.startswith(("data.columns.", "assets.", "pretraining.loss_weights.")) else argument
-    )
+    mappings = ("data.columns.", "assets.", "pretraining.loss_weights.", "teacher.body.")
+    return f"++{argument}" if argument.startswith(mappings) else argument
 
 
 def known_keys() -> list[str]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from ilm_lightning.engine.config_teacher import TeacherConfig
+
 
 @dataclass
 class DataConfig:
@@ -194,11 +196,10 @@ class TuningConfig:
 
 @dataclass
 class TasksConfig:
-    """Language tasks and their teacher."""
+    """Language tasks."""
 
     kind: str = MISSING
     """elm (the 24 tasks), figure1 (the paper's Figure 1 and user profiles) or openp5."""
-    teacher: str = "facts"
     names: list[str] = field(default_factory=list)
     """The tasks, of either kind and own ones; empty: all of ``kind``."""
     file: str | None = None
@@ -302,6 +303,7 @@ class Config:
     lm: LMConfig = field(default_factory=LMConfig)
     tuning: TuningConfig = field(default_factory=TuningConfig)
     tasks: TasksConfig = field(default_factory=TasksConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
@@ -322,6 +324,11 @@ def as_config(node: Any) -> Config:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    if "teacher" in (node.get("tasks") or {}):
+        # stored by a run from before the teacher was a group of its own; it was facts
+        node = node.copy()
+        OmegaConf.set_struct(node, False)
+        node.tasks.pop("teacher")
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Config), node)
         config = OmegaConf.to_object(merged)

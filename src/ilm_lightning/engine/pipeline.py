@@ -10,6 +10,7 @@ from ilm_lightning.engine.runs import run_id, store_config, write_status
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import embed, examples, prepare
 from ilm_lightning.engine.stages.pretrain import pretrain
+from ilm_lightning.engine.stages.teach import check_teacher, teach
 from ilm_lightning.engine.stages.tune import Inputs
 from ilm_lightning.engine.validate import validate_tasks
 
@@ -52,13 +53,14 @@ def check_assets(context: Context) -> None:
         context.asset(name)
     starts_there = config.adapter.init == "bert" or config.pretraining.init == "bert"
     check_models(context, bert if config.adapter.kind == "qformer" and starts_there else [])
+    check_teacher(context)
 
 
 def train_variant(context: Context) -> Inputs:
     """Run every stage before phase 2."""
     prepared = prepare(context)
     embedded = embed(context, prepared)
-    made = examples(context, prepared, embedded)
+    made = examples(context, prepared, embedded, teach(context, prepared, embedded))
     pretrained = None
     if context.config.adapter.init == "pretrained":
         pretrained = pretrain(context, prepared, embedded)

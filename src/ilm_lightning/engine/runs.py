@@ -15,6 +15,11 @@ CONFIG = "config.yaml"
 STATUS = "status.json"
 PLACE = ("run", "resume", "outputs", "artifacts", "assets", "logger")
 """Keys that say where and how to report, not what is computed."""
+PLACE_OF_TEACHER = (
+    "url", "api_key_env", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s", "attempts",
+    "max_requests", "batch_size",
+)  # fmt: skip
+"""Keys of the teacher that say how it is reached, not what it is asked."""
 
 
 def run_id(config: Config) -> str:
@@ -31,7 +36,8 @@ def run_folder(config: Config) -> Path:
 
 def computed(config: Config) -> dict[str, Any]:
     """The part of a configuration that says what is computed."""
-    return {key: value for key, value in asdict(config).items() if key not in PLACE}
+    found = {key: value for key, value in asdict(config).items() if key not in PLACE}
+    return found | {"teacher": {k: v for k, v in found["teacher"].items() if k not in PLACE_OF_TEACHER}}
 
 
 def holds_other(folder: Path, config: Config) -> bool:

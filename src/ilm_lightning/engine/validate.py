@@ -7,6 +7,7 @@ from pathlib import Path
 from ilm_lightning.engine.checks import ConfigError, one_of, positive
 from ilm_lightning.engine.config import Config, DataConfig, TrainerConfig
 from ilm_lightning.engine.validate_phases import LOSSES, check_phase1, check_phase2
+from ilm_lightning.engine.validate_teacher import check_teacher_settings
 from ilm_lightning.hardware import usable_cores, visible_gpus
 
 __all__ = ["ConfigError", "check_writable", "validate", "validate_tasks"]
@@ -44,6 +45,7 @@ def validate(config: Config) -> None:
     _devices(config.trainer)
     _files(config)
     _asset_names(config)
+    check_teacher_settings(config, FIGURE1_TASKS)
     check_writable("outputs", config.outputs)
     check_writable("artifacts", config.artifacts)
 
@@ -77,7 +79,6 @@ def _choices(config: Config) -> None:
     one_of("adapter.init", config.adapter.init, ("pretrained", "bert", "random"))
     one_of("tuning.mode", config.tuning.mode, ("frozen", "lora", "full"))
     one_of("tasks.kind", config.tasks.kind, ("elm", "figure1", "openp5"))
-    one_of("tasks.teacher", config.tasks.teacher, ("facts",))
     one_of("tasks.neighbour_space", config.tasks.neighbour_space, ("semantic", "behavioral"))
     one_of("tasks.interpolation", config.tasks.interpolation, ("mean", "two_items"))
     one_of("pretraining.pair_mode", config.pretraining.pair_mode, ("margin", "margin_all", "infonce"))
@@ -222,6 +223,7 @@ def _asset_names(config: Config) -> None:
         ("adapter.bert", config.adapter.bert),
         ("lm.name", config.lm.name),
         ("evaluation.scorer", config.evaluation.scorer),
+        *([("teacher.model", config.teacher.model)] if config.teacher.kind == "lm" and config.teacher.model else []),
     ):
         if name not in REGISTRY and not Path(name).expanduser().exists() and hub_name(name) is None:
             near = difflib.get_close_matches(name.lower(), REGISTRY, n=1, cutoff=0.5)

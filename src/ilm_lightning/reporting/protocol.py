@@ -55,7 +55,8 @@ def protocol_of(run: Run, fingerprint: str | None) -> Protocol:
     counted = f"{metrics.get('n_movies', '?')} movies, {metrics.get('n_examples', '?')} examples"
     return Protocol(
         data=", ".join([str(stated.get("data", "unknown")), *filtered]),
-        teacher=str(stated.get("teacher", "unknown")),
+        # the first version was long called by its bare name
+        teacher="facts-1" if stated.get("teacher") == "facts" else str(stated.get("teacher", "unknown")),
         scorer=str(metrics.get("scorer") or "unknown"),
         split=", ".join(str(stated[key]) for key in ("split", "split_rule") if key in stated) or "unknown",
         decoding=str(stated.get("decoding", "unknown")),

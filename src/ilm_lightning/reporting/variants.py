@@ -46,7 +46,10 @@ _NAMES = {
 _NOT_SETTINGS = ("run", "resume", "outputs", "artifacts", "assets", "logger", "trainer", "name", "seed", "evaluation")
 _NOT_SETTING_KEYS = {
     "tuning.checkpoint_every_s", "tuning.val_examples", "data.path", "data.interactions", "data.items",
-    "tasks.teacher", "tasks.title_in_prompt", "tasks.names", "data.name", "lm.name", "lm.dtype",
+    "teacher.kind", "teacher.model", "teacher.url", "teacher.api_key_env", "teacher.concurrency", "teacher.batch_size",
+    "teacher.requests_per_minute", "teacher.tokens_per_minute", "teacher.timeout_s", "teacher.attempts",
+    "teacher.max_requests", "teacher.max_left_out_share", "tasks.teacher", "tasks.title_in_prompt",
+    "tasks.names", "data.name", "lm.name", "lm.dtype",
     "encoder.name", "tuning.mode", "adapter.kind", "adapter.init", "adapter.num_queries", "pretraining.losses",
 }  # fmt: skip
 
@@ -158,6 +161,8 @@ def _idle(run: Run, key: str) -> bool:
     init = run.setting("adapter.init")
     if key.startswith("pretraining."):
         return str(init) != "pretrained" or (key.startswith("pretraining.grounding") and "vg" not in _losses(run))
+    if key.startswith("teacher."):
+        return str(run.setting("teacher.kind", "facts")) == "facts"
     if key == "adapter.bert":
         return str(init) == "random"
     if key == "adapter.source_tokens":

@@ -21,6 +21,7 @@ from ilm_lightning.engine.stages.own_tasks import own_tasks, with_own_tasks
 
 if TYPE_CHECKING:
     from ilm_lightning.data.genome import GenomeScores
+    from ilm_lightning.tasks.elm.build import Draft
 
 
 def prepare(context: Context) -> Artifact:
@@ -141,13 +142,20 @@ def embed(context: Context, prepared: Artifact) -> Artifact:
     return context.store.get("embed", settings, {"prepare": prepared, "text_model": asset.sha256}, build)
 
 
-def examples(context: Context, prepared: Artifact, embedded: Artifact) -> Artifact:
-    """The prompts and targets of the language tasks."""
+def examples(context: Context, prepared: Artifact, embedded: Artifact, taught: Artifact | None = None) -> Artifact:
+    """The prompts and targets of the language tasks.
+
+    Args:
+        context: the run.
+        prepared: tables.
+        embedded: vectors, for nearest neighbours.
+        taught: targets of a language model; None for the ``facts`` teacher.
+    """
     tasks = context.config.tasks
     settings: dict[str, Any] = {
-        "code": source_hash("tasks"),
+        "code": [source_hash("tasks.elm"), source_hash("tasks.figure1")],
         "kind": tasks.kind,
-        "teacher": tasks.teacher,
+        "teacher": context.config.teacher.kind,
         "names": sorted(tasks.names),
         "neighbour_space": tasks.neighbour_space,
         "interpolation": tasks.interpolation,
@@ -160,10 +168,12 @@ def examples(context: Context, prepared: Artifact, embedded: Artifact) -> Artifa
     if own is not None:
         settings["own"] = own.digest
 
+    inputs: dict[str, Artifact | str] = {"prepare": prepared, "embed": embedded}
+
     def build(folder: Path) -> dict[str, Any]:
         tables = read_tables(prepared)
-        labels = _labels(context, tables[1], [*elm, *figure1])
-        parts = [_elm_examples(context, embedded, tables, elm, labels)] if elm or not figure1 else []
+        labels = _labels(context, tables[1], figure1)
+        parts = [_elm_examples(context, prepared, embedded, taught)] if elm or not figure1 else []
         parts += [figure1_examples(context, prepared, tables, figure1, labels)] if figure1 else []
         frame = pl.concat([part for part, _ in parts], how="diagonal_relaxed")
         report = {key: value for _, one in parts for key, value in one.items()}
@@ -174,30 +184,52 @@ def examples(context: Context, prepared: Artifact, embedded: Artifact) -> Artifa
             frame, report = with_own_tasks(context.config, embedded, tables[1:], (frame, report), own, theirs)
         frame.write_parquet(folder / "examples.parquet")
         counts = frame.group_by("split").len().sort("split")
-        return {**report, "examples_by_split": dict(counts.iter_rows())}
+        asked = {} if taught is None else {"taught": taught.report}
+        return {**report, **asked, "examples_by_split": dict(counts.iter_rows())}
 
-    made = context.store.get("tasks", settings, {"prepare": prepared, "embed": embedded}, build)
+    made = context.store.get("tasks", settings, inputs if taught is None else {**inputs, "teach": taught}, build)
     _check_examples(made, context.config.evaluation.split)
     return made
 
 
 def _elm_examples(
-    context: Context,
-    embedded: Artifact,
-    tables: tuple[Interactions, ItemCatalog, np.ndarray[Any, Any]],
-    names: Sequence[str],
-    labels: dict[str, np.ndarray[Any, Any]] | None,
+    context: Context, prepared: Artifact, embedded: Artifact, taught: Artifact | None
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
-    from ilm_lightning.tasks.elm import NEIGHBOUR_TASKS, build_examples, nearest_neighbours
+    from ilm_lightning.tasks.elm import build_examples
 
-    tasks, (_, catalog, split) = context.config.tasks, tables
+    layout = example_layout(context, prepared, embedded)
+    written = {} if taught is None else taught_targets(taught, layout["catalog"])
+    return build_examples(**layout, interpolation=context.config.tasks.interpolation, **written)
+
+
+def example_layout(context: Context, prepared: Artifact, embedded: Artifact) -> dict[str, Any]:
+    """What lays out the examples of the 24 tasks before their targets are written: arguments of ``draft_examples``."""
+    from ilm_lightning.tasks.elm import NEIGHBOUR_TASKS, nearest_neighbours
+
+    names, _ = task_names(context.config)
+    _, catalog, split = read_tables(prepared)
     neighbours = None
     if set(names) & set(NEIGHBOUR_TASKS):
-        space = ItemVectors.load(embedded.path).sources[tasks.neighbour_space]
+        space = ItemVectors.load(embedded.path).sources[context.config.tasks.neighbour_space]
         neighbours = nearest_neighbours(space, split, catalog.frame["group"].to_list())
-    return build_examples(
-        catalog, split, neighbours, seed=0, tasks=names, labels=labels, interpolation=tasks.interpolation
-    )
+    labels = _labels(context, catalog, names)
+    return {"catalog": catalog, "split": split, "neighbours": neighbours, "seed": 0, "tasks": names, "labels": labels}
+
+
+def taught_targets(taught: Artifact, catalog: ItemCatalog) -> dict[str, Any]:
+    """The targets that a language model gave, and its name, as ``build_examples`` takes them."""
+    from ilm_lightning.tasks.elm.grammar import Written
+    from ilm_lightning.tasks.teachers.lesson import NOT_ASKED
+
+    table = pl.read_parquet(taught.path / "targets.parquet", columns=["example_id", "target", "reason"])
+    known = {name: (target, reason) for name, target, reason in table.iter_rows()}
+    items = list(catalog)
+
+    def write(draft: "Draft") -> Written | str:
+        target, reason = known.get(draft.example_id(items), (None, NOT_ASKED))
+        return str(reason) if target is None else Written(target, frozenset())
+
+    return {"teacher": taught.report["teacher"], "write": write}
 
 
 def _labels(context: Context, catalog: ItemCatalog, names: Sequence[str]) -> dict[str, np.ndarray[Any, Any]] | None:

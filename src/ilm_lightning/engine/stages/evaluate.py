@@ -189,13 +189,13 @@ def seen_facts(context: Context) -> tuple[str, ...]:
     )
 
 
-def protocol(context: Context, tuned: Artifact) -> dict[str, Any]:
+def protocol(context: Context, inputs: Inputs, tuned: Artifact) -> dict[str, Any]:
     """What stands beside each number."""
     config = context.config
     return {
         "name": config.name,
         "data": config.data.name,
-        "teacher": config.tasks.teacher,
+        "teacher": inputs.examples.report.get("teacher", config.teacher.kind),
         "split": config.evaluation.split,
         "split_rule": config.data.split,
         "decoding": f"greedy, at most {config.evaluation.max_new_tokens} new tokens, first phrasing of each task",

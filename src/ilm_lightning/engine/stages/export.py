@@ -37,7 +37,7 @@ def export(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Artifac
     """
     folder = context.run_folder
     metrics = json.loads((evaluated.path / "metrics.json").read_text(encoding="utf-8"))
-    metrics["protocol"] = protocol(context, tuned)
+    metrics["protocol"] = protocol(context, inputs, tuned)
     metrics["run"] = run_facts(context, inputs, tuned, evaluated)
     write_json(folder / "metrics.json", metrics)
     _copy(evaluated.path / "predictions.parquet", folder / "predictions.parquet")
@@ -69,6 +69,7 @@ def run_facts(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Arti
     return {
         "artifacts": [artifact.id for artifact in made],
         "texts": {name.removeprefix("texts_"): value for name, value in inputs_of.items() if name.startswith("texts_")},
+        "taught": inputs.examples.report.get("taught"),
         "seconds": {artifact.stage: artifact.manifest["seconds"] for artifact in made},
         "built_with": {artifact.stage: artifact.manifest["versions"].get("commit") for artifact in made},
         "versions": code_version(),

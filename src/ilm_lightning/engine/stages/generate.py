@@ -42,7 +42,7 @@ def chosen_examples(frame: pl.DataFrame, split: str, movies: int) -> pl.DataFram
     trained = frame.filter(pl.col("split") == "train")["task"].unique().to_list()
     part = frame.filter((pl.col("split") == split) & pl.col("task").is_in(trained))
     part = part.with_columns(movie=pl.coalesce(-1 - pl.col("user"), pl.col("items").list.first()))
-    order = sorted(part["movie"].unique().to_list(), key=_position)
+    order = sorted(part["movie"].unique().to_list(), key=movie_order)
     places = pl.DataFrame({"movie": order, "place": range(len(order))}, schema_overrides={"movie": pl.Int64})
     chosen = part.join(places, on="movie").sort("task", "place").group_by("task", maintain_order=True).head(movies)
     # the held-out examples of other tasks have the first phrasing already
@@ -53,7 +53,8 @@ def chosen_examples(frame: pl.DataFrame, split: str, movies: int) -> pl.DataFram
     return chosen.with_columns(pl.Series("prompt", prompts, dtype=pl.String))
 
 
-def _position(movie: int) -> str:
+def movie_order(movie: int) -> str:
+    """Sort key of a catalogue row: the fixed random order in which held-out movies are taken."""
     return hashlib.blake2b(str(movie).encode(), digest_size=8).hexdigest()
 
 

@@ -1,15 +1,18 @@
 """Examples of the 24 tasks: one per (task, movie), with every choice made by a hash."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from ilm_lightning.data.item import Item
 from ilm_lightning.data.tables import ItemCatalog
 from ilm_lightning.progress import track
 from ilm_lightning.tasks.elm.facts import CatalogContext
+from ilm_lightning.tasks.elm.grammar import Written
 from ilm_lightning.tasks.elm.names import INTERPOLATION, NEIGHBOUR_TASKS, PAIR_TASKS, TASKS
 from ilm_lightning.tasks.elm.prompts import phrasings
 from ilm_lightning.tasks.elm.teacher import TEACHER_VERSION, FactsTeacher, pick
@@ -82,17 +85,95 @@ def _twins(groups: np.ndarray) -> dict[int, np.ndarray]:
     return {int(row): rows for rows in parts if len(rows) > 1 for row in rows}
 
 
+@dataclass(frozen=True)
+class Draft:
+    """An example before its target is written.
+
+    Attributes:
+        task: one of `TASKS`.
+        row: catalogue row of the movie.
+        other: row of the second movie of a pair task, None otherwise.
+        split: the split that the example belongs to.
+    """
+
+    task: str
+    row: int
+    other: int | None
+    split: str
+
+    @property
+    def rows(self) -> list[int]:
+        """The rows of all its movies."""
+        return [self.row] if self.other is None else [self.row, self.other]
+
+    def example_id(self, items: Sequence[Item]) -> str:
+        """Task and the movie's id."""
+        return f"{self.task}:{items[self.row].item_id}"
+
+
+Write = Callable[[Draft], Written | str]
+"""Gives the target of a draft, or the reason why there is none."""
+
+
+def draft_examples(
+    catalog: ItemCatalog,
+    split: Sequence[str] | np.ndarray,
+    neighbours: np.ndarray | None,
+    seed: int = 0,
+    tasks: Sequence[str] | None = None,
+    labels: Mapping[str, np.ndarray] | None = None,
+) -> tuple[list[Draft], dict[str, Counter[str]]]:
+    """Lay out one example per task and movie; of duplicates in a held-out split only the most-rated one has examples.
+
+    Args:
+        catalog: I movies.
+        split: [I] split names; the two movies of a pair share theirs.
+        neighbours: [I] rows from `nearest_neighbours`, -1 for none; None where no task asks for neighbours.
+        seed: Chooses random partners.
+        tasks: Which of `TASKS`; None for all.
+        labels: per task [I] split names of the examples by their first movie, where each task has its own split;
+            None: `split`.
+
+    Returns:
+        The drafts, task by task, and per task the movies left out and why.
+
+    Raises:
+        ValueError: An unknown task, lengths that do not agree, or a neighbour outside the movie's split.
+    """
+    parts = np.asarray(split)
+    chosen = TASKS if tasks is None else tuple(tasks)
+    _check(catalog, parts, neighbours, chosen)
+    frame = catalog.frame
+    surplus = surplus_rows(catalog)
+    partners = _random_partners(frame["group"].to_list(), frame["item_id"].to_list(), parts, seed)
+    drafts: list[Draft] = []
+    left_out: dict[str, Counter[str]] = {task: Counter() for task in chosen}
+    for task in chosen:
+        seconds = neighbours if task in NEIGHBOUR_TASKS else partners if task in PAIR_TASKS else None
+        own = parts if labels is None else labels[task]
+        for row in range(len(catalog)):
+            other = None if seconds is None else int(seconds[row])
+            if surplus[row] and own[row] != "train":
+                left_out[task][DUPLICATE] += 1
+            elif other == -1:
+                left_out[task][NO_PARTNER] += 1
+            else:
+                drafts.append(Draft(task, row, other, str(own[row])))
+    return drafts, left_out
+
+
 def build_examples(
     catalog: ItemCatalog,
     split: Sequence[str] | np.ndarray,
     neighbours: np.ndarray | None,
     seed: int = 0,
     tasks: Sequence[str] | None = None,
-    teacher: str = "facts",
     labels: Mapping[str, np.ndarray] | None = None,
     interpolation: str = "mean",
+    teacher: str = TEACHER_VERSION,
+    write: Write | None = None,
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """Build one example per task and movie; of duplicates in a held-out split only the most-rated one has examples.
+    """Build one example per task and movie, see `draft_examples`.
 
     Args:
         catalog: I movies.
@@ -100,74 +181,61 @@ def build_examples(
         neighbours: [I] rows from `nearest_neighbours`, -1 for none; None where no task asks for neighbours.
         seed: Chooses phrasings and random partners; the targets' sentence plans do not depend on it.
         tasks: Which of `TASKS`; None for all.
-        teacher: Only "facts".
         labels: per task [I] split names of the examples by their first movie, where each task has its own split;
             None: `split`.
         interpolation: "mean" shows one slot with the vector between two movies, "two_items" both movies.
+        teacher: The teacher's name, for the report.
+        write: Gives the targets; None for the `facts` teacher.
 
     Returns:
         The examples, with the columns of `EXAMPLE_SCHEMA` (a slot of two rows means the vector between the two),
         and a report: teacher, movies, examples per task, movies left out per task and reason.
 
     Raises:
-        ValueError: An unknown task or teacher, lengths that do not agree, or a neighbour outside the movie's split.
+        ValueError: An unknown task, lengths that do not agree, or a neighbour outside the movie's split.
     """
-    parts = np.asarray(split)
-    chosen = TASKS if tasks is None else tuple(tasks)
-    _check(catalog, parts, neighbours, chosen, teacher)
+    drafts, left_out = draft_examples(catalog, split, neighbours, seed, tasks, labels)
     items = list(catalog)
-    surplus = surplus_rows(catalog)
-    writer = FactsTeacher(CatalogContext.from_items(items))
-    partners = _random_partners([item.group for item in items], [item.item_id for item in items], parts, seed)
+    write = write or _by_facts(items)
     rows: list[dict[str, Any]] = []
-    left_out: dict[str, Counter[str]] = {task: Counter() for task in chosen}
-    for task in track(chosen, len(chosen), "writing targets"):
-        seconds = neighbours if task in NEIGHBOUR_TASKS else partners if task in PAIR_TASKS else None
-        own = parts if labels is None else labels[task]
-        for row, item in enumerate(items):
-            if surplus[row] and own[row] != "train":
-                left_out[task][DUPLICATE] += 1
-                continue
-            other = None if seconds is None else int(seconds[row])
-            if other == -1:
-                left_out[task][NO_PARTNER] += 1
-                continue
-            written = writer.write(task, item, None if other is None else items[other])
-            if isinstance(written, str):
-                left_out[task][written] += 1
-                continue
-            about = [row] if other is None else [row, other]
-            slots = [about] if task == INTERPOLATION and interpolation == "mean" else [[one] for one in about]
-            prompts = phrasings(task, len(slots))
-            phrasing = pick(len(prompts), "phrasing", seed, task, item.item_id)
-            rows.append(
-                {
-                    "example_id": f"{task}:{item.item_id}",
-                    "task": task,
-                    "split": str(own[row]),
-                    "phrasing": phrasing,
-                    "prompt": prompts[phrasing],
-                    "slots": slots,
-                    "items": about,
-                    "target": written.text,
-                }
-            )
+    for draft in track(drafts, len(drafts), "writing targets"):
+        written = write(draft)
+        if isinstance(written, str):
+            left_out[draft.task][written] += 1
+            continue
+        blended = draft.task == INTERPOLATION and interpolation == "mean"
+        slots = [draft.rows] if blended else [[row] for row in draft.rows]
+        prompts = phrasings(draft.task, len(slots))
+        phrasing = pick(len(prompts), "phrasing", seed, draft.task, items[draft.row].item_id)
+        rows.append(
+            {
+                "example_id": draft.example_id(items),
+                "task": draft.task,
+                "split": draft.split,
+                "phrasing": phrasing,
+                "prompt": prompts[phrasing],
+                "slots": slots,
+                "items": draft.rows,
+                "target": written.text,
+            }
+        )
     frame = pl.DataFrame(rows, schema=EXAMPLE_SCHEMA)
     counts = Counter(row["task"] for row in rows)
     report = {
-        "teacher": TEACHER_VERSION,
+        "teacher": teacher,
         "movies": len(items),
-        "examples": {task: counts[task] for task in chosen},
-        "left_out": {task: dict(sorted(left_out[task].items())) for task in chosen},
+        "examples": {task: counts[task] for task in left_out},
+        "left_out": {task: dict(sorted(reasons.items())) for task, reasons in left_out.items()},
     }
     return frame, report
 
 
-def _check(
-    catalog: ItemCatalog, parts: np.ndarray, neighbours: np.ndarray | None, tasks: Sequence[str], teacher: str
-) -> None:
-    if teacher != "facts":
-        raise ValueError(f"unknown teacher {teacher!r}; choose 'facts'")
+def _by_facts(items: Sequence[Item]) -> Write:
+    writer = FactsTeacher(CatalogContext.from_items(items))
+    return lambda draft: writer.write(draft.task, items[draft.row], None if draft.other is None else items[draft.other])
+
+
+def _check(catalog: ItemCatalog, parts: np.ndarray, neighbours: np.ndarray | None, tasks: Sequence[str]) -> None:
     unknown = [task for task in tasks if task not in TASKS]
     if unknown:
         raise ValueError(f"unknown task {unknown[0]!r}; choose from {', '.join(TASKS)}")

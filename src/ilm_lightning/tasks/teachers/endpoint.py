@@ -1,0 +1,212 @@
+"""A teacher behind an OpenAI-compatible address: many questions at once, paced, repeated after failures."""
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from typing import Any
+
+from ilm_lightning.progress import track
+from ilm_lightning.tasks.teachers.errors import TeacherError
+from ilm_lightning.tasks.teachers.pace import Pace, backoff
+from ilm_lightning.tasks.teachers.request import Request
+from ilm_lightning.tasks.teachers.store import AnswerStore
+from ilm_lightning.tasks.teachers.wire import PassingError, RejectedError, Wire, completions_url
+
+log = logging.getLogger("ilm_lightning")
+LONGEST_WAIT_S = 900.0
+"""An endpoint that asks for a longer wait has a daily limit: the run ends and says so."""
+UNANSWERED_IN_A_ROW = 5
+"""Questions that fail after every attempt, one after the other, before the run ends."""
+NO_ANSWER = "no answer"
+REJECTED = "rejected by the endpoint"
+
+
+class _StoppedError(Exception):
+    """Another question has ended the run."""
+
+
+@dataclass
+class EndpointTeacher:
+    """Asks an endpoint.
+
+    Attributes:
+        wire: the address.
+        concurrency: questions under way at the same time.
+        pace: the limits per minute.
+        attempts: how often a question is sent before it counts as unanswered.
+        sleep: how to wait; None: a wait that ends when the run does.
+        draw: random numbers from 0 to 1, for jitter.
+    """
+
+    wire: Wire
+    concurrency: int = 8
+    pace: Pace = field(default_factory=Pace)
+    attempts: int = 6
+    sleep: Callable[[float], None] | None = None
+    draw: Callable[[], float] = field(default_factory=lambda: random.Random().random)
+    _stop: threading.Event = field(default_factory=threading.Event, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _failed_in_a_row: int = 0
+    _answered: int = 0
+
+    def answer(self, requests: Sequence[Request], store: AnswerStore) -> dict[str, str]:
+        """Ask all that the store does not hold; each answer is kept the moment it comes.
+
+        Args:
+            requests: the questions.
+            store: where answers are kept.
+
+        Returns:
+            Key of each question without an answer -> why.
+
+        Raises:
+            TeacherError: no use going on: the endpoint is down, refuses the key, or wants a long wait.
+        """
+        pending = [request for request in requests if request not in store]
+        if not pending:
+            return {}
+        self.wire.check()
+        self._stop.clear()
+        self._failed_in_a_row = self._answered = 0
+        failures: dict[str, str] = {}
+        pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="teacher")
+        try:
+            asked: dict[Future[str | None], Request] = {pool.submit(self._one, r, store): r for r in pending}
+            for done in track(as_completed(asked), len(asked), "asking the teacher"):
+                try:
+                    reason = done.result()
+                except _StoppedError:
+                    # the one that ended the run comes as well, perhaps later
+                    continue
+                if reason is not None:
+                    failures[asked[done].key] = reason
+        except KeyboardInterrupt:
+            log.warning("waiting for the answers under way, which are paid for; interrupt again to leave them")
+            raise
+        finally:
+            # what is under way is waited for and kept; what has not been sent is not sent
+            self._stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+        return failures
+
+    def _one(self, request: Request, store: AnswerStore) -> str | None:
+        """Ask one question until it is answered or given up; returns why it was given up."""
+        try:
+            return self._ask(request, store)
+        except BaseException:
+            # the others end as well
+            self._stop.set()
+            raise
+
+    def _ask(self, request: Request, store: AnswerStore) -> str | None:
+        tokens = request.prompt_tokens + int(request.settings.get("max_tokens") or 0)
+        for attempt in range(1, self.attempts + 1):
+            self._wait(self.pace.reserve(tokens))
+            while (held := self.pace.held()) > 0:
+                self._wait(held)
+            if self._stop.is_set():
+                raise _StoppedError
+            try:
+                answer = self.wire.ask(body_of(request))
+            except RejectedError as rejection:
+                return self._rejected(str(rejection))
+            except PassingError as failure:
+                if attempt == self.attempts:
+                    return self._unanswered(str(failure))
+                self._before_next(attempt, failure)
+                continue
+            used = (answer.prompt_tokens or 0) + (answer.answer_tokens or 0)
+            self.pace.correct(tokens, used or tokens)
+            store.put([(request, answer)])
+            with self._lock:
+                self._failed_in_a_row = 0
+                self._answered += 1
+            return None
+        raise AssertionError("unreachable")
+
+    def _before_next(self, attempt: int, failure: PassingError) -> None:
+        """Wait as long as asked, or longer each time."""
+        jitter = backoff(attempt, self.draw())
+        if failure.wait is None:
+            log.debug("%s; attempt %d in %.1f s", failure, attempt + 1, jitter)
+            self._wait(jitter)
+            return
+        if failure.wait > LONGEST_WAIT_S:
+            raise TeacherError(
+                f"the teacher's endpoint {self.wire.url} asks to wait {failure.wait / 60:.0f} minutes ({failure}); "
+                "all answers so far are kept: give the same command again then"
+            )
+        # all wait, and never less than asked; the jitter comes on top
+        self.pace.pause(failure.wait)
+        self._wait(failure.wait + jitter)
+
+    def _unanswered(self, reason: str) -> str:
+        with self._lock:
+            self._failed_in_a_row += 1
+            failed = self._failed_in_a_row
+        if failed >= UNANSWERED_IN_A_ROW:
+            raise TeacherError(self.wire.down(f"{failed} questions in a row got no answer, the last one: {reason}"))
+        return NO_ANSWER
+
+    def _rejected(self, reason: str) -> str:
+        with self._lock:
+            self._failed_in_a_row += 1
+            failed, answered = self._failed_in_a_row, self._answered
+        if not answered and failed >= UNANSWERED_IN_A_ROW:
+            raise TeacherError(
+                f"the teacher's endpoint {self.wire.url} takes no question ({reason}); check teacher.model, "
+                "teacher.max_answer_tokens and teacher.body"
+            )
+        log.debug("a question was rejected: %s", reason)
+        return REJECTED
+
+    def _wait(self, seconds: float) -> None:
+        if seconds <= 0:
+            return
+        if self.sleep is not None:
+            self.sleep(seconds)
+        else:
+            self._stop.wait(seconds)
+
+
+def body_of(request: Request) -> dict[str, Any]:
+    """The JSON that is sent: model, messages and settings; a setting of null is left out."""
+    settings: Mapping[str, Any] = request.settings
+    return {
+        "model": request.model,
+        "messages": request.messages,
+        **{key: value for key, value in settings.items() if value is not None},
+    }
+
+
+def endpoint_teacher(
+    url: str,
+    key: str | None,
+    *,
+    concurrency: int = 8,
+    requests_per_minute: float = 0,
+    tokens_per_minute: float = 0,
+    timeout: float = 120,
+    attempts: int = 6,
+) -> EndpointTeacher:
+    """Set up an endpoint with the real clock.
+
+    Args:
+        url: the address, whole or in short.
+        key: the API key or None.
+        concurrency: questions under way at the same time.
+        requests_per_minute: 0 for no limit.
+        tokens_per_minute: 0 for no limit.
+        timeout: seconds for one answer.
+        attempts: sendings of one question.
+
+    Raises:
+        TeacherError: an address that cannot be used.
+    """
+    wire = Wire(completions_url(url), key, timeout)
+    if key and wire.url.startswith("http://") and not wire.local:
+        log.warning("the API key goes unencrypted to %s: use https where you can", wire.url)
+    return EndpointTeacher(wire, concurrency, Pace(requests_per_minute, tokens_per_minute), attempts)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ilm_lightning.evaluation.retrieval import target_retrieval
-from ilm_lightning.evaluation.slots import slot_accuracy, slot_score, with_people
+from ilm_lightning.evaluation.slots import remembered, slot_accuracy, slot_score, text_slots, with_people
 from ilm_lightning.evaluation.spread import teacher_spread
 from ilm_lightning.evaluation.words import nearest_words
 
@@ -108,6 +108,50 @@ def test_people_are_found_and_judged_by_their_roles() -> None:
     report = slot_accuracy(["Michael Mann and Pelé"], ["with Al Pacino"], find, truth)
     assert report.kinds["people"].score == 0.5
     assert list(report.kinds) == ["people"]
+
+
+def test_the_longest_name_is_meant() -> None:
+    find = with_people(lambda _: {}, {"Peter", "Peter Jackson", "Francis Ford", "Francis Ford Coppola", "40", "Cher"})
+    assert find("By Peter Jackson and Francis Ford Coppola.")["people"] == {"Peter Jackson", "Francis Ford Coppola"}
+    assert find("Peter sings with Cher’s band for 40 minutes, Francis Ford says.")["people"] == {
+        "Peter",
+        "Cher",
+        "Francis Ford",
+    }
+    assert find("")["people"] == set()
+
+
+def test_text_slots_agree_with_the_report() -> None:
+    generated = ["genres=Crime years=1994", "people=Smith", "years=1950", "genres=War"]
+    targets = ["genres=Crime,Drama years=1995", "genres=War", "people=Smith", ""]
+    slots = text_slots(generated, targets, mentions, seen={"genres"})
+    # a year counts as a decade too
+    assert slots.all.tolist() == [
+        pytest.approx(100 * (2 / 3 + 1 + 1) / 3),
+        0.0,
+        0.0,
+        pytest.approx(np.nan, nan_ok=True),
+    ]
+    assert slots.seen.tolist()[:2] == [pytest.approx(200 / 3), 0.0]
+    assert np.isnan(slots.seen[2])
+    assert slots.unseen[0] == 100.0
+    report = slot_accuracy(generated, targets, mentions, seen={"genres"})
+    assert report.seen == pytest.approx(np.nanmean(slots.seen) / 100)
+    with pytest.raises(ValueError, match="one target and one truth"):
+        text_slots(["a=b"], [], mentions)
+    assert text_slots([], [], mentions).all.shape == (0,)
+
+
+def test_a_text_is_looked_into_once() -> None:
+    seen: list[str] = []
+
+    def find(text: str) -> dict[str, set[str]]:
+        seen.append(text)
+        return {"genres": {text}}
+
+    once = remembered(find)
+    assert [once(text)["genres"] for text in "aba"] == [{"a"}, {"b"}, {"a"}]
+    assert seen == ["a", "b"]
 
 
 class Words:

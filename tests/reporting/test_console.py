@@ -10,6 +10,8 @@ from ilm_lightning.evaluation.summary import CONDITIONS, summarise
 from ilm_lightning.reporting.console import (
     difference_table,
     findings,
+    overview_table,
+    ratings_table,
     sample_texts,
     samples,
     score_table,
@@ -86,18 +88,76 @@ def test_difference_table_has_intervals_and_opponents(metrics: dict[str, Any]) -
     summary = next(line for line in lines if "summary **" in line)
     assert {"shuffled": "shuf", "constant": "const", "blind": "blind"}[against] in summary
     assert "40.0" in summary
+    assert "]*" in summary
+    # single tasks are not read where their mean is not significant
+    closed = {**metrics["differences"]["sc"]["shuffled"], "significantly_better": [], "significant": False}
+    said = "\n".join(printed(difference_table({**metrics, "differences": {"sc": {"shuffled": closed}}})))
+    assert "]*" not in said
 
 
 def test_findings_say_who_wins(metrics: dict[str, Any]) -> None:
     lines = findings(metrics)
     assert any(line.startswith("own above shuffled: +") and "better in 3 of 3 tasks" in line for line in lines)
-    assert any(line.startswith("own above the best of shuffled, blind and constant") for line in lines)
+    assert any(line.startswith("own above the best of shuffled, blind and constant:") for line in lines)
+    assert any(line.startswith("own above the best of shuffled, hard shuffled, blind and constant:") for line in lines)
+    # SC is all there is: nothing stands beside it
+    assert any(line.endswith("undecided, SC alone says so") for line in lines)
+    assert any(line.startswith("item-specific SC (own - blind): +") for line in lines)
     assert any("saved against blind: +20.0 [20.0, 20.0]" in line for line in lines)
     worse = {"mean": -1.0, "low": -2.0, "high": -0.5, "better_tasks": 0, "significant_tasks": 0, "n_tasks": 3}
     even = {**worse, "high": 0.5}
     said = findings({"differences": {"sc": {"knn_copy": worse, "blind": even}}})
-    assert said[0].startswith("own below knn copy: -1.0")
-    assert said[1].startswith("own not apart from blind")
+    assert said[0].startswith("own below kNN copy: -1.0")
+    assert said[1].startswith("own not apart from blind: ")
+
+
+def test_second_measures_stand_beside_sc(frame: pl.DataFrame) -> None:
+    own = pl.col("condition") == "own"
+    both = frame.with_columns(
+        rouge_l=pl.when(own).then(pl.col("sc") / 2).otherwise(20.0), slot_accuracy=pl.lit(30.0), cut_off=own
+    )
+    metrics = {**summarise(both, resamples=200), "protocol": {"configurations_tried": 3}}
+    lines = findings(metrics)
+    shuffled = next(line for line in lines if line.startswith("own above shuffled"))
+    assert "; ROUGE-L +" in shuffled
+    assert shuffled.endswith("facts right +0.0 [0.0, 0.0]: confirmed")
+    assert any(line.startswith("texts cut off before their end: own 100.0%, blind 0.0%") for line in lines)
+    assert lines[-1] == "configurations of this variant tried so far, seeds set aside: 3"
+    # a title in the prompt is a reference, not a claim
+    assert not any(
+        word in line for line in lines if "the title in the prompt" in line for word in ("decided", "firmed")
+    )
+
+
+def test_overview_names_scorers_and_what_the_encoder_saw(frame: pl.DataFrame) -> None:
+    columns = dict.fromkeys(("sc_second", "sc_input", "slot_accuracy", "slot_seen"), pl.col("sc") + 1)
+    metrics = summarise(frame.with_columns(**columns, cut_off=pl.lit(0.25)), resamples=50)
+    metrics |= {
+        "second_scorer": "other",
+        "input_encoder": "tiny",
+        "sc_input_of_targets": {"all": 71.2},
+        "seen_facts": ["genres", "years"],
+        "hard_share": 0.875,
+    }
+    lines = printed(overview_table(metrics))
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    assert "2nd scorer: other" in text
+    assert "tiny; the targets get 71.2" in text
+    assert "the encoder saw: genres, years" in text
+    assert "hard: 88% found a movie of their genre and decade" in text
+    row = next(line for line in lines if line.strip().startswith("SC-input"))
+    assert row.split()[1] == f"{metrics['all']['sc']['own'] + 1:.1f}"
+    assert next(line for line in lines if "cut off" in line).split()[-8:] == ["25.0"] * 8
+    assert overview_table({"all": {}}) is None
+
+
+def test_bands_of_ratings() -> None:
+    bands = {"5-19": {"movies": 7, "sc": {"own": 50.0, "shuffled": 45.5}}, "100+": {"movies": 2, "sc": {"own": 60.0}}}
+    lines = printed(ratings_table({"by_ratings": bands}))
+    assert next(line for line in lines if "5-19" in line).split() == ["5-19", "7", "50.0", "45.5", "+4.5"]
+    assert next(line for line in lines if "100+" in line).split() == ["100+", "2", "60.0"]
+    assert ratings_table({}) is None
 
 
 def test_retrieval_and_slots_are_said() -> None:
@@ -107,6 +167,10 @@ def test_retrieval_and_slots_are_said() -> None:
     assert lines == [
         "own target found first 25.0% (chance 2.5%), among five 50.0% (12.5%), MRR 0.300 (0.107)",
         "facts right, own: genres 50%",
+    ]
+    apart = {"own": {"kinds": {"countries": {"score": 0.25}, "genres": {"score": 0.5}}}}
+    assert findings({"differences": {}, "slots": apart, "seen_facts": ["genres"]}) == [
+        "facts right, own: seen by the encoder: genres 50%; not seen: countries 25%"
     ]
 
 
@@ -148,6 +212,13 @@ def test_show_prints_everything(metrics: dict[str, Any], frame: pl.DataFrame) ->
     console = Console(file=stream, width=80, color_system=None)
     show(console, metrics, frame, {"Heat": [[("crime", 0.5)]]}, count=1)
     text = stream.getvalue()
-    for part in ("SC per task", "what the own vector wins", "- own above", "crime 0.50", "shuffled text 0"):
+    for part in (
+        "SC per task",
+        "All measures",
+        "what the own vector wins",
+        "- own above",
+        "crime 0.50",
+        "shuffled text 0",
+    ):
         assert part in text
     assert max(map(len, text.splitlines())) <= 80

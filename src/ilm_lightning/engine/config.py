@@ -249,6 +249,9 @@ class EvaluationConfig:
     """openp5: leave out items that the user has met."""
     scorer: str = "all-minilm-l6-v2"
     """Asset name, folder or hub name of a sentence-transformers model."""
+    second_scorer: str | None = None
+    """A second opinion on SC: asset name or folder of a sentence encoder of another family, e.g. all-mpnet-base-v2;
+    null: ROUGE-L and slot accuracy stand in its place. What one measure alone says is marked undecided."""
     max_new_tokens: int = 96
     batch_size: int = 48
     derangements: int = 5

@@ -49,7 +49,11 @@ def check_assets(context: Context) -> None:
     facts = ["film-facts"] if config.data.film_facts else []
     # phase 1 reads texts with BERT's tokenizer whatever the adapter is
     bert = [config.adapter.bert] if config.adapter.init != "random" else []
-    for name in [*data, *facts, config.encoder.text_model, config.evaluation.scorer, *bert, config.lm.name]:
+    scorers = [
+        config.evaluation.scorer,
+        *([config.evaluation.second_scorer] if config.evaluation.second_scorer else []),
+    ]
+    for name in [*data, *facts, config.encoder.text_model, *scorers, *bert, config.lm.name]:
         context.asset(name)
     starts_there = config.adapter.init == "bert" or config.pretraining.init == "bert"
     check_models(context, bert if config.adapter.kind == "qformer" and starts_there else [])

@@ -218,12 +218,19 @@ def _asset_names(config: Config) -> None:
     from ilm_lightning.assets import REGISTRY
     from ilm_lightning.assets.hub import hub_name
 
+    second = config.evaluation.second_scorer
+    if second == config.evaluation.scorer:
+        raise ConfigError(
+            f"evaluation.second_scorer={second} is the first scorer: a second opinion needs a model of another family; "
+            "null leaves it to ROUGE-L and slot accuracy"
+        )
     for key, name in (
         ("encoder.text_model", config.encoder.text_model),
         ("adapter.bert", config.adapter.bert),
         ("lm.name", config.lm.name),
         ("evaluation.scorer", config.evaluation.scorer),
         *([("teacher.model", config.teacher.model)] if config.teacher.kind == "lm" and config.teacher.model else []),
+        *([("evaluation.second_scorer", second)] if second is not None else []),
     ):
         if name not in REGISTRY and not Path(name).expanduser().exists() and hub_name(name) is None:
             near = difflib.get_close_matches(name.lower(), REGISTRY, n=1, cutoff=0.5)

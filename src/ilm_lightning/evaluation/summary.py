@@ -2,66 +2,39 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from ilm_lightning.evaluation.claims import claims
 from ilm_lightning.evaluation.retrieval import target_retrieval
-from ilm_lightning.evaluation.semantic import rouge_l
+from ilm_lightning.evaluation.scores import Scorer
 from ilm_lightning.evaluation.slots import Facts, Mentions, slot_accuracy
 from ilm_lightning.evaluation.spread import teacher_spread
 from ilm_lightning.evaluation.statistics import Difference, paired_bootstrap
 
 CONDITIONS = ("own", "shuffled", "hard_shuffled", "blind", "constant", "knn_copy", "title", "facts")
-# what the own vector has to beat; kNN copy, title and facts are printed beside
-CONTROLS = ("shuffled", "blind", "constant")
+# what the own vector has to beat, task by task the best of them; kNN copy, title and facts are printed beside
+BEST = {
+    "best_control": ("shuffled", "blind", "constant"),
+    "best_control_with_hard": ("shuffled", "hard_shuffled", "blind", "constant"),
+}
 REQUIRED = ("example_id", "task", "movie", "condition", "target", "generated")
 # averaged per condition and task where the table holds them
-MEASURES = ("sc", "rouge_l", "loss", "bits", "cut_off")
+MEASURES = (
+    "sc", "sc_second", "sc_input", "rouge_l", "slot_accuracy", "slot_seen", "slot_unseen", "loss", "bits", "cut_off",
+)  # fmt: skip
+# of these, compared example by example
+COMPARED = ("sc", "sc_second", "sc_input", "rouge_l", "slot_accuracy", "bits")
 SIGNIFICANCE = 0.05
-
-
-class Scorer(Protocol):
-    """What is needed of a scorer."""
-
-    name: str
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed ``n`` texts to ``[n, d]`` of unit length."""
-
-    def semantic_consistency(self, generated: Sequence[str], targets: Sequence[str]) -> NDArray[np.float64]:
-        """Score ``n`` texts against their targets, times 100."""
-
-
-def score(frame: pl.DataFrame, scorer: Scorer) -> pl.DataFrame:
-    """Score every prediction.
-
-    Args:
-        frame: predictions with at least ``target`` and ``generated``.
-        scorer: embeds texts.
-
-    Returns:
-        The frame with ``sc`` and ``rouge_l``, both times 100; rows without a generated text (null) stay null.
-    """
-    texts = frame.with_row_index("row").filter(pl.col("generated").is_not_null())
-    generated, targets = texts["generated"].to_list(), texts["target"].to_list()
-    scores = pl.DataFrame(
-        {
-            "row": texts["row"],
-            "sc": np.asarray(scorer.semantic_consistency(generated, targets), dtype=np.float64),
-            "rouge_l": rouge_l(generated, targets),
-        }
-    )
-    plain = frame.drop("sc", "rouge_l", strict=False).with_row_index("row")
-    return plain.join(scores, on="row", how="left", maintain_order="left").drop("row")
 
 
 def summarise(
     frame: pl.DataFrame,
     scorer: Scorer | None = None,
     *,
+    second: Scorer | None = None,
     mentions: Mentions | None = None,
     truth: Mapping[str, Facts] | None = None,
     seen: Collection[str] = (),
@@ -72,10 +45,11 @@ def summarise(
 
     Args:
         frame: one row per example and condition (shuffled: one per derangement, averaged here) with the columns
-            ``example_id, task, movie, condition, target, generated`` and any of ``sc``, ``rouge_l``, ``loss`` (mean
-            nats per target token), ``bits`` (per whole target), ``cut_off`` (bool). ``generated`` may be null where
-            only losses were taken.
+            ``example_id, task, movie, condition, target, generated`` and any of the scores of
+            ``ilm_lightning.evaluation.scores``, ``loss`` (mean nats per target token), ``bits`` (per whole target),
+            ``cut_off`` (bool). ``generated`` may be null where only losses were taken.
         scorer: gives retrieval and the teacher's spread; without it they are left out.
+        second: the scorer of ``sc_second``; gives a second retrieval.
         mentions: finds the facts that a text names; without it slots are left out.
         truth: per example id what is true of its movie; None takes what the target names.
         seen: kinds of facts that the item's vector was made from.
@@ -83,8 +57,9 @@ def summarise(
         seed: of the bootstrap.
 
     Returns:
-        A JSON-able dictionary: ``all`` and ``tasks`` (means per measure and condition), ``differences`` (own minus
-        each control and minus the best of them), ``spread``, ``retrieval``, ``slots``, and counts.
+        A JSON-able dictionary, its keys as in ``docs/measures.md``: ``all`` and ``tasks`` (means per measure and
+        condition), ``differences`` (own minus each control and minus the best of them), ``claims``,
+        ``item_specific_sc``, ``spread``, ``retrieval``, ``slots``, and counts.
 
     Raises:
         ValueError: a missing column or condition name, or no prediction with the own vector.
@@ -98,19 +73,34 @@ def summarise(
     tasks = sorted(own["task"].unique().to_list())
     result: dict[str, Any] = {
         "scorer": None if scorer is None else scorer.name,
+        "second_scorer": None if second is None else second.name,
         "n_examples": own["example_id"].n_unique(),
         "n_movies": own["movie"].n_unique(),
         "n_tasks": len(tasks),
         "tasks": {task: _means(means.filter(pl.col("task") == task), measures) for task in tasks},
         "all": _macro(means, measures, tasks),
         "differences": _differences(means, measures, resamples, seed),
+        "statistics": {
+            "unit": "movie",
+            "resamples": resamples,
+            "interval": 0.95,
+            "tasks": "Holm over tasks, read only where the mean of task means is significant",
+            "runs": 1,
+        },
     }
+    result["controls"] = _controls(means)
+    result["claims"] = claims(result["differences"])
+    specific = _item_specific(result["differences"])
+    if specific is not None:
+        result["item_specific_sc"] = specific
     spreads = {} if scorer is None else _spreads(own, scorer)
     result["spread"] = spreads
     result["uninformative"] = [task for task, spread in spreads.items() if not spread["informative"]]
     texts = frame.filter(pl.col("generated").is_not_null())
     if scorer is not None:
         result["retrieval"] = _retrievals(texts, scorer)
+    if second is not None:
+        result["retrieval_second"] = _retrievals(texts, second)
     if mentions is not None:
         result["slots"] = _slots(texts, mentions, truth, seen)
     return result
@@ -150,23 +140,41 @@ def _macro(means: pl.DataFrame, measures: Sequence[str], tasks: Sequence[str]) -
     return table
 
 
+def _controls(means: pl.DataFrame) -> dict[str, list[str]]:
+    """Which conditions "the best control" was taken from: of those wanted, those that were scored."""
+    present = set(means["condition"].to_list())
+    return {name: kept for name, wanted in BEST.items() if (kept := [key for key in wanted if key in present])}
+
+
 def _differences(means: pl.DataFrame, measures: Sequence[str], resamples: int, seed: int) -> dict[str, Any]:
-    """Own minus each other condition in SC and ROUGE-L, other minus own in bits, and own minus the best control."""
+    """Own minus each other condition (in bits other minus own), and own minus the best control."""
     found: dict[str, Any] = {}
     present = [key for key in CONDITIONS if key != "own" and key in set(means["condition"].to_list())]
-    for measure in ("sc", "rouge_l", "bits"):
+    for measure in COMPARED:
         if measure not in measures:
             continue
         # fewer bits are better: the sign is turned so that above 0 the own vector wins
         sign = -1.0 if measure == "bits" else 1.0
         rows = {key: _paired(means, measure, [key], sign) for key in present}
-        controls = [key for key in CONTROLS if key in rows and rows[key].height]
-        if controls:
-            rows["best_control"] = _paired(means, measure, controls, sign)
+        for name, wanted in BEST.items():
+            controls = [key for key in wanted if key in rows and rows[key].height]
+            if controls:
+                rows[name] = _paired(means, measure, controls, sign)
         found[measure] = {
             key: _difference(pairs, resamples, seed) for key, pairs in rows.items() if not pairs.is_empty()
         }
     return found
+
+
+def _item_specific(differences: Mapping[str, Any]) -> dict[str, Any] | None:
+    """SC(own) - SC(blind): what the item's vector adds to the format that soft tokens of no item teach as well."""
+    row = differences.get("sc", {}).get("blind")
+    if row is None:
+        return None
+    return {
+        **{key: row[key] for key in ("mean", "low", "high")},
+        "tasks": {task: one["mean"] for task, one in row["tasks"].items()},
+    }
 
 
 def _paired(means: pl.DataFrame, measure: str, others: Sequence[str], sign: float) -> pl.DataFrame:
@@ -194,9 +202,14 @@ def _difference(pairs: pl.DataFrame, resamples: int, seed: int) -> dict[str, Any
     against = dict(pairs.select("task", "other").unique().iter_rows())
     for name, task in plain["tasks"].items():
         task["against"] = against[name]
-    better = [t for t in result.tasks.values() if t.mean > 0]
-    plain["better_tasks"] = len(better)
-    plain["significant_tasks"] = sum(t.p_holm < SIGNIFICANCE for t in better)
+    # the mean of task means first: only where it is significant are single tasks read
+    opened = result.p < SIGNIFICANCE
+    apart = {name: task.mean for name, task in result.tasks.items() if opened and task.p_holm < SIGNIFICANCE}
+    plain["significant"] = opened
+    plain["better_tasks"] = sum(task.mean > 0 for task in result.tasks.values())
+    plain["significantly_better"] = [name for name, mean in apart.items() if mean > 0]
+    plain["significantly_worse"] = [name for name, mean in apart.items() if mean < 0]
+    plain["significant_tasks"] = len(plain["significantly_better"])
     plain["n_tasks"] = len(result.tasks)
     return plain
 

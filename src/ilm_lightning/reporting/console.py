@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ilm_lightning.evaluation.summary import CONDITIONS
+from ilm_lightning.reporting.findings import findings
 
 HEADERS = {
     "own": "own",
@@ -32,7 +33,26 @@ MEANINGS = {
     "facts": "all facts in the prompt",
 }
 MARK = "*"
-MEASURES = {"sc": "SC", "rouge_l": "ROUGE-L", "loss": "Loss (nats per token)", "bits": "Bits per target"}
+MEASURES = {
+    "sc": "SC",
+    "sc_second": "SC by the second scorer",
+    "sc_input": "SC-input",
+    "rouge_l": "ROUGE-L",
+    "slot_accuracy": "Facts right, %",
+    "loss": "Loss (nats per token)",
+    "bits": "Bits per target",
+}
+OVERVIEW = {
+    "sc": "SC",
+    "sc_second": "SC, 2nd scorer",
+    "sc_input": "SC-input",
+    "rouge_l": "ROUGE-L",
+    "slot_accuracy": "facts right, %",
+    "slot_seen": "  encoder saw",
+    "slot_unseen": "  did not see",
+    "bits": "bits per target",
+    "cut_off": "texts cut off, %",
+}
 
 Words = Sequence[Sequence[tuple[str, float]]]
 
@@ -42,7 +62,7 @@ def score_table(metrics: Mapping[str, Any], measure: str = "sc") -> RenderableTy
 
     Args:
         metrics: from ``summarise``.
-        measure: ``"sc"``, ``"rouge_l"``, ``"loss"`` or ``"bits"``.
+        measure: a key of ``MEASURES``.
 
     Returns:
         A table, with a line that explains its columns.
@@ -73,7 +93,7 @@ def difference_table(metrics: Mapping[str, Any], measure: str = "sc") -> Rendera
 
     Args:
         metrics: from ``summarise``.
-        measure: ``"sc"``, ``"rouge_l"`` or ``"bits"``.
+        measure: a key of ``MEASURES``.
 
     Returns:
         A table; None where nothing was compared.
@@ -92,53 +112,84 @@ def difference_table(metrics: Mapping[str, Any], measure: str = "sc") -> Rendera
             table.add_column("vs", no_wrap=True)
     table.add_column("room", justify="right", no_wrap=True)
     for task in metrics["tasks"]:
-        cells = [cell for key, _ in columns for cell in _cells(key, found[key]["tasks"].get(task))]
+        cells = [cell for key, _ in columns for cell in _cells(key, found[key], task)]
         room = metrics["spread"].get(task, {}).get("room")
         table.add_row(_task(task, metrics), *cells, _number(room))
     table.add_section()
-    overall = [cell for key, _ in columns for cell in _cells(key, found[key])]
+    overall = [cell for key, _ in columns for cell in _cells(key, found[key], None)]
     table.add_row("all (mean of tasks)", *overall, "", style="bold")
     legend = (
-        f"{MARK} after a number: significant after Holm; room: 100 - SC of another movie's target, all that can be won"
+        f"{MARK} after a number: significant after Holm, where the mean of tasks is; room: 100 - SC of another movie's "
+        "target, all that can be won"
     )
     return Group(table, *_notes(legend, metrics))
 
 
-def findings(metrics: Mapping[str, Any]) -> list[str]:
-    """Say the comparisons in sentences.
+def overview_table(metrics: Mapping[str, Any]) -> RenderableType | None:
+    """Lay out every measure of the run side by side, means of task means.
 
     Args:
         metrics: from ``summarise``.
 
     Returns:
-        One line per comparison, retrieval and slot accuracy.
+        A table with one row per measure; None where there is none.
     """
-    lines = []
-    for key, row in metrics["differences"].get("sc", {}).items():
-        name = "the best of shuffled, blind and constant" if key == "best_control" else key.replace("_", " ")
-        verdict = "above" if row["low"] > 0 else "below" if row["high"] < 0 else "not apart from"
-        lines.append(
-            f"own {verdict} {name}: {row['mean']:+.1f} SC [{row['low']:.1f}, {row['high']:.1f}], better in "
-            f"{row['better_tasks']} of {row['n_tasks']} tasks, significantly in {row['significant_tasks']}"
+    found = {name: row for name, row in metrics["all"].items() if name in OVERVIEW and row}
+    if not found:
+        return None
+    conditions = [key for key in CONDITIONS if any(key in row for row in found.values())]
+    table = _table("All measures (mean of tasks)")
+    table.add_column("measure", no_wrap=True)
+    for key in conditions:
+        table.add_column(HEADERS[key], justify="right", no_wrap=True)
+    for name, title in OVERVIEW.items():
+        if name in found:
+            scale = 100.0 if name == "cut_off" else 1.0
+            cells = (found[name].get(key) for key in conditions)
+            table.add_row(title, *(_number(None if cell is None else scale * cell) for cell in cells))
+    notes = []
+    if "sc_second" in found:
+        notes.append(f"2nd scorer: {metrics['second_scorer']}")
+    if "sc_input" in found:
+        targets = metrics.get("sc_input_of_targets", {}).get("all")
+        best = "" if targets is None else f"; the targets get {targets:.1f}"
+        notes.append(f"SC-input: to the item's own vector by {metrics.get('input_encoder')}{best}")
+    if "slot_accuracy" in found:
+        seen = ", ".join(metrics.get("seen_facts", ())) or "none"
+        notes.append(f"facts right: of the sorts that the target names; the encoder saw: {seen}")
+    if metrics.get("hard_share") is not None:
+        notes.append(
+            f"hard: {metrics['hard_share']:.0%} found a movie of their genre and decade, the others the nearest"
         )
-    for key, row in metrics["differences"].get("bits", {}).items():
-        if key != "best_control":
-            name = key.replace("_", " ")
-            lines.append(
-                f"bits per target saved against {name}: {row['mean']:+.1f} [{row['low']:.1f}, {row['high']:.1f}]"
-            )
-    own = metrics.get("retrieval", {}).get("own")
-    if own:
-        row = own["all"]
-        lines.append(
-            f"own target found first {row['r1']:.1%} (chance {row['chance_r1']:.1%}), among five {row['r5']:.1%} "
-            f"({row['chance_r5']:.1%}), MRR {row['mrr']:.3f} ({row['chance_mrr']:.3f})"
-        )
-    for key, report in metrics.get("slots", {}).items():
-        if key in ("own", "shuffled"):
-            kinds = ", ".join(f"{kind} {row['score']:.0%}" for kind, row in report["kinds"].items())
-            lines.append(f"facts right, {key}: {kinds or 'none asked for'}")
-    return lines
+    return Group(table, *(Text(note, style="dim") for note in notes))
+
+
+def ratings_table(metrics: Mapping[str, Any]) -> RenderableType | None:
+    """Lay out SC by how often the movies were rated.
+
+    Args:
+        metrics: of a run, with ``by_ratings``.
+
+    Returns:
+        A table with one row per band; None where nothing was counted.
+    """
+    bands = metrics.get("by_ratings", {})
+    conditions = [key for key in CONDITIONS if any(row["sc"].get(key) is not None for row in bands.values())]
+    if not conditions:
+        return None
+    table = _table("SC by number of ratings (mean of examples)")
+    table.add_column("ratings", no_wrap=True)
+    table.add_column("movies", justify="right", no_wrap=True)
+    for key in conditions:
+        table.add_column(HEADERS[key], justify="right", no_wrap=True)
+    if "shuffled" in conditions:
+        table.add_column("own - shuf", justify="right", no_wrap=True)
+    for band, row in bands.items():
+        cells = [_number(row["sc"].get(key)) for key in conditions]
+        own, other = row["sc"].get("own"), row["sc"].get("shuffled")
+        gain = [] if "shuffled" not in conditions else ["" if None in (own, other) else f"{own - other:+.1f}"]
+        table.add_row(band, str(row["movies"]), *cells, *gain)
+    return table
 
 
 def samples(frame: pl.DataFrame, count: int = 3) -> list[dict[str, str]]:
@@ -231,9 +282,9 @@ def show(
     """
     if metrics["all"].get("sc"):
         console.print(score_table(metrics))
-    differences = difference_table(metrics)
-    if differences is not None:
-        console.print(differences)
+    for part in (difference_table(metrics), overview_table(metrics), ratings_table(metrics)):
+        if part is not None:
+            console.print(part)
     for line in findings(metrics):
         console.print(Text(f"- {line}"))
     if words:
@@ -258,14 +309,16 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
 
 
-def _interval(row: Mapping[str, Any]) -> str:
-    mark = MARK if "p_holm" in row and row["p_holm"] < 0.05 else " " if "p_holm" in row else ""
+def _interval(row: Mapping[str, Any], mark: str) -> str:
     return f"{row['mean']:+.1f} [{row['low']:.1f}, {row['high']:.1f}]{mark}"
 
 
-def _cells(key: str, row: Mapping[str, Any] | None) -> list[str]:
-    """The interval, and for the best control which one it is."""
-    interval = "" if row is None else _interval(row)
+def _cells(key: str, comparison: Mapping[str, Any], task: str | None) -> list[str]:
+    """The interval of one task, or of all, and for the best control which one it is."""
+    row = comparison if task is None else comparison["tasks"].get(task)
+    apart = {*comparison["significantly_better"], *comparison["significantly_worse"]}
+    mark = "" if task is None else MARK if task in apart else " "
+    interval = "" if row is None else _interval(row, mark)
     if key != "best_control":
         return [interval]
     return [interval, HEADERS[row["against"]] if row is not None and "against" in row else ""]

@@ -1,7 +1,6 @@
 """Evaluation as a stage: texts from held-out movies' vectors, every control beside them, scores and intervals."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,9 @@ from ilm_lightning.engine.stages.data import read_examples, read_tables, trainin
 from ilm_lightning.engine.stages.figure1 import task_names
 from ilm_lightning.engine.stages.figure1_scores import Scoring
 from ilm_lightning.engine.stages.generate import chosen_examples, generate
+from ilm_lightning.engine.stages.measures import Measures, load_scorers
 from ilm_lightning.engine.stages.phase2 import train_control
+from ilm_lightning.engine.stages.selection import configurations_tried
 from ilm_lightning.engine.stages.tune import Inputs
 from ilm_lightning.tasks.figure1.names import ANSWER_TASKS, OWN_PROMPT_TASKS
 
@@ -60,8 +61,11 @@ def evaluate(context: Context, inputs: Inputs, tuned: Artifact) -> Artifact:
         "embed": inputs.embedded,
         "tasks": inputs.examples,
         "scorer": context.asset(config.scorer).sha256,
+        "text_model": context.asset(context.config.encoder.text_model).sha256,
         **{f"texts_{name}": artifact for name, artifact in written.items()},
     }
+    if config.second_scorer is not None:
+        artifacts["second_scorer"] = context.asset(config.second_scorer).sha256
     return context.store.get("evaluate", settings, artifacts, lambda folder: _build(context, inputs, written, folder))
 
 
@@ -74,54 +78,35 @@ def _control(context: Context, inputs: Inputs, name: str, title: str | None) -> 
 
 
 def _build(context: Context, inputs: Inputs, written: dict[str, Artifact], folder: Path) -> dict[str, Any]:
-    from ilm_lightning.evaluation.semantic import SentenceScorer
-    from ilm_lightning.evaluation.summary import score, summarise
-    from ilm_lightning.tasks.elm import facts_of_item, mentions
-
     config = context.config.evaluation
     interactions, catalog, split = read_tables(inputs.prepared)
     frame = read_examples(inputs.examples)
     train = training_examples(frame, catalog, split)
     chosen = chosen_examples(frame, config.split, config.movies)
-    vectors = ItemVectors.load(inputs.embedded.path).select(context.config.encoder.name)
-    scorer = SentenceScorer(context.asset(config.scorer).path, name=context.asset(config.scorer).name)
+    vectors = ItemVectors.load(inputs.embedded.path)
+    scorers = load_scorers(context)
     own = _texts(chosen, written["own"], "own")
     tables = [own, *rows_of.shuffled(own.filter(~pl.col("task").is_in(OWN_PROMPT_TASKS)), catalog, config)]
     if "constant" in config.conditions:
-        tables.append(rows_of.constant(prose(own), constant_targets(context, inputs, scorer, prose(train))))
+        tables.append(rows_of.constant(prose(own), constant_targets(context, inputs, scorers.first, prose(train))))
     if "knn_copy" in config.conditions:
-        tables.append(rows_of.knn_copied(own.filter(pl.col("movie") >= 0), train, vectors))
+        nearest = vectors.select(context.config.encoder.name)
+        tables.append(rows_of.knn_copied(own.filter(pl.col("movie") >= 0), train, nearest))
     tables += [_texts(chosen, artifact, name) for name, artifact in written.items() if name != "own"]
     table = pl.concat(tables, how="diagonal_relaxed")
+    metrics = no_prose(own, scorers.first.name)
     if len(texts := prose(table)):
-        answers = table.filter(pl.col("task").is_in(ANSWER_TASKS))
-        table = pl.concat([score(texts, scorer), answers], how="diagonal_relaxed")
+        measures = Measures(context, catalog, vectors, scorers)
+        texts = measures.scored(texts)
+        table = pl.concat([texts, table.filter(pl.col("task").is_in(ANSWER_TASKS))], how="diagonal_relaxed")
+        metrics = measures.summary(texts)
     table.write_parquet(folder / "predictions.parquet")
     (folder / "words.json").write_bytes((written["own"].path / "words.json").read_bytes())
-    known = {i: facts_of_item(catalog[i]) for i in {i for items in chosen["items"].to_list() for i in items}}
-    truth = {
-        # what a profile says is true of the whole history; its own target is what was asked for
-        row["example_id"]: mentions(row["target"])
-        if row["user"] is not None
-        else merged([known[i] for i in row["items"]])
-        for row in chosen.iter_rows(named=True)
-    }
-    if len(texts):
-        metrics = summarise(
-            prose(table), scorer, mentions=mentions, truth=truth, seen=seen_facts(context), resamples=config.bootstrap
-        )
-        metrics["by_ratings"] = by_ratings(prose(table), catalog)
-    else:
-        metrics = no_prose(own, scorer.name)
-    if "hard" in table.columns:
-        metrics["hard_share"] = float(
-            table.filter(pl.col("condition") == "hard_shuffled").select(pl.col("hard").cast(pl.Float64).mean()).item()
-        )
-    own_measures = Scoring(inputs, interactions, catalog, train, scorer, config.bootstrap).measure(table)
+    own_measures = Scoring(inputs, interactions, catalog, train, scorers.first, config.bootstrap).measure(table)
     if own_measures:
         metrics["figure1"] = own_measures
     write_json(folder / "metrics.json", metrics)
-    return {"sc": metrics["all"].get("sc"), "scorer": scorer.name}
+    return {"sc": metrics["all"].get("sc"), "scorer": scorers.first.name}
 
 
 def prose(table: pl.DataFrame) -> pl.DataFrame:
@@ -147,48 +132,6 @@ def _texts(chosen: pl.DataFrame, written: Artifact, condition: str) -> pl.DataFr
     return joined.with_columns(pl.lit(condition).alias("condition"))
 
 
-def by_ratings(table: pl.DataFrame, catalog: Any) -> dict[str, dict[str, Any]]:
-    """SC by how often the movie was rated: few ratings make poor behavioral vectors.
-
-    Returns:
-        Per band its number of movies and the mean SC per condition (examples weighted equally).
-    """
-    counts = catalog.frame.select(pl.col("index").cast(pl.Int64).alias("movie"), "n_ratings")
-    joined = table.join(counts, on="movie", how="left")
-    result: dict[str, dict[str, Any]] = {}
-    for low, high in ((0, 5), (5, 20), (20, 100), (100, None)):
-        band = pl.col("n_ratings") >= low
-        part = joined.filter(band if high is None else band & (pl.col("n_ratings") < high))
-        if part.is_empty():
-            continue
-        name = f"{low}+" if high is None else f"{low}-{high - 1}"
-        means = part.group_by("condition", maintain_order=True).agg(pl.col("sc").mean()).sort("condition")
-        result[name] = {"movies": part["movie"].n_unique(), "sc": dict(means.iter_rows())}
-    return result
-
-
-def merged(facts: Sequence[Any]) -> dict[str, set[Any]]:
-    """Union of several items' facts, kind by kind."""
-    result: dict[str, set[Any]] = {}
-    for one in facts:
-        for kind, value in one.items():
-            if value is not None:
-                result.setdefault(kind, set()).update(
-                    value if isinstance(value, set | frozenset | list | tuple) else {value}
-                )
-    return result
-
-
-def seen_facts(context: Context) -> tuple[str, ...]:
-    """Kinds of facts that the item's vector was made from."""
-    if context.config.encoder.name == "behavioral":
-        return ()
-    fields = context.config.encoder.text_fields
-    return tuple(
-        kind for kind, field in (("genres", "genres"), ("years", "title"), ("decades", "title")) if field in fields
-    )
-
-
 def protocol(context: Context, inputs: Inputs, tuned: Artifact) -> dict[str, Any]:
     """What stands beside each number."""
     config = context.config
@@ -207,6 +150,7 @@ def protocol(context: Context, inputs: Inputs, tuned: Artifact) -> dict[str, Any
         "title_in_prompt": config.tasks.title_in_prompt,
         "seed": config.seed,
         "tune": tuned.id,
+        "configurations_tried": configurations_tried(config),
     }
 
 

@@ -25,11 +25,14 @@ def run(config: Config) -> float:
     Returns:
         Number of items.
     """
-    from ilm_lightning.engine.pipeline import open_context
+    from ilm_lightning.engine.artifacts import Store
+    from ilm_lightning.engine.runs import run_folder
     from ilm_lightning.engine.screen import show_pairs
+    from ilm_lightning.engine.stages.context import Context
     from ilm_lightning.engine.stages.data import prepare
 
-    made = prepare(open_context(config))
+    # no run begins here, so no run folder is made
+    made = prepare(Context(config, Store(config.artifacts), run_folder(config)))
     show_pairs(f"{config.data.name} ({made.path})", [(LABELS.get(k, k), text_of(v)) for k, v in made.report.items()])
     return float(made.report["items"])
 

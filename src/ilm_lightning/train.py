@@ -15,6 +15,10 @@ def run(config: Config) -> float:
     Returns:
         Semantic consistency over all tasks, own vectors (0-100).
     """
+    from ilm_lightning.engine.validate import validate_tasks
+
+    # before the heavy imports of the pipeline
+    validate_tasks(config)
     from ilm_lightning.engine.pipeline import run_pipeline
 
     return run_pipeline(config)

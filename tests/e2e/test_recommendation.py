@@ -4,6 +4,7 @@ import json
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,10 +15,13 @@ from ilm_lightning import recommend, train
 from ilm_lightning.data.openp5 import Sequences
 from ilm_lightning.embeddings.behavioral import fit_als
 from ilm_lightning.embeddings.vectors import ItemVectors, fit_scaling
-from ilm_lightning.engine.artifacts import Store
+from ilm_lightning.engine.artifacts import Artifact, Store
 from ilm_lightning.engine.config import AlsConfig, Config, EncoderConfig, TasksConfig
+from ilm_lightning.engine.loaded import RunError, find_run
 from ilm_lightning.engine.stages.context import Context
+from ilm_lightning.engine.stages.openp5 import load_sequences
 from ilm_lightning.engine.stages.recommend import UsersBefore
+from ilm_lightning.tasks.openp5.examples import chosen_users
 
 PROMPTS = """sequential; seen; {dataset} user_{user_id} bought {history} . Next ?; {dataset} {target}
 straightforward; seen; What is good for {dataset} user_{user_id} ?; {dataset} {target}
@@ -93,10 +97,33 @@ def test_a_run_ranks_held_out_items(
             assert full or "evaluation.filter_seen=true" in extra
     assert set(metrics["baselines"]) == {"Markov", "popularity", "item-kNN", "ALS"}
     assert "Markov" in capsys.readouterr().err
+    check_als(metrics, overrides)
+    with pytest.raises(RunError, match="trained to recommend"):
+        find_run(str(folder))
     # a repeated command finds everything
     assert run([*extra, *overrides], monkeypatch) == 0
     assert "recommend" not in [line.split()[0] for line in capsys.readouterr().err.splitlines() if "done in" in line]
     check_command(folder, capsys)
+
+
+def check_als(metrics: dict[str, Any], overrides: list[str]) -> None:
+    """The baseline knows each user up to the target, as the model does."""
+    made = {name.split("/")[0]: name for name in metrics["run"]["artifacts"]}
+    root = Path(next(o for o in overrides if o.startswith("artifacts=")).split("=", 1)[1])
+    factors = ItemVectors.load(root / made["embed"]).raw("behavioral")
+    manifest = json.loads((root / made["prepare"] / "manifest.json").read_text())
+    sequences, _ = load_sequences(Artifact("prepare", "", root / made["prepare"], manifest))
+    hits = []
+    for user in chosen_users(len(sequences), metrics["baselines"]["ALS"]["users"]):
+        *known, target = sequences.items(int(user)).tolist()
+        met = factors[known]
+        als = AlsConfig()
+        gram = factors.T @ factors + (als.alpha - 1) * met.T @ met + als.regularization * np.eye(factors.shape[1])
+        scores = factors @ np.linalg.solve(gram, als.alpha * met.sum(0))
+        if "filtered" in metrics["protocol"]["decoding"] and "not" not in metrics["protocol"]["decoding"]:
+            scores[known] = -np.inf
+        hits.append((scores > scores[target]).sum() < 5)
+    assert metrics["baselines"]["ALS"]["hr"]["5"] == pytest.approx(np.mean(hits))
 
 
 def check_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,6 +165,7 @@ def test_free_beams_report_what_names_no_item(overrides: list[str], monkeypatch:
         (["tasks.prompts=none.txt"], "tasks.prompts=none.txt"),
         (["tasks.user_vector=late"], "tasks.user_vector=late"),
         (["evaluation.beams=3"], "cannot fill lists"),
+        (["evaluation.top_k=5"], "HR@10 and NDCG@10 need lists of 10"),
         (["evaluation.decoding=free", "evaluation.filter_seen=true"], "needs evaluation.decoding=trie"),
         (["data.items=null"], "needs item texts"),
         (["tasks.soft_tokens=false"], "nothing to train"),

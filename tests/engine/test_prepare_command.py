@@ -41,6 +41,8 @@ def test_statistics_of_any_folder_are_printed(shop: Path) -> None:
     assert done.returncode == 0, done.stderr
     for text in ("phase 2: training examples", "40", "sequential (written anew)"):
         assert text in done.stderr
+    # no run began
+    assert not (shop / "outputs").exists()
 
 
 def test_a_stage_keeps_everything(shop: Path) -> None:

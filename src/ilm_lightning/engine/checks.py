@@ -18,3 +18,10 @@ def positive(**values: float) -> None:
     for key, value in values.items():
         if value <= 0:
             raise ConfigError(f"{key.replace('__', '.')}={value} must be above 0")
+
+
+def not_negative(**values: float) -> None:
+    """Refuse values below 0; a double underscore stands for the dot of a key."""
+    for key, value in values.items():
+        if value < 0:
+            raise ConfigError(f"{key.replace('__', '.')}={value} must be at least 0")

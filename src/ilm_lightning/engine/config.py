@@ -336,11 +336,11 @@ def as_config(node: Any) -> Config:
         merged = OmegaConf.merge(OmegaConf.structured(Config), node)
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        hint = ""
         if "ILM_DATA" in str(error):
-            hint = (
-                "\nset ILM_DATA to the folder of the raw data, or give data.path=FOLDER and data.items=TEXTS (or null)"
-            )
-        raise ValueError(f"configuration: {error}{hint}") from error
+            raise ValueError(
+                f"{error.full_key or 'configuration'} is read from ILM_DATA: set ILM_DATA to the folder of the raw "
+                "data, or give data.path=FOLDER, data.items=TEXTS (or null) and, with tasks=openp5, tasks.prompts=FILE"
+            ) from error
+        raise ValueError(f"configuration: {error}") from error
     assert isinstance(config, Config)
     return config

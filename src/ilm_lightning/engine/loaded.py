@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 ITEMS, MODEL, SPLIT, USERS, OWN_TASKS = "items", "model", "split.json", "users.parquet", "tasks.yaml"
 """Where a run folder keeps its catalogue and vectors, its model, and beside the items their split and the users."""
+NEEDED = (f"{MODEL}/config.json", f"{ITEMS}/items.parquet", "config.yaml")
+"""Files of a finished run that was trained on language tasks."""
 
 
 class RunError(ValueError):
@@ -59,6 +61,10 @@ def find_run(given: str | None, outputs: str = "outputs") -> Path:
     for folder in (Path(given), Path(outputs) / given):
         if folder.is_dir():
             lacking = _lacking(folder)
+            if lacking == NEEDED[1] and (folder / "artifacts.json").is_file():
+                raise RunError(
+                    f"{folder} was trained to recommend: ask it with python -m ilm_lightning.recommend run={folder}"
+                )
             if lacking:
                 raise RunError(f"{folder} holds no finished run ({lacking} is missing); {_named(finished)}")
             return folder
@@ -71,8 +77,7 @@ def _named(finished: Sequence[Path]) -> str:
 
 
 def _lacking(folder: Path) -> str:
-    needed = (f"{MODEL}/config.json", f"{ITEMS}/items.parquet", "config.yaml")
-    return next((name for name in needed if not (folder / name).is_file()), "")
+    return next((name for name in NEEDED if not (folder / name).is_file()), "")
 
 
 @dataclass

@@ -4,7 +4,7 @@ import difflib
 import tempfile
 from pathlib import Path
 
-from ilm_lightning.engine.checks import ConfigError, one_of, positive
+from ilm_lightning.engine.checks import ConfigError, not_negative, one_of, positive
 from ilm_lightning.engine.config import Config, DataConfig, TrainerConfig
 from ilm_lightning.engine.validate_phases import LOSSES, check_phase1, check_phase2
 from ilm_lightning.engine.validate_teacher import check_teacher_settings
@@ -23,6 +23,9 @@ TASKS = (
     "interpolation", "why_like_nn", "diff_than_nn", "common_with_nn",
 )  # fmt: skip
 FIGURE1_TASKS = ("long_summary", "genome_tags", "rating", "next_item", "user_profile")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+LIST_LENGTH = 10
+"""Longest K of HR@K and NDCG@K."""
 SPLIT_RULES = ("strict", "paper", "cold")
 TEXT_FIELDS = (
     "title", "year", "decade", "text", "aliases", "genres", "tags", "genome_tags", "directors", "writers", "cast",
@@ -85,6 +88,14 @@ def _choices(config: Config) -> None:
     one_of("pretraining.pair_projection", config.pretraining.pair_projection, ("own", "shared"))
     one_of("evaluation.split", config.evaluation.split, ("validation", "test"))
     one_of("lm.dtype", config.lm.dtype, ("auto", "float32", "bfloat16"))
+    one_of("trainer.accelerator", config.trainer.accelerator, ("auto", "cpu", "gpu", "cuda", "mps"))
+    one_of("trainer.precision", config.trainer.precision, PRECISIONS)
+    if config.run and Path(config.run).name != config.run:
+        raise ConfigError(
+            f"run={config.run} is a name under outputs/, not a path; set outputs=FOLDER for another place"
+        )
+    if not config.encoder.text_fields:
+        raise ConfigError(f"encoder.text_fields is empty; choose from {', '.join(TEXT_FIELDS)}")
     for loss in config.pretraining.losses:
         one_of("pretraining.losses", loss, LOSSES)
     for condition in config.evaluation.conditions:
@@ -164,7 +175,27 @@ def _numbers(config: Config) -> None:
         evaluation__batch_size=config.evaluation.batch_size,
         evaluation__derangements=config.evaluation.derangements,
         evaluation__bootstrap=config.evaluation.bootstrap,
+        pretraining__max_text_tokens=pretraining.max_text_tokens,
+        pretraining__margin=pretraining.margin,
+        pretraining__grounding_scale=pretraining.grounding_scale,
+        tuning__lora_alpha=tuning.lora_alpha,
+        encoder__als__alpha=config.encoder.als.alpha,
         trainer__devices=config.trainer.devices,
+        trainer__log_every=config.trainer.log_every,
+    )
+    not_negative(
+        seed=config.seed,
+        data__min_ratings=config.data.min_ratings,
+        encoder__als__regularization=config.encoder.als.regularization,
+        pretraining__warmup_steps=pretraining.warmup_steps,
+        pretraining__weight_decay=pretraining.weight_decay,
+        tuning__warmup_steps=tuning.warmup_steps,
+        tuning__weight_decay=tuning.weight_decay,
+        tuning__gradient_clip=tuning.gradient_clip,
+        tuning__checkpoint_every_s=tuning.checkpoint_every_s,
+        evaluation__samples=config.evaluation.samples,
+        trainer__threads=config.trainer.threads,
+        **{f"pretraining__proportions__{name}": share for name, share in pretraining.proportions.items()},
     )
     if adapter.kind == "qformer" and adapter.hidden_size % adapter.num_heads:
         raise ConfigError(
@@ -181,6 +212,7 @@ def _numbers(config: Config) -> None:
     for key, value in (
         ("adapter.dropout", adapter.dropout),
         ("pretraining.source_dropout", pretraining.source_dropout),
+        ("pretraining.label_smoothing", pretraining.label_smoothing),
     ):
         if not 0 <= value < 1:
             raise ConfigError(f"{key}={value} must lie in [0, 1)")
@@ -202,6 +234,11 @@ def _devices(trainer: TrainerConfig) -> None:
         raise ConfigError(
             f"trainer.devices={trainer.devices}: each is a process here, and there are {cores} cores; "
             f"set trainer.devices={cores}"
+        )
+    # each process would read the same batches and wait for the artefacts of the first
+    if trainer.devices > 1:
+        raise ConfigError(
+            f"trainer.devices={trainer.devices}: training on several devices is not there yet; set it to 1"
         )
 
 
@@ -261,6 +298,11 @@ def validate_tasks(config: Config) -> None:
     for name in evaluation.prompt_sets:
         one_of("evaluation.prompt_sets", name, ("seen", "unseen"))
     positive(tasks__history=tasks.history, evaluation__beams=evaluation.beams, evaluation__top_k=evaluation.top_k)
+    if evaluation.top_k < LIST_LENGTH:
+        raise ConfigError(
+            f"evaluation.top_k={evaluation.top_k}: HR@{LIST_LENGTH} and NDCG@{LIST_LENGTH} need lists of {LIST_LENGTH} "
+            "items; raise it"
+        )
     if evaluation.beams < evaluation.top_k:
         raise ConfigError(
             f"evaluation.beams={evaluation.beams} cannot fill lists of evaluation.top_k={evaluation.top_k}; raise it"

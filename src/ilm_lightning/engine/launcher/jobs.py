@@ -24,7 +24,7 @@ class Job:
         config: what it computes; None where the configuration was refused.
         folder: where; fixed before it starts.
         state: waiting, running, finished, finished before, failed or interrupted.
-        objective: semantic consistency once finished.
+        objective: the run's one number once finished: semantic consistency, HR@10, or a task's own measure.
         error: why it failed.
         seconds: how long it ran.
         twin: an earlier job with the same configuration, whose result is this one's too.

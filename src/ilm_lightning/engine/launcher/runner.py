@@ -147,7 +147,7 @@ class Runner:
             job.seconds = time.monotonic() - start
             job.read_end(status)
             self._mend_status(job)
-            result = f", SC {job.objective:.2f}" if job.objective is not None else ""
+            result = f", score {job.objective:.4g}" if job.objective is not None else ""
             how = f"{job.state} after {clock(job.seconds)}{result}" + (f": {job.error}" if job.error else "")
             self._say("[%d/%d] %s: %s", number + 1, len(self.jobs), self._labels[number], how)
             follow_twins(self.jobs)

@@ -29,7 +29,7 @@ from ilm_lightning.engine.launcher.jobs import (
 )
 from ilm_lightning.engine.launcher.runner import Runner, RunnerSettings, outcome
 from ilm_lightning.engine.screen import console
-from ilm_lightning.engine.validate import ConfigError, check_writable, validate
+from ilm_lightning.engine.validate import ConfigError, check_writable, validate, validate_tasks
 from ilm_lightning.progress import clock
 
 log = logging.getLogger("ilm_lightning")
@@ -113,6 +113,7 @@ def _checked(node: DictConfig) -> Config | str:
         if config.resume is not None:
             raise ConfigError("resume continues one run; leave it out of a sweep, which skips what is finished")
         validate(config)
+        validate_tasks(config)
         check_data(config)
     except ValueError as error:
         return str(error)
@@ -132,10 +133,10 @@ def _result(job: Job, node: DictConfig) -> JobReturn:
 def show_jobs(jobs: Sequence[Job]) -> None:
     """Print the table of jobs."""
     table = Table(title=outcome(jobs), title_justify="left")
-    for heading in ("run", "overrides", "state", "SC", "time", "error"):
-        table.add_column(heading, justify="right" if heading in ("SC", "time") else "left", overflow="fold")
+    for heading in ("run", "overrides", "state", "score", "time", "error"):
+        table.add_column(heading, justify="right" if heading in ("score", "time") else "left", overflow="fold")
     for row in as_rows(jobs):
-        score = "" if row["sc"] is None else f"{row['sc']:.2f}"
+        score = "" if row["sc"] is None else f"{row['sc']:.4g}"
         seconds = "" if row["seconds"] is None else clock(row["seconds"])
         cells = (row["folder"], " ".join(row["overrides"]), row["state"], score, seconds, row["error"])
         # as text: square brackets are no markup here

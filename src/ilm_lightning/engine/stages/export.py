@@ -64,7 +64,8 @@ def run_facts(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Arti
     from ilm_lightning.engine.hardware_report import hardware_report
 
     stages = [inputs.prepared, inputs.embedded, inputs.examples, inputs.pretrained, tuned, evaluated]
-    made = [artifact for artifact in stages if artifact is not None]
+    # recommendation has no stage of examples: there `prepare` stands in for it
+    made = list({artifact.id: artifact for artifact in stages if artifact is not None}.values())
     inputs_of = evaluated.manifest["inputs"]
     return {
         "artifacts": [artifact.id for artifact in made],

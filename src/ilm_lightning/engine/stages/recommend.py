@@ -14,6 +14,7 @@ from ilm_lightning.embeddings.vectors import ItemVectors
 from ilm_lightning.engine.artifacts import Artifact, file_hash, source_hash, write_json
 from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.stages.context import Context
+from ilm_lightning.engine.stages.generate import load_model
 from ilm_lightning.engine.stages.openp5 import load_sequences
 from ilm_lightning.engine.stages.tune import MODEL, Inputs, new_model
 from ilm_lightning.tasks.openp5 import Example, PromptSets, TrainingIndex, held_out_examples, read_prompts
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ilm_lightning")
 CODE = 1
+RANK_CODE = 2
 
 
 class Bench:
@@ -196,7 +198,7 @@ def evaluate(context: Context, inputs: Inputs, tuned: Artifact) -> Artifact:
     assert config.tasks.prompts is not None
     keys = ("users", "prompt_sets", "decoding", "beams", "top_k", "filter_seen", "split")
     settings = {
-        "code": CODE,
+        "code": RANK_CODE,
         "sources": source_hash("evaluation"),
         "evaluation": {key: getattr(config.evaluation, key) for key in keys},
     }
@@ -211,11 +213,9 @@ def evaluate(context: Context, inputs: Inputs, tuned: Artifact) -> Artifact:
 
 def _rank(context: Context, inputs: Inputs, tuned: Artifact, folder: Path) -> dict[str, Any]:
     from ilm_lightning.evaluation.ranking import ranking_of_lists
-    from ilm_lightning.lm import ItemLanguageModel
 
-    config, evaluation = context.config, context.config.evaluation
-    asset = context.asset(config.lm.name)
-    model = ItemLanguageModel.from_pretrained(tuned.path / MODEL, lm=asset.path, dtype=context.lm_dtype).merge_lora()
+    evaluation = context.config.evaluation
+    model = load_model(context, tuned)
     bench = Bench(context, inputs, model.num_queries)
     users = chosen_users(len(bench.sequences), evaluation.users)
     targets = bench.sequences.targets(evaluation.split)[users].astype(np.int64)
@@ -295,6 +295,7 @@ def _table(bench: Bench, examples: Sequence[Example], lists: Any, targets: Any, 
 
 def rank_baselines(context: Context, inputs: Inputs, bench: Bench, users: Any) -> "dict[str, Ranking]":
     """Markov, popularity, item-kNN and ALS on the same users, targets and filter."""
+    from ilm_lightning.embeddings.behavioral import fold_in
     from ilm_lightning.evaluation.baselines import Markov, Popularity, Scorer, dot_product, evaluate, item_knn
 
     settings, sequences = context.config.evaluation, bench.sequences
@@ -303,9 +304,9 @@ def rank_baselines(context: Context, inputs: Inputs, bench: Bench, users: Any) -
     last = sequences.values[before][users].astype(np.int64)
     history = sequences.seen(settings.split)[users]
     popularity = sequences.popularity()
-    vectors = ItemVectors.load(inputs.embedded.path)
-    factors = vectors.raw("behavioral")
-    owners = vectors.scaling["behavioral"].invert(vectors.user_sources["behavioral"])[users]
+    factors, als = ItemVectors.load(inputs.embedded.path).raw("behavioral"), context.config.encoder.als
+    # as of the same history that the model and item-kNN read: the fitted users know less of it at test
+    owners = fold_in(factors, history, als.regularization, als.alpha)
     scorers: dict[str, Scorer] = {
         "Markov": Markov(sequences.transition_counts(), popularity, last),
         "popularity": Popularity(popularity, len(users)),

@@ -2,31 +2,24 @@
 
 import json
 import shutil
-import sys
 from typing import Any
 
 from ilm_lightning.engine.artifacts import Artifact, write_json
 from ilm_lightning.engine.stages.context import Context
+from ilm_lightning.engine.stages.export import run_facts
 from ilm_lightning.engine.stages.recommend import objective
 from ilm_lightning.engine.stages.tune import MODEL, Inputs, lm_name
 
 
 def export(context: Context, inputs: Inputs, tuned: Artifact, ranked: Artifact) -> float:
     """Fill the run folder and print the table; returns the objective of sweepers, HR@10."""
-    from ilm_lightning.engine.hardware_report import hardware_report
     from ilm_lightning.engine.screen import show_ranking
 
     folder = context.run_folder
     metrics = json.loads((ranked.path / "metrics.json").read_text(encoding="utf-8"))
     made = [a for a in (inputs.prepared, inputs.embedded, inputs.pretrained, tuned, ranked) if a is not None]
     metrics["protocol"] = protocol(context, inputs)
-    metrics["run"] = {
-        "artifacts": [artifact.id for artifact in made],
-        "seconds": {artifact.stage: artifact.manifest["seconds"] for artifact in made},
-        "built_with": {artifact.stage: artifact.manifest["versions"].get("commit") for artifact in made},
-        "hardware": hardware_report(),
-        "command": " ".join(["python -m ilm_lightning.train", *sys.argv[1:]]),
-    }
+    metrics["run"] = run_facts(context, inputs, tuned, ranked)
     write_json(folder / "metrics.json", metrics)
     shutil.copyfile(ranked.path / "predictions.parquet", folder / "predictions.parquet")
     shutil.copytree(tuned.path / MODEL, folder / MODEL, dirs_exist_ok=True)

@@ -12,7 +12,7 @@ import pytest
 from torch import nn
 
 from ilm_lightning.engine.artifacts import Artifact, Store
-from ilm_lightning.engine.config import Config, TuningConfig
+from ilm_lightning.engine.config import Config, LMConfig, TrainerConfig, TuningConfig
 from ilm_lightning.engine.stages import phase2
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.signals import (
@@ -31,6 +31,17 @@ RATES = [3e-4, 1e-3, 3e-3]
 def context_of(folder: Path, **tuning: Any) -> Context:
     settings = TuningConfig(mode="frozen", steps=100, adapter_lr=1e-3, lm_lr=2e-4, lr_trials=RATES, **tuning)
     return Context(Config(tuning=settings), Store(folder), folder)
+
+
+@pytest.mark.parametrize("mode", ["frozen", "full"])
+@pytest.mark.parametrize("dtype", ["auto", "float32"])
+def test_another_precision_is_another_artefact(tmp_path: Path, mode: str, dtype: str) -> None:
+    found = []
+    for precision in ("32-true", "bf16-mixed", "16-mixed"):
+        trainer = TrainerConfig(accelerator="cpu", precision=precision)
+        config = Config(tuning=TuningConfig(mode=mode), lm=LMConfig(dtype=dtype), trainer=trainer)
+        found.append(tuple(sorted(Context(config, Store(tmp_path), tmp_path).arithmetic.items())))
+    assert len(set(found)) == 3
 
 
 @pytest.fixture

@@ -52,6 +52,15 @@ class Context:
         trained = self.config.tuning.mode == "full"
         return "bfloat16" if precision_of(self.config.trainer) == "bf16-mixed" and not trained else "float32"
 
+    @property
+    def arithmetic(self) -> dict[str, str]:
+        """What phase 2 trains in, for keys of artefacts: the LLM's weights, and the precision they do not imply."""
+        from ilm_lightning.engine.training import precision_of
+
+        dtype, precision = self.lm_dtype, precision_of(self.config.trainer)
+        implied = precision == ("bf16-mixed" if dtype == "bfloat16" else "32-true")
+        return {"dtype": dtype} if implied else {"dtype": dtype, "precision": precision}
+
     def logger(self, stage: str) -> Any:
         """Lightning's W&B logger where asked for, else False; the CSV history is always written."""
         if not self.config.logger.wandb:

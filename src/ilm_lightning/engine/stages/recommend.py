@@ -116,7 +116,7 @@ def tune(context: Context, inputs: Inputs) -> Artifact:
         "history": config.tasks.history,
         "soft_tokens": config.tasks.soft_tokens,
         "user_vector": config.tasks.user_vector,
-        "dtype": context.lm_dtype,
+        **context.arithmetic,
         "seed": config.seed,
     }
     artifacts: dict[str, Artifact | str] = {

@@ -72,7 +72,7 @@ def recipe(context: Context, inputs: Inputs, reference: str | None) -> tuple[dic
         "encoder": None if config.adapter.kind == "constant" else config.encoder.name,
         "title_in_prompt": config.tasks.title_in_prompt,
         "reference": reference,
-        "dtype": context.lm_dtype,
+        **context.arithmetic,
         "seed": config.seed,
     }
     artifacts: dict[str, Artifact | str] = {

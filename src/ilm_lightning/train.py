@@ -15,7 +15,7 @@ def run(config: Config) -> float:
     Returns:
         Semantic consistency over all tasks, own vectors (0-100).
     """
-    from ilm_lightning.engine.validate import validate_tasks
+    from ilm_lightning.engine.validate_openp5 import validate_tasks
 
     # before the heavy imports of the pipeline
     validate_tasks(config)

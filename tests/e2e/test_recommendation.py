@@ -165,6 +165,7 @@ def test_free_beams_report_what_names_no_item(overrides: list[str], monkeypatch:
         (["tasks.prompts=none.txt"], "tasks.prompts=none.txt"),
         (["tasks.user_vector=late"], "tasks.user_vector=late"),
         (["evaluation.beams=3"], "cannot fill lists"),
+        (["evaluation.prompt_sets=[]"], "evaluation.prompt_sets is empty"),
         (["evaluation.top_k=5"], "HR@10 and NDCG@10 need lists of 10"),
         (["evaluation.decoding=free", "evaluation.filter_seen=true"], "needs evaluation.decoding=trie"),
         (["data.items=null"], "needs item texts"),

@@ -12,7 +12,7 @@ from ilm_lightning.engine.stages.data import embed, examples, prepare
 from ilm_lightning.engine.stages.pretrain import pretrain
 from ilm_lightning.engine.stages.teach import check_teacher, teach
 from ilm_lightning.engine.stages.tune import Inputs
-from ilm_lightning.engine.validate import validate_tasks
+from ilm_lightning.engine.validate_openp5 import validate_tasks
 
 log = logging.getLogger("ilm_lightning")
 __all__ = ["check_assets", "open_context", "run_id", "run_pipeline", "set_threads", "train_variant"]

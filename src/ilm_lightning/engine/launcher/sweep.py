@@ -29,7 +29,8 @@ from ilm_lightning.engine.launcher.jobs import (
 )
 from ilm_lightning.engine.launcher.runner import Runner, RunnerSettings, outcome
 from ilm_lightning.engine.screen import console
-from ilm_lightning.engine.validate import ConfigError, check_writable, validate, validate_tasks
+from ilm_lightning.engine.validate import ConfigError, check_writable, validate
+from ilm_lightning.engine.validate_openp5 import validate_tasks
 from ilm_lightning.progress import clock
 
 log = logging.getLogger("ilm_lightning")

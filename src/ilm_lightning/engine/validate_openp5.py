@@ -1,0 +1,72 @@
+"""Checks of the settings of recommendation."""
+
+from pathlib import Path
+
+from ilm_lightning.engine.checks import ConfigError, one_of, positive
+from ilm_lightning.engine.config import Config, DataConfig
+
+LIST_LENGTH = 10
+"""Longest K of HR@K and NDCG@K."""
+
+
+def validate_tasks(config: Config) -> None:
+    """Check that data and tasks belong together, and the settings of recommendation.
+
+    Raises:
+        ConfigError: names the key, its value and what to set instead.
+    """
+    tasks, evaluation = config.tasks, config.evaluation
+    if (tasks.kind == "openp5") != (config.data.kind == "openp5"):
+        raise ConfigError(
+            f"tasks.kind={tasks.kind} with data.kind={config.data.kind}: recommendation needs data in OpenP5's format; "
+            "give data=openp5_… and tasks=openp5 together"
+        )
+    if tasks.kind != "openp5":
+        return
+    if not tasks.prompts or not Path(tasks.prompts).is_file():
+        raise ConfigError(f"tasks.prompts={tasks.prompts}: there is no such file; give OpenP5's prompt.txt or your own")
+    one_of("tasks.user_vector", tasks.user_vector, ("none", "fold_in", "full"))
+    one_of("evaluation.decoding", evaluation.decoding, ("trie", "free"))
+    if not evaluation.prompt_sets:
+        raise ConfigError("evaluation.prompt_sets is empty: nothing would be ranked; give seen, unseen or both")
+    for name in evaluation.prompt_sets:
+        one_of("evaluation.prompt_sets", name, ("seen", "unseen"))
+    positive(tasks__history=tasks.history, evaluation__beams=evaluation.beams, evaluation__top_k=evaluation.top_k)
+    if evaluation.top_k < LIST_LENGTH:
+        raise ConfigError(
+            f"evaluation.top_k={evaluation.top_k}: HR@{LIST_LENGTH} and NDCG@{LIST_LENGTH} need lists of {LIST_LENGTH} "
+            "items; raise it"
+        )
+    if evaluation.beams < evaluation.top_k:
+        raise ConfigError(
+            f"evaluation.beams={evaluation.beams} cannot fill lists of evaluation.top_k={evaluation.top_k}; raise it"
+        )
+    if evaluation.decoding == "free" and evaluation.filter_seen:
+        raise ConfigError("evaluation.filter_seen needs evaluation.decoding=trie: free beams write what they like")
+    if config.tuning.mode == "frozen" and not tasks.soft_tokens and tasks.user_vector == "none":
+        raise ConfigError(
+            "tasks.soft_tokens=false with a frozen language model leaves nothing to train: "
+            "set tuning=lora or tuning=full"
+        )
+    if evaluation.users < 0:
+        raise ConfigError(f"evaluation.users={evaluation.users} must be 0 (all) or more")
+    if config.encoder.name != "behavioral" and config.data.items is None:
+        raise ConfigError(f"encoder={config.encoder.name} needs item texts, and data.items is null: encoder=behavioral")
+
+
+def check_openp5_files(data: DataConfig) -> None:
+    """Check where recommendation's data are read from.
+
+    Raises:
+        ConfigError: as in `validate_tasks`.
+    """
+    one_of("data.indexing", data.indexing, ("random", "sequential", "collaborative"))
+    if data.path is None:
+        raise ConfigError(f"data.kind=openp5 needs data.path=FOLDER with {data.name}'s user_sequence.txt")
+    if data.items is not None and not Path(data.items).exists():
+        raise ConfigError(f"data.items={data.items}: there is no such file or folder; null leaves items without text")
+    if data.clusters < 2 or data.token_size < data.clusters:
+        raise ConfigError(
+            f"data.clusters={data.clusters}, data.token_size={data.token_size}: needs clusters >= 2, and token_size "
+            "not below it"
+        )

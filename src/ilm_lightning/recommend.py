@@ -163,7 +163,7 @@ def main(arguments: list[str] | None = None) -> int:
         options = parse(sys.argv[1:] if arguments is None else arguments)
         found, history, catalog = recommend_for(options)
     except (ValueError, RuntimeError, OSError) as error:
-        Console(stderr=True, highlight=False, markup=False).print(f"error: {error}")
+        Console(stderr=True, highlight=False, markup=False).print(f"error: {error}", soft_wrap=True)
         return 1
     console.print(f"after {', '.join(_name(catalog, row) for row in history[-5:])}:")
     table = Table("rank", "item", "log-probability")

@@ -33,8 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log.setLevel(logging.INFO)
     options = parser().parse_args(arguments)
     try:
-        if options.resamples < 100:
-            raise ValueError(f"--resamples {options.resamples} is too few for an interval; the protocol asks for 5000")
         return _run(options)
     except (ValueError, OSError) as error:
         from ilm_lightning.reporting.text import redact
@@ -45,9 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from ilm_lightning.reporting import csvs, latex, markdown
-    from ilm_lightning.reporting.document import build
+    from ilm_lightning.reporting.document import build, check_resamples
     from ilm_lightning.reporting.text import one_line, redact
 
+    check_resamples(options.resamples)
     document = build(options.folders, options.resamples)
     files = {"report.md": markdown.write(document), "report.tex": latex.write(document), **csvs.write(document)}
     if options.claims:
@@ -67,11 +66,10 @@ def _claims(document: "Document") -> str:
     from ilm_lightning.reporting import claims_page
     from ilm_lightning.reporting.claims import go_through
 
-    section = document.sections[0] if document.sections and document.sections[0].group.testable else None
-    claims = go_through(section)
+    claims = go_through(document.main)
     for claim in claims:
         log.info("claim %d: %s", claim.number, claims_page.verdicts(claim))
-    return claims_page.write(claims, section)
+    return claims_page.write(claims, document.main)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from ilm_lightning.engine.pipeline import check_assets, open_context, run_id, ru
 from ilm_lightning.engine.validate import validate
 from ilm_lightning.evaluation.summary import CONDITIONS
 from ilm_lightning.lm import ItemLanguageModel
+from ilm_lightning.reporting.document import build
+from ilm_lightning.reporting.histories import histories
 
 
 def composed(overrides: list[str]) -> Config:
@@ -46,6 +48,11 @@ def test_grounded_run_with_every_control(
     assert set(metrics["all"]["sc"]) == set(CONDITIONS)
     assert metrics["protocol"]["teacher"] == "facts-1"
     assert metrics["run"]["hardware"]["cores"] >= 1
+    assert metrics["run"]["peak_memory_gib"] > 0.1
+    (column,) = build([folder], 200).sections[0].group.columns
+    assert column.variant.name == "ILM-QFormer-grounded"
+    assert column.values("sc") == [pytest.approx(objective)]
+    assert {(c.stage, c.name) for c in histories(column.runs[0])} >= {("tune", "val/loss"), ("pretrain", "val/vg")}
     assert json.loads((folder / "status.json").read_text())["state"] == "finished"
     table = pl.read_parquet(folder / "predictions.parquet")
     assert {"prompt", "target", "generated", "sc", "condition", "loss", "bits"} <= set(table.columns)

@@ -169,11 +169,13 @@ def test_what_is_damaged_is_named_and_the_rest_reported(tmp_path: Path) -> None:
     planted(tmp_path, {("ilm_qformer", "combined"): 55.0})
     for name, state in (("dead", "failed"), ("busy", "running")):
         write_run(tmp_path / name, config_of("ilm_mlp"), predictions_of(50.0, 0), state=state)
-    for name in ("torn", "short", "noconfig", "nopreds", "badpreds", "listed", "empty"):
+    for name in ("torn", "short", "noconfig", "nopreds", "badpreds", "listed", "empty", "ranks", "noprose"):
         write_run(tmp_path / name, config_of("ilm_mlp", seed=len(name)), predictions_of(50.0, len(name)))
     (tmp_path / "torn" / "metrics.json").write_text('{"all": {"sc"')
     (tmp_path / "short" / "metrics.json").write_text('{"all": {}}')
     (tmp_path / "listed" / "metrics.json").write_text("[]")
+    (tmp_path / "ranks" / "metrics.json").write_text('{"ranking": {}, "protocol": {}}')
+    (tmp_path / "noprose" / "metrics.json").write_text('{"all": {}, "tasks": {}, "protocol": {}}')
     (tmp_path / "noconfig" / "config.yaml").write_text("a: [1\nb: }")
     (tmp_path / "nopreds" / "predictions.parquet").unlink()
     (tmp_path / "badpreds" / "predictions.parquet").write_bytes(b"PAR1 not really")
@@ -185,6 +187,8 @@ def test_what_is_damaged_is_named_and_the_rest_reported(tmp_path: Path) -> None:
     assert "metrics.json is damaged" in told["torn"]
     assert "lacks tasks, protocol" in told["short"]
     assert "no JSON object" in told["listed"]
+    assert "a recommendation run" in told["ranks"]
+    assert "no semantic consistency" in told["noprose"]
     assert "config.yaml cannot be read" in told["noconfig"]
     assert "nothing can be tested" in told["nopreds"]
     assert "predictions.parquet is damaged" in told["badpreds"]

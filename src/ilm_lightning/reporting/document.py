@@ -98,6 +98,21 @@ class Document:
     runs: int
     resamples: int
 
+    @property
+    def main(self) -> Section | None:
+        """The protocol that claims rest on: the one with most runs, if there is anything to test on."""
+        return self.sections[0] if self.sections and self.sections[0].group.testable else None
+
+
+def check_resamples(resamples: int) -> None:
+    """Refuse a number of draws that gives no interval.
+
+    Raises:
+        ValueError: fewer than 100.
+    """
+    if resamples < 100:
+        raise ValueError(f"--resamples {resamples} is too few for an interval; the protocol asks for 5000")
+
 
 def build(folders: Sequence[str | Path], resamples: int = 5000) -> Document:
     """Read runs and lay out all that can be said about them.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ilm_lightning.evaluation.components import Components, components
 from ilm_lightning.evaluation.resampling import SharedDraws
-from ilm_lightning.evaluation.statistics import Difference, holm
+from ilm_lightning.evaluation.statistics import Difference
 from ilm_lightning.reporting.protocol import Protocol, letters, protocol_of
 from ilm_lightning.reporting.runs import Problem, Run, RunError
 from ilm_lightning.reporting.scores import ITEM_SECOND, MEASURES, SC, SECOND, Scores, read_scores
@@ -130,17 +130,9 @@ class Comparison:
         """Tasks with a mean above zero."""
         return sum(task.mean > 0 for task in self.difference.tasks.values())
 
-    @cached_property
-    def p_holm(self) -> dict[str, float]:
-        """Per task the larger of both tests' p-values, after Holm over the tasks."""
-        names = list(self.difference.tasks)
-        both = np.maximum([task.p for task in self.difference.tasks.values()], self.parts.p_values()[:-1])
-        return dict(zip(names, holm(both).tolist(), strict=True))
-
     def significant(self, sign: int) -> int:
-        """Tasks whose difference of this sign stands after Holm."""
-        tasks = self.difference.tasks
-        return sum(tasks[name].mean * sign > 0 and p < 0.05 for name, p in self.p_holm.items())
+        """Tasks whose difference of this sign stands after Holm (nested bootstrap)."""
+        return sum(task.mean * sign > 0 and task.p_holm < 0.05 for task in self.difference.tasks.values())
 
 
 @dataclass(eq=False)

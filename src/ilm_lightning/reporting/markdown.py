@@ -14,7 +14,8 @@ LEGEND = (
     "Cells: ours, mean ± sd over seeds, and the paper's number in brackets (another LLM, other data, another scorer: "
     "for orientation, not for a contest). **Best** and <u>next-best</u> of ours, computed. "
     f"{NOISE}: the difference may be noise: the 95 % interval of the nested bootstrap (seeds outside, movies inside) "
-    "or Student's, which a few seeds do not make too narrow, holds 0; per task after Holm's correction."
+    "or Student's, which a few seeds do not make too narrow, holds 0; of one task: p ≥ 0.05 in the nested bootstrap "
+    "after Holm's correction over the tasks."
 )
 
 

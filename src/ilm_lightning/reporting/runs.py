@@ -191,11 +191,17 @@ def _config(path: Path) -> Mapping[str, Any]:
 
 def _metrics(path: Path) -> Mapping[str, Any]:
     metrics = _read_json(path, "the training command writes it anew")
+    if "ranking" in metrics:
+        raise RunError(
+            "a recommendation run: HR@K and NDCG@K stand in its metrics.json, the tables of SC have no place"
+        )
     missing = [key for key in NEEDED if not isinstance(metrics.get(key), Mapping)]
     if missing:
         raise RunError(f"{path.name} is damaged: it lacks {', '.join(missing)}; the training command writes it anew")
     if not isinstance(metrics["all"].get("sc"), Mapping) or "own" not in metrics["all"]["sc"]:
-        raise RunError(f"{path.name} holds no semantic consistency of the items' own vectors")
+        raise RunError(
+            f"{path.name} holds no semantic consistency of own vectors: a run of other tasks has no place here"
+        )
     return metrics
 
 

@@ -275,7 +275,7 @@ def _ranked(
     found = group.compare(best, second, measure)
     noise = True  # a lead that nothing was tested on is not called one
     if found is not None:
-        noise = found.noise if task is None else found.p_holm[task] >= 0.05
+        noise = found.noise if task is None else found.difference.tasks[task].p_holm >= 0.05
     marked = list(cells)
     for rank, place in enumerate(order[:2], start=1):
         cell = cells[place]

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from html import escape
 
 MASK = "***"
 _NAME = r"(?:api[_-]?key|secret|token|password|passwd|credential)s?"
@@ -68,6 +69,22 @@ def markdown(text: object) -> str:
     plain = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # an underscore within a word is no markup
     return re.sub(r"[\\|`*\[\]]|(?<!\w)_|_(?!\w)", r"\\\g<0>", plain)
+
+
+def html(text: object, lines: bool = False) -> str:
+    r"""Text as HTML, in an element or an attribute in double quotes.
+
+    Args:
+        text: anything.
+        lines: keep line breaks.
+
+    >>> html("<script>\n&")
+    '&lt;script&gt; &amp;'
+    """
+    if not lines:
+        return escape(one_line(text, limit=4000))
+    kept = "".join(c if c.isprintable() or c == "\n" else " " for c in _redacted(str(text)))
+    return escape(kept.strip())
 
 
 def latex(text: object) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import sys
 from pathlib import Path
@@ -41,6 +42,10 @@ def export(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Artifac
     metrics["run"] = run_facts(context, inputs, tuned, evaluated)
     write_json(folder / "metrics.json", metrics)
     _copy(evaluated.path / "predictions.parquet", folder / "predictions.parquet")
+    for made in filter(None, (inputs.pretrained, tuned)):
+        # the losses stay with the numbers when the artefacts are cleared
+        for history in sorted(made.path.glob("history*.csv")):
+            _copy(history, folder / history.name)
     _copy_folder(tuned.path / MODEL, folder / MODEL)
     (folder / MODEL / "README.md").write_text(model_card(context, inputs, metrics), encoding="utf-8")
     _items(context, inputs, folder / ITEMS)
@@ -77,9 +82,17 @@ def run_facts(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Arti
         "compute": spent(context.store.root, tuned),
         "phase1_nothing_learned": [] if inputs.pretrained is None else inputs.pretrained.report["nothing_learned"],
         "hardware": hardware_report(),
+        "peak_memory_gib": peak_memory(),
         # a job of a sweep is known by the single command that gives the same run
         "command": os.environ.get("ILM_COMMAND") or " ".join(["python -m ilm_lightning.train", *sys.argv[1:]]),
     }
+
+
+def peak_memory() -> float:
+    """Largest resident size of this process so far, GiB; less than training took where its artefacts were there."""
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # kilobytes, on macOS bytes
+    return round(used / (2**30 if sys.platform == "darwin" else 2**20), 2)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -1,0 +1,59 @@
+"""Runs as one page: ``python -m ilm_lightning.dashboard outputs/ --html results.html``.
+
+The page holds the paper's tables with ours, claims, curves, sample texts, times and memory, and needs neither an
+account nor a network. With ``--wandb`` a Weights & Biases report that compares the same variants is made as well.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+log = logging.getLogger("ilm_lightning")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m ilm_lightning.dashboard", description=(__doc__ or "").split("\n\n")[1]
+    )
+    made.add_argument("folders", nargs="+", metavar="FOLDER", help="a run folder, or a folder that holds runs")
+    made.add_argument("--html", default="dashboard.html", metavar="FILE", help="the page (default: dashboard.html)")
+    made.add_argument("--title", default="Item-Language Model: results", help="of the page")
+    made.add_argument("--resamples", type=int, default=5000, help="draws of the bootstrap (default and least: 5000)")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    log.setLevel(logging.INFO)
+    options = parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except (ValueError, OSError) as error:
+        from ilm_lightning.reporting.text import redact
+
+        log.error("error: %s", redact(str(error)))
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    from ilm_lightning.reporting import page
+    from ilm_lightning.reporting.claims import go_through
+    from ilm_lightning.reporting.document import build, check_resamples
+
+    check_resamples(options.resamples)
+    document = build(options.folders, options.resamples)
+    claims = go_through(document.main)
+    path = Path(options.html)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = page.write(document, claims, options.title)
+    path.write_text(text, encoding="utf-8")
+    log.info("%d finished runs, %d things left out, missing or apart: %s", document.runs, len(document.problems), path)
+    return 0 if document.runs else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""The HTML page: what stands in it, what cannot get into it, and how a browser shows it."""
+
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import polars as pl
+import pytest
+from synthetic import HOSTILE, config_of, planted, predictions_of, write_run
+
+from ilm_lightning import dashboard
+from ilm_lightning.reporting.charts import Line, forest, line_chart, ticks
+
+FULL, FROZEN, RANDOM, MLP, ELM = "ilm_qformer_full", "ilm_qformer", "ilm_qformer_random", "ilm_mlp", "elm"
+HISTORY = "step,seconds,name,value\n" + "".join(f"{s},{s / 10},val/loss,{3 - s / 200}\n" for s in (100, 200, 300))
+
+
+def sweep(root: Path) -> Path:
+    planted(root, {(FROZEN, "combined"): 55.0, (MLP, "combined"): 50.0, (FULL, "semantic"): 58.0}, seeds=(0, 1, 2))
+    for q in (1, 2, 4, 16, 32):
+        config = config_of(RANDOM, adapter__num_queries=q)
+        write_run(root / f"q{q}", config, predictions_of(52.0, 0))
+    for folder in root.iterdir():
+        (folder / "history-tune.csv").write_text(HISTORY)
+    return root
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page with hostile text wherever a run could bring it in."""
+    root = sweep(tmp_path_factory.mktemp("runs"))
+    frame = predictions_of(56.0, 5).with_columns(
+        generated=pl.lit(f"{HOSTILE}\nsecond line"), target=pl.col("target"), prompt=pl.lit(HOSTILE)
+    )
+    facts = {"command": f"train api_key=topsecret99 {HOSTILE}", "peak_memory_gib": 4.93, "seconds": {"tune": 754.0},
+             "compute": {"flops": 3e15}, "hardware": {"processor": HOSTILE, "cores": 2}}  # fmt: skip
+    write_run(root / '<b>bold & "x"', config_of("ilm_qformer_lora"), frame, run=facts)
+    write_run(root / "dead", config_of(MLP, seed=7), predictions_of(1.0, 0), state=f"failed {HOSTILE}")
+    path = root.parent / "page.html"
+    assert dashboard.main([str(root), "--html", str(path), "--title", f"T {HOSTILE}", "--resamples", "500"]) == 0
+    return path
+
+
+class Elements(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+
+def elements(page: Path) -> Elements:
+    found = Elements()
+    found.feed(page.read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_page_asks_for_nothing_outside_itself(page: Path) -> None:
+    found = elements(page)
+    assert not {"script", "link", "iframe", "object", "embed", "img", "base", "form"} & set(found.tags)
+    assert all(value.startswith("#") for _, name, value in found.attributes if name in ("href", "src", "action"))
+    assert not [name for _, name, _ in found.attributes if name.startswith("on")]
+    text = page.read_text(encoding="utf-8")
+    assert "default-src 'none'" in text
+    assert not re.search(r"@import|url\(", text)
+
+
+def test_hostile_text_is_text(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert "<script>alert(1)</script>" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "second line" in text
+    assert "<b>bold" not in text
+    assert "&lt;b&gt;bold &amp; &quot;x&quot;" in text
+    assert "topsecret99" not in text
+    assert "api_key=***" in text
+
+
+def test_the_page_holds_all_that_was_promised(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for part in (
+        "Table 2: language tasks", "Table 3: language tasks", "Figure 3: SC (all-MiniLM-L6-v2)", "SC per task",
+        "tune: val/loss", "target (the teacher)", "4.9 GiB", "13 min", "3.00 PFLOP", "unfinished run",
+        "5. Phase 1 helps",
+        "82.34", 'class="chip undecided"', "Own vectors against their controls", "prefers-color-scheme: dark",
+    ):  # fmt: skip
+        assert part in text, part
+    assert len(re.findall(r"<strong>\d\d\.\d\d</strong>", text)) >= 6
+
+
+def test_every_element_is_closed(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for tag in ("table", "tr", "td", "th", "div", "details", "ul", "li", "figure", "svg", "span", "p", "main", "body"):
+        assert len(re.findall(rf"<{tag}[ >]", text)) == text.count(f"</{tag}>"), tag
+    assert text.count("<h2 id=") == len(set(re.findall(r'<h2 id="([^"]+)"', text)))
+    for target in re.findall(r'href="#([^"]+)"', text):
+        assert f'id="{target}"' in text
+
+
+def test_titles_come_from_the_run_folder(tmp_path: Path) -> None:
+    root = planted(tmp_path / "runs", {(FROZEN, "combined"): 55.0}, seeds=(0,))
+    items = next(root.iterdir()) / "items"
+    items.mkdir()
+    names = [f"Film {i}" for i in range(40)]
+    pl.DataFrame({"index": range(40), "title": names, "year": [1990] * 40}).write_parquet(items / "items.parquet")
+    assert dashboard.main([str(root), "--html", str(tmp_path / "p.html"), "--resamples", "200"]) == 0
+    assert re.search(r"summary · Film \d+ \(1990\)", (tmp_path / "p.html").read_text())
+
+
+def test_runs_without_predictions_still_give_a_page(tmp_path: Path) -> None:
+    root = planted(tmp_path / "runs", {(FROZEN, "combined"): 55.0}, seeds=(0,))
+    (next(root.iterdir()) / "predictions.parquet").unlink()
+    assert dashboard.main([str(root), "--html", str(tmp_path / "p.html")]) == 0
+    text = (tmp_path / "p.html").read_text()
+    assert "predictions are not there" in text
+    assert "left no training history" in text
+
+
+def test_no_run_and_no_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert dashboard.main([str(tmp_path / "none"), "--html", str(tmp_path / "p.html")]) == 1
+    assert "no such folder" in caplog.text
+    assert dashboard.main([str(tmp_path), "--html", str(tmp_path / "p.html")]) == 1
+    assert "holds no run" in (tmp_path / "p.html").read_text()
+
+
+def test_charts_by_hand() -> None:
+    assert ticks(54.2, 61.8) == [54.0, 56.0, 58.0, 60.0, 62.0]
+    assert ticks(3.0, 3.0)[0] < 3.0 < ticks(3.0, 3.0)[-1]
+    chart = line_chart("a<b", "", [Line("one", 0, [0, 1], [1.0, float("nan")], [0.5, None])], "x")
+    assert "a&lt;b" in chart
+    assert chart.count("<circle") == 1
+    assert "nan" not in chart
+    assert line_chart("empty", "", [Line("none", 0, [1], [float("inf")])], "x") == ""
+    assert "left:75.0%" in forest(1.0, 0.5, 1.5, 2.0)
+
+
+@pytest.mark.slow
+def test_a_browser_shows_it_wide_and_narrow_light_and_dark(page: Path) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    binary = shutil.which("chromium") or shutil.which("google-chrome")
+    if binary is None:
+        pytest.skip("needs a chromium browser on the path")
+    with sync_api.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=binary, args=["--no-sandbox"])
+        grounds = {}
+        for width, scheme in ((1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")):
+            context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
+            view = context.new_page()
+            asked, said = [], []
+            view.on("request", lambda request, asked=asked: asked.append(request.url))
+            view.on("console", lambda message, said=said: said.append(message.text))
+            view.on("pageerror", lambda error, said=said: said.append(str(error)))
+            view.goto(page.as_uri())
+            assert asked == [page.as_uri()]
+            assert said == []
+            wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            assert view.evaluate(wider) == 0, (width, scheme)
+            small = "[...document.querySelectorAll('p, td, th, dd, li')].filter(e => e.offsetParent && " \
+                "parseFloat(getComputedStyle(e).fontSize) < 11).length"  # fmt: skip
+            assert view.evaluate(small) == 0
+            grounds[width, scheme] = view.evaluate("getComputedStyle(document.body).backgroundColor")
+            curve = view.locator("svg polyline.line").first.bounding_box()
+            assert curve is not None
+            assert curve["width"] > 100
+            view.locator("#dark").check(force=True)
+            assert view.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 29)"
+            context.close()
+        browser.close()
+    assert grounds[1280, "light"] != grounds[1280, "dark"]
+    assert grounds[1280, "dark"] == grounds[390, "dark"]

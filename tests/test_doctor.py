@@ -22,6 +22,7 @@ def test_floors_are_those_of_the_project_file() -> None:
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     floors = dict(re.match(r"([\w-]+)>=([\d.]+)", line).groups() for line in project["dependencies"])  # type: ignore[union-attr]
     assert {name: floors[name] for name, _, _ in doctor.PACKAGES} == {name: low for name, low, _ in doctor.PACKAGES}
+    assert set(floors) == {name for name, _, _ in doctor.PACKAGES}
     refused = [line for line in project["dependencies"] if line.startswith("lightning")]
     assert all(f"!={version}" in refused[0] for version in {n: r for n, _, r in doctor.PACKAGES}["lightning"])
     assert project["requires-python"] == f">={doctor.MIN_PYTHON[0]}.{doctor.MIN_PYTHON[1]}"
@@ -139,3 +140,21 @@ def test_no_heavy_import() -> None:
     code += f"sys.stdout.write(str([name for name in {heavy} if name in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "[]"
+
+
+def test_the_model_hub_and_its_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_TOKEN", "HF_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    assert doctor.check_hub(False).found == (
+        f"https://huggingface.co, no HF_TOKEN, which gated models need; 0 models in {tmp_path}/hub"
+    )
+    for name in ("models--org--lm/snapshots/abc", "models--org--half/snapshots/def"):
+        (tmp_path / "hub" / name).mkdir(parents=True)
+    (tmp_path / "hub/models--org--lm/snapshots/abc/config.json").touch()
+    monkeypatch.setenv("HF_ENDPOINT", "https://mirror")
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    assert doctor.check_hub(False).found == f"https://mirror, with HF_TOKEN; 1 models in {tmp_path}/hub"
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert doctor.check_hub(False).found.startswith("closed (HF_HUB_OFFLINE); 1 models")
+    assert doctor.check_hub(True).found.startswith("closed (ILM_OFFLINE)")

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from .assets.cache import cache_folder
 from .assets.fetch import is_offline
+from .assets.hub import flag
 from .assets.state import DAMAGED, FETCHABLE, PRESENT, inspect_all
 
 OK, WARN, BAD = "ok", "warning", "missing"
@@ -34,10 +35,19 @@ PACKAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("peft", "0.18", ()),
     ("sentence-transformers", "5.0", ()),
     ("implicit", "0.7.2", ()),
+    ("scikit-learn", "1.4", ()),
+    ("scipy", "1.11", ()),
+    ("numpy", "1.26", ()),
     ("polars", "1.26", ()),
     ("pandas", "2.2", ()),
     ("safetensors", "0.4.5", ()),
     ("huggingface-hub", "0.34", ()),
+    ("omegaconf", "2.3", ()),
+    ("torchmetrics", "1.4", ()),
+    ("threadpoolctl", "3.1", ()),
+    ("pyyaml", "6", ()),
+    ("filelock", "3.12", ()),
+    ("rich", "13", ()),
 )
 OPTIONAL_PACKAGES = ("wandb",)
 MIN_PYTHON = (3, 11)
@@ -224,6 +234,21 @@ def check_assets(cache: Path, offline: bool) -> tuple[list[Check], int]:
     return checks, wanted
 
 
+def check_hub(offline: bool) -> Check:
+    """The model hub, from which any model comes by its name: open or closed, and what its own cache holds."""
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    held = len(list(cache.glob("models--*/snapshots/*/config.json"))) if cache.is_dir() else 0
+    there = f"{held} models in {cache}"
+    closed = "ILM_OFFLINE" if offline else "HF_HUB_OFFLINE" if flag("HF_HUB_OFFLINE") else ""
+    if closed:
+        return Check("assets", "model hub", OK, f"closed ({closed}); {there}")
+    token = "with HF_TOKEN" if os.environ.get("HF_TOKEN") else "no HF_TOKEN, which gated models need"
+    return Check(
+        "assets", "model hub", OK, f"{os.environ.get('HF_ENDPOINT', 'https://huggingface.co')}, {token}; {there}"
+    )
+
+
 def examine(cache_dir: str | None = None, offline: bool | None = None) -> list[Check]:
     """Look at everything.
 
@@ -241,7 +266,7 @@ def examine(cache_dir: str | None = None, offline: bool | None = None) -> list[C
     assets, wanted = check_assets(cache, is_offline(offline))
     machine = check_compute(cpu_flags(), gpus(), torch_version)
     machine += [check_memory(memory_gb()), check_disk(cache, wanted)]
-    return [*software, *machine, *assets]
+    return [*software, *machine, *assets, check_hub(is_offline(offline))]
 
 
 def _report(checks: Sequence[Check], console: Console) -> None:

@@ -195,12 +195,14 @@ def task_prompts(run: LoadedRun) -> dict[str, str]:
     Returns:
         Per task the phrasing that was scored.
     """
+    from ilm_lightning.engine.stages.figure1 import task_names
     from ilm_lightning.tasks.elm import INTERPOLATION, PROMPTS, phrasings
     from ilm_lightning.tasks.elm.own import read_own_tasks
 
     tasks = run.config.tasks
-    known = {task: prompts[0] for task, prompts in PROMPTS.items()}
-    if tasks.interpolation == "two_items":
+    # tasks with histories or users in their prompts cannot be asked about one item
+    known = {task: PROMPTS[task][0] for task in task_names(run.config)[0]}
+    if tasks.interpolation == "two_items" and INTERPOLATION in known:
         known[INTERPOLATION] = phrasings(INTERPOLATION, 2)[0]
     path = run.folder / ITEMS / OWN_TASKS
     if path.is_file():

@@ -4,6 +4,7 @@ import difflib
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -45,6 +46,8 @@ def setup_logging() -> None:
     # bars of loading weights would tear our own lines apart
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # what libraries will change one day is nothing that a user can act on
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
 def load_run_config(resume: str, outputs: str) -> Config:

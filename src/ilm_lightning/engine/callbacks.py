@@ -3,6 +3,7 @@
 import csv
 import logging
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 from tqdm import tqdm
 
+from ilm_lightning.engine.interruptions import StoppedError, StopSignals
 from ilm_lightning.progress import PLAIN_INTERVAL_S, clock
 
 log = logging.getLogger("ilm_lightning")
@@ -32,37 +34,58 @@ class StepSeed(pl.Callback):
 
 
 class LastCheckpoint(Checkpoint):
-    """Save the state to resume from, every so many seconds and after each validation.
+    """Save the state to resume from, every so many seconds, after each validation, and before a signal ends the fit.
 
     Args:
         path: the file, replaced as a whole.
         every_s: seconds between saves.
         val_every: steps between validations, None without. A step whose validation is still to come is not saved: a run
             resumed from there would go on without it.
+        signals: those of this process.
+
+    Raises:
+        StoppedError: from a hook, once the state is saved.
     """
 
-    def __init__(self, path: Path, every_s: float, val_every: int | None) -> None:
+    def __init__(self, path: Path, every_s: float, val_every: int | None, signals: StopSignals | None = None) -> None:
+        self.signals = signals or StopSignals()
         self.path = path
         self.every_s = every_s
         self.val_every = val_every
         self._saved = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock; take the signals back from Lightning, whose SIGTERM ends a fit without a checkpoint."""
+        self.signals.install_again()
         self._saved = time.monotonic()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save when the time has come."""
-        due = self.val_every is not None and trainer.global_step % self.val_every == 0
-        if not due and time.monotonic() - self._saved >= self.every_s:
+        """Save when the time has come, or a signal has."""
+        if self.val_every is not None and trainer.global_step % self.val_every == 0:
+            return
+        stopped = self._stopped(trainer)
+        if stopped or time.monotonic() - self._saved >= self.every_s:
             self._save(trainer)
+        if stopped:
+            raise StoppedError(stopped)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save with the validation's result."""
-        if not trainer.sanity_checking:
-            self._save(trainer)
+        if trainer.sanity_checking:
+            return
+        stopped = self._stopped(trainer)
+        self._save(trainer)
+        if stopped:
+            raise StoppedError(stopped)
+
+    def _stopped(self, trainer: pl.Trainer) -> int:
+        """The signal that ends the fit here, 0 without; the same for all processes of a run, which stop together."""
+        pending = self.signals.pending
+        if not trainer.strategy.reduce_boolean_decision(pending is not None, all=False):
+            return 0
+        return pending or signal.SIGTERM
 
     def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.path)

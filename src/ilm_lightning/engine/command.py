@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ilm_lightning.engine.config import Config, as_config
+from ilm_lightning.engine.interruptions import leave, stop_signals
 from ilm_lightning.engine.validate import ConfigError, validate
 
 log = logging.getLogger("ilm_lightning")
@@ -154,7 +155,7 @@ def hydra_command(config_name: str, task: Callable[[Config], float]) -> int:
         task: what to do with the typed configuration; its return value is the objective of sweepers.
 
     Returns:
-        Exit status: 0, or 1 after a user error whose message was printed.
+        Exit status: 0, 1 after a user error whose message was printed, or that of the signal which ended it.
     """
     setup_logging()
     register_schema()
@@ -188,8 +189,8 @@ def hydra_command(config_name: str, task: Callable[[Config], float]) -> int:
             return float("nan")
 
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(wrapped)()
-    except KeyboardInterrupt:
-        log.error("interrupted: what was finished is kept; the same command continues")
-        return 130
+        with stop_signals():
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(wrapped)()
+    except KeyboardInterrupt as error:
+        return leave(error)
     return 1 if failures else 0

@@ -5,6 +5,7 @@ import os
 
 from ilm_lightning.engine.artifacts import Store
 from ilm_lightning.engine.config import Config
+from ilm_lightning.engine.interruptions import state_of
 from ilm_lightning.engine.models import check_models
 from ilm_lightning.engine.runs import run_id, store_config, write_status
 from ilm_lightning.engine.stages.context import Context
@@ -114,8 +115,7 @@ def run_pipeline(config: Config) -> float:
         check_assets(context)
         objective = work(context)
     except BaseException as error:
-        state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        write_status(context.run_folder, state, error=f"{type(error).__name__}: {error}")
+        write_status(context.run_folder, state_of(error), error=f"{type(error).__name__}: {error}")
         raise
     write_status(context.run_folder, "finished", objective=objective)
     return objective

@@ -70,7 +70,7 @@ def store_config(config: Config) -> Path:
 
 
 def write_status(folder: Path, state: str, **facts: Any) -> None:
-    """Say how a run stands: running, finished (with its objective), interrupted or failed (with its error)."""
+    """Say how a run stands: running, finished (with its objective), interrupted, preempted or failed (with error)."""
     write_json(folder / STATUS, {"state": state, **facts})
 
 

@@ -15,6 +15,7 @@ from ilm_lightning.engine.artifacts import SCRATCH
 from ilm_lightning.engine.callbacks import History, LastCheckpoint, Progress, StepSeed
 from ilm_lightning.engine.config import TrainerConfig
 from ilm_lightning.engine.datamodule import StreamDataModule
+from ilm_lightning.engine.interruptions import active_signals
 
 log = logging.getLogger("ilm_lightning")
 
@@ -83,6 +84,9 @@ def fit(
     Returns:
         ``{"best_step", "best_val_loss", "steps", "train_seconds", "train_flops"}``; the module holds the best
         validation weights.
+
+    Raises:
+        KeyboardInterrupt: a signal ended the fit; its state was saved.
     """
     quiet_lightning()
     folder = work / SCRATCH / settings.label
@@ -93,7 +97,8 @@ def fit(
         folder, filename="best", monitor=settings.monitor, save_top_k=1, enable_version_counter=False
     )
     start = folder / "last.ckpt"
-    last = LastCheckpoint(start, settings.checkpoint_every_s, interval)
+    signals = active_signals()
+    last = LastCheckpoint(start, settings.checkpoint_every_s, interval, signals)
     account = Account(settings.steps)
     history = SCRATCH + f"/{settings.label}/history.csv"
     trainer = pl.Trainer(
@@ -126,14 +131,17 @@ def fit(
         step = torch.load(start, weights_only=True, map_location="cpu")["global_step"]
         log.info("%-9s continues from step %d", settings.label, step)
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=str(start) if start.is_file() else None, weights_only=True)
+        with signals.saving_first():
+            trainer.fit(module, datamodule=data, ckpt_path=str(start) if start.is_file() else None, weights_only=True)
     except SystemExit:
         # Lightning turns Ctrl-C into an exit; callers want to know which it was
+        signals.check()
         raise KeyboardInterrupt from None
     finally:
         close_logger(logger)
     # a finished phase is not begun again after an interruption in a later one
     trainer.save_checkpoint(start)
+    signals.check()
     return _finish(module, trainer, best if validate else None, work, settings) | account.report()
 
 

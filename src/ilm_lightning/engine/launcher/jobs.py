@@ -10,6 +10,8 @@ from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.runs import computed, holds_other, read_status, run_folder
 
 WAITING, RUNNING, FINISHED, FAILED, INTERRUPTED = "waiting", "running", "finished", "failed", "interrupted"
+PREEMPTED = "preempted"
+"""What a run says of itself after SIGTERM or SIGUSR1; an interruption to the sweep."""
 BEFORE = "finished before"
 ENDED = (FINISHED, BEFORE, FAILED, INTERRUPTED)
 LOG = "job.log"
@@ -65,7 +67,7 @@ class Job:
         if exit_status == 0 and state == FINISHED:
             self.state, self.objective = FINISHED, _number(status.get("objective"))
             return
-        self.state = INTERRUPTED if state == INTERRUPTED else FAILED
+        self.state = INTERRUPTED if state in (INTERRUPTED, PREEMPTED) else FAILED
         how = f"ended by signal {-exit_status}" if exit_status < 0 else f"ended with status {exit_status}"
         self.error = str(status.get("error") or last_line(self.log) or how) if state in (FAILED, INTERRUPTED) else how
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from ilm_lightning.engine.interruptions import StoppedError
+
 LIFELINE = "ILM_LIFELINE"
 """Number of a pipe's reading end; it ends when the process that holds the writing end is gone, however it went."""
 SIGNALS = tuple(s for name in ("SIGINT", "SIGTERM", "SIGHUP") if (s := getattr(signal, name, None)) is not None)
@@ -136,4 +138,4 @@ class signals_as_interrupt:  # noqa: N801 - reads as a statement
 
     @staticmethod
     def _raise(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        raise StoppedError(number)

@@ -49,14 +49,14 @@ except KeyboardInterrupt as error:
 
 
 def start(code: str, ignored: bool = False) -> "subprocess.Popen[str]":
-    # ignored: what a shell without job control does to a command that it starts in the background
+    # ignored: as a shell without job control starts a command in the background
     return subprocess.Popen(
         [sys.executable, "-c", code],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        preexec_fn=(lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if ignored else None,
+        preexec_fn=(lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if ignored else None,  # noqa: PLW1509
     )
 
 

@@ -273,6 +273,8 @@ def test_judging_two_scorers() -> None:
     assert says("yes", "yes") == "confirmed"
     assert says("no", "no") == "refuted"
     assert {says("yes", "open"), says("yes", "no"), says("no", "open"), says("yes"), says()} == {"undecided"}
+    assert says("yes", "yes", "open") == "confirmed"
+    assert {says("yes", "yes", "no"), says("open", "yes", "yes")} == {"undecided"}
 
 
 def test_parts_that_do_not_count_do_not_decide() -> None:

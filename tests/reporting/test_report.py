@@ -212,8 +212,45 @@ def test_an_unscored_text_is_told(tmp_path: Path) -> None:
         sc=pl.when(pl.col("example_id") == "summary:3").then(None).otherwise(pl.col("sc"))
     )
     write_run(tmp_path / "a", config_of("ilm_qformer"), frame)
-    assert read_scores(tmp_path / "a" / "predictions.parquet").counts.sum() == 239
+    assert read_scores(tmp_path / "a" / "predictions.parquet").counts["sc"].sum() == 239
     assert any("1 of 240 texts" in p.what for p in build([tmp_path], 200).problems)
+
+
+def test_slot_accuracy_stands_in_and_knows_where_nothing_is_asked(tmp_path: Path) -> None:
+    # as the evaluation leaves it: null where a target names no fact
+    for name, level in (("ilm_qformer", 60.0), ("ilm_mlp", 50.0)):
+        for seed in range(3):
+            frame = predictions_of(level, seed).with_columns(
+                slot_accuracy=pl.when(pl.col("task") == "summary")
+                .then(None)
+                .when(pl.col("movie") % 3 == 0)
+                .then(None)
+                .otherwise(pl.col("sc") + pl.col("movie"))
+            )
+            write_run(tmp_path / f"{name}-{seed}", config_of(name, seed=seed), frame)
+    document = build([tmp_path], 500)
+    made = table(document, "3", "third")
+    frame = pl.read_parquet(tmp_path / "ilm_mlp-0" / "predictions.parquet").filter(pl.col("condition") == "own")
+    asked = frame.drop_nulls("slot_accuracy").group_by("task").agg(pl.col("slot_accuracy").mean())
+    mean = asked["slot_accuracy"].mean()
+    column = next(h.column for h in made.headings if h.label == "ILM-MLP")
+    assert column is not None
+    assert column.values("third")[0] == pytest.approx(mean)
+    assert dict(made.rows)["summary"][0].mean is None
+    pair = next(p for p in made.pairs if p.second == "ILM-QFormer")
+    assert pair.found.difference.mean == pytest.approx(-10, abs=1)
+    assert "summary" not in pair.found.difference.tasks
+    assert "### Table 3: language tasks, combined vectors; slot accuracy" in markdown.write(document)
+
+
+def test_tasks_that_the_paper_does_not_have_stay_out_of_its_tables(tmp_path: Path) -> None:
+    frame = predictions_of(55.0, 0, tasks=("summary", "pitch"))
+    other = predictions_of(5.0, 1, tasks=("haiku",))
+    write_run(tmp_path / "a", config_of("ilm_qformer"), pl.concat([frame, other]))
+    document = build([tmp_path], 200)
+    assert [name for name, _ in table(document, "3").rows] == ["summary", "pitch", "all"]
+    assert dict(table(document, "3").rows)["all"][3].mean == pytest.approx(55, abs=4)
+    assert "left out of them: haiku" in document.problems[0].what
 
 
 def test_a_partial_blind_control_gives_no_item_specific_number(tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ from ilm_lightning.reporting.document import Controls, Section
 from ilm_lightning.reporting.groups import Group
 from ilm_lightning.reporting.phase1 import PHASE_1_TEXT, decide_phase_1
 from ilm_lightning.reporting.query_sweep import decide_sweep
-from ilm_lightning.reporting.scores import ITEM, ITEM_SECOND, SC, SECOND
+from ilm_lightning.reporting.scores import ITEM, ITEM_SECOND, ITEM_THIRD, SC, SECOND, THIRD
 
 FULL, FROZEN, RANDOM, MLP, ELM = (
     "ILM-QFormer-fullyfinetune", "ILM-QFormer", "ILM-QFormer-random", "ILM-MLP", "ELM",
 )  # fmt: skip
-SCORED = {"SC": (SC, SECOND), "item-specific SC": (ITEM, ITEM_SECOND)}
-"""What a verdict rests on: the first scorer's measure and the second's."""
+SCORED = {"SC": (SC, SECOND, THIRD), "item-specific SC": (ITEM, ITEM_SECOND, ITEM_THIRD)}
+"""What a verdict rests on: SC, and a second scorer or what stands in for it."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _tested(number: int, section: Section | None) -> Claim:
     return Claim(number, text, paper, parts, verdicts, _notes(rules, section))
 
 
-def _apply(rule: Rule, group: Group | None, measures: tuple[str, str]) -> Part:
+def _apply(rule: Rule, group: Group | None, measures: tuple[str, ...]) -> Part:
     decide = decide_greater if rule.kind == "greater" else decide_equal
     return decide(group, rule.first, rule.second, measures, rule.counted)
 

@@ -11,9 +11,10 @@ from ilm_lightning.reporting.markdown import grid
 from ilm_lightning.reporting.text import markdown
 
 RULES = (
-    "A claim of more is confirmed where the 95 % intervals of the nested bootstrap and of Student lie above 0 under "
-    f"both scorers, refuted where both put it below 0 or within {MARGIN} points (equivalence test at 5 %); a claim "
-    "of equality the other way round. A claim that one scorer alone supports is undecided, and so is one on fewer than "
+    "A claim of more is confirmed where the 95 % intervals of the nested bootstrap and of Student lie above 0 by SC "
+    "and by a second scorer (without one by ROUGE-L or slot accuracy, neither saying the contrary), refuted where they "
+    f"put it below 0 or within {MARGIN} points (equivalence test at 5 %); a claim of equality the other way round. A "
+    "claim that one scorer alone supports is undecided, and so is one on fewer than "
     f"{LEAST_SEEDS} seeds. Of several parts all have to hold; parts in italics are told beside and do not count. Sizes "
     "that would decide are for a power of 80 % at the measured spread."
 )

@@ -82,23 +82,32 @@ class Part:
 
 
 def judge(readings: Sequence[Reading]) -> tuple[Verdict, str]:
-    """Take two scorers' readings together: a claim that only one of them supports is undecided."""
+    """Take SC and the second measures together.
+
+    Args:
+        readings: SC's first, then the second scorer's, or ROUGE-L's and slot accuracy's in its place.
+
+    Returns:
+        Confirmed or refuted where SC and at least one second measure say so and none says the contrary; what SC alone
+        says is undecided.
+    """
     if len(readings) < 2:
-        return Verdict.UNDECIDED, "only one scorer is at hand"
-    says = {reading.says for reading in readings}
-    if says == {"yes"}:
+        return Verdict.UNDECIDED, "no second scorer is at hand"
+    first, others = readings[0].says, {reading.says for reading in readings[1:]}
+    if first == "yes" and "yes" in others and "no" not in others:
         return Verdict.CONFIRMED, ""
-    if says == {"no"}:
+    if first == "no" and "no" in others and "yes" not in others:
         return Verdict.REFUTED, ""
     sides = "; ".join(f"{r.scorer} {_SAID[r.says]}" for r in readings)
-    return Verdict.UNDECIDED, "neither scorer decides" if says == {"open"} else f"the scorers do not agree: {sides}"
+    open_ = {first, *others} == {"open"}
+    return Verdict.UNDECIDED, "no scorer decides" if open_ else f"the scorers do not agree: {sides}"
 
 
 _SAID = {"yes": "supports it", "no": "contradicts it", "open": "does not decide"}
 
 
 def decide_greater(
-    group: Group | None, first: Row, second: Row, measures: tuple[str, str], counted: bool = True
+    group: Group | None, first: Row, second: Row, measures: tuple[str, ...], counted: bool = True
 ) -> Part:
     """Whether one row lies above another.
 
@@ -108,7 +117,7 @@ def decide_greater(
     return _decide(group, first, second, measures, counted, text, greater, margin=None)
 
 
-def decide_equal(group: Group | None, first: Row, second: Row, measures: tuple[str, str], counted: bool = True) -> Part:
+def decide_equal(group: Group | None, first: Row, second: Row, measures: tuple[str, ...], counted: bool = True) -> Part:
     """Whether two rows are equal within half a point.
 
     Yes: both 90 % intervals lie within the margin. No: both 95 % intervals lie beyond it.
@@ -139,7 +148,7 @@ def _decide(
     group: Group | None,
     first: Row,
     second: Row,
-    measures: tuple[str, str],
+    measures: tuple[str, ...],
     counted: bool,
     text: str,
     read: Reader,
@@ -201,7 +210,7 @@ def best_pair(group: Group, first: Row, second: Row, measure: str) -> tuple[Colu
     return min(pairs, key=order, default=None)
 
 
-def _readings(group: Group, a: Column, b: Column, measures: tuple[str, str], read: Reader) -> tuple[Reading, ...]:
+def _readings(group: Group, a: Column, b: Column, measures: tuple[str, ...], read: Reader) -> tuple[Reading, ...]:
     return tuple(
         Reading(measure_name(group, measure), read(group, a, b, measure), numbers(group, a, b, measure))
         for measure in measures

@@ -54,6 +54,7 @@ class Controls:
         best: mean of own minus the best of shuffled, blind and constant; None where it was not run.
         beaten: seeds in which that difference's interval lies above zero.
         seeds: seeds with that difference.
+        agreed: seeds in which a second scorer says the same.
         below_copy: whether own lies below kNN copy in the mean.
         retrieval: R@1, chance, MRR, chance; None where it was not measured.
         bits: bits a target costs less than with the blind control.
@@ -64,6 +65,7 @@ class Controls:
     best: float | None
     beaten: int
     seeds: int
+    agreed: int
     below_copy: bool
     retrieval: tuple[float, float, float, float] | None
     bits: float | None
@@ -200,10 +202,17 @@ def _controls(column: Column, group: Group) -> Controls:
         best=float(np.mean([row["mean"] for row in known])) if known else None,
         beaten=sum(row["low"] > 0 for row in known),
         seeds=len(known),
+        agreed=sum(_verdict(metrics) == "confirmed" for metrics in all_metrics),
         below_copy="knn_copy" in sc and sc["own"] < sc["knn_copy"],
         retrieval=_retrieval(all_metrics),
         bits=_bits(all_metrics),
     )
+
+
+def _verdict(metrics: Mapping[str, Any]) -> str | None:
+    """What the run itself says of its own vectors against the best control, a second scorer heard."""
+    row = metrics.get("claims", {}).get("best_control", {})
+    return row.get("verdict") if isinstance(row, Mapping) else None
 
 
 def _retrieval(all_metrics: Sequence[Mapping[str, Any]]) -> tuple[float, float, float, float] | None:

@@ -13,7 +13,7 @@ from ilm_lightning.evaluation.resampling import SharedDraws
 from ilm_lightning.evaluation.statistics import Difference
 from ilm_lightning.reporting.protocol import Protocol, letters, protocol_of
 from ilm_lightning.reporting.runs import Problem, Run, RunError
-from ilm_lightning.reporting.scores import ITEM_SECOND, MEASURES, SC, SECOND, Scores, read_scores
+from ilm_lightning.reporting.scores import INSTEAD, ITEM_OF, MEASURES, SC, SECOND, THIRD, Scores, read_scores
 from ilm_lightning.reporting.variants import Variant, budget_of, differing, settings_of, variant_of
 
 Floats = NDArray[np.float64]
@@ -46,6 +46,13 @@ class Column:
         return f"{self.variant.name} ({self.apart})" if self.apart else self.variant.name
 
     @property
+    def tried(self) -> int | None:
+        """Configurations that were tried on validation for this variant, the most any run tells."""
+        counts = [run.metrics["protocol"].get("configurations_tried") for run in self.runs.values()]
+        known = [int(count) for count in counts if isinstance(count, int)]
+        return max(known, default=None)
+
+    @property
     def budget(self) -> tuple[int, int] | None:
         """Phase-2 steps and batch size."""
         return budget_of(next(iter(self.runs.values())))
@@ -60,7 +67,10 @@ class Column:
             if measure not in scores.sums or (task is not None and task not in scores.tasks):
                 return []
             place = None if task is None else scores.tasks.index(task)
-            found.append(scores.mean(measure) if place is None else float(scores.task_means(measure)[place]))
+            value = scores.mean(measure) if place is None else float(scores.task_means(measure)[place])
+            if not np.isfinite(value):
+                return []
+            found.append(value)
         return found
 
     def _metrics_values(self, measure: str, task: str | None) -> list[float]:
@@ -69,9 +79,10 @@ class Column:
         for seed in self.seeds:
             metrics = self.runs[seed].metrics
             table = metrics["all"] if task is None else metrics["tasks"].get(task, {})
-            values = table.get("rouge_l" if measure in (SECOND, ITEM_SECOND) else SC, {})
+            base = measure if measure in ITEM_OF else next(m for m, item in ITEM_OF.items() if item == measure)
+            values = table.get(SC if base == SC else INSTEAD[base], {})
             own, blind = values.get("own"), values.get("blind")
-            value = own if measure in (SC, SECOND) else None if own is None or blind is None else own - blind
+            value = own if measure in ITEM_OF else None if own is None or blind is None else own - blind
             if value is None:
                 return []
             found.append(float(value))
@@ -150,7 +161,7 @@ class Group:
     protocol: Protocol
     columns: tuple[Column, ...]
     resamples: int = 5000
-    _draws: SharedDraws | None = None
+    _draws: dict[bytes, SharedDraws] = field(default_factory=dict)
     _known: dict[Any, Comparison | None] = field(default_factory=dict)
 
     @property
@@ -167,12 +178,13 @@ class Group:
         return tuple(sorted(next(iter(self.columns[0].runs.values())).metrics["tasks"]))
 
     @property
-    def second(self) -> str | None:
-        """Name of the second scorer."""
-        names = {scores.second for column in self.columns for scores in column.scores.values()}
-        if not names:
-            return "ROUGE-L"
-        return next(iter(names)) if len(names) == 1 else None
+    def seconds(self) -> dict[str, str]:
+        """Measures beside SC and their names: a second scorer, or ROUGE-L and slot accuracy in its place."""
+        metrics = [run.metrics for column in self.columns for run in column.runs.values()]
+        if any(scores.second_scorer for column in self.columns for scores in column.scores.values()):
+            names = {str(m["second_scorer"]) for m in metrics if m.get("second_scorer")}
+            return {SECOND: f"SC ({', '.join(sorted(names)) or 'second scorer'})"}
+        return {SECOND: "ROUGE-L", THIRD: "slot accuracy"}
 
     @property
     def queries(self) -> int:
@@ -199,26 +211,47 @@ class Group:
             self._known[key] = self._compare(first, second, measure)
         return self._known[key]
 
-    def differences(self, first: Column, second: Column, measure: str) -> tuple[tuple[int, ...], Floats, Floats]:
-        """Seeds, sums ``[R, M, T]`` of the differences, and counts ``[M, T]``."""
+    def differences(self, first: Column, second: Column, measure: str) -> "Differences | None":
+        """Differences per movie and task over the seeds that both columns have; None where there are none."""
         seeds = tuple(
             seed
             for seed in sorted(set(first.scores) & set(second.scores))
             if measure in first.scores[seed].sums and measure in second.scores[seed].sums
         )
-        if not seeds:
-            return (), np.zeros((0, 0, 0)), np.zeros((0, 0))
+        counts = [column.scores[seed].counts[measure] for column in (first, second) for seed in seeds]
+        if not seeds or any(not np.array_equal(other, counts[0]) for other in counts[1:]):
+            return None
+        asked = counts[0].sum(0) > 0
         sums = np.stack([first.scores[seed].sums[measure] - second.scores[seed].sums[measure] for seed in seeds])
-        return seeds, sums, first.scores[seeds[0]].counts
+        tasks = tuple(task for task, kept in zip(self.tasks, asked, strict=True) if kept)
+        return Differences(seeds, sums[:, :, asked], counts[0][:, asked], tasks)
 
     def _compare(self, first: Column, second: Column, measure: str) -> Comparison | None:
-        seeds, sums, counts = self.differences(first, second, measure)
-        if not seeds:
+        rows = self.differences(first, second, measure)
+        if rows is None:
             return None
-        if self._draws is None:
-            self._draws = SharedDraws(counts, self.tasks, self.resamples)
-        found, inner = self._draws.difference(sums)
-        return Comparison(seeds, found, inner, components(sums, counts))
+        key = rows.counts.tobytes()
+        if key not in self._draws:
+            self._draws[key] = SharedDraws(rows.counts, rows.tasks, self.resamples)
+        found, inner = self._draws[key].difference(rows.sums)
+        return Comparison(rows.seeds, found, inner, components(rows.sums, rows.counts))
+
+
+@dataclass(frozen=True)
+class Differences:
+    """First column minus second.
+
+    Attributes:
+        seeds: ``R`` that both have.
+        sums: ``[R, M, T]``.
+        counts: ``[M, T]`` examples.
+        tasks: ``T`` that have examples.
+    """
+
+    seeds: tuple[int, ...]
+    sums: Floats
+    counts: Floats
+    tasks: tuple[str, ...]
 
 
 def gather(runs: Sequence[Run], resamples: int = 5000) -> tuple[list[Group], list[Problem]]:

@@ -25,7 +25,7 @@ Found = Mapping[int, tuple[Run, Curve]]
 Value = Callable[[Run, Curve, Run], float]
 
 
-def decide_phase_1(group: Group | None, measures: tuple[str, str]) -> list[Part]:
+def decide_phase_1(group: Group | None, measures: tuple[str, ...]) -> list[Part]:
     """Test true pairs against plain IT, IT at equal text steps, IT at its best step, and shuffled pairs.
 
     Args:

@@ -23,7 +23,7 @@ CURVES = (("ILM-QFormer-random", 1), ("ILM-QFormer-random", 4), ("ILM-MLP", 1))
 ENCODER = "combined"
 
 
-def decide_sweep(group: Group | None, measures: tuple[str, str]) -> list[Part]:
+def decide_sweep(group: Group | None, measures: tuple[str, ...]) -> list[Part]:
     """Whether some interior number of soft tokens beats both ends.
 
     Args:
@@ -37,7 +37,7 @@ def decide_sweep(group: Group | None, measures: tuple[str, str]) -> list[Part]:
     return [_curve(group, name, source_tokens, measures) for name, source_tokens in CURVES]
 
 
-def _curve(group: Group | None, name: str, source_tokens: int, measures: tuple[str, str]) -> Part:
+def _curve(group: Group | None, name: str, source_tokens: int, measures: tuple[str, ...]) -> Part:
     text = f"{name}, S={source_tokens}, {ENCODER} vectors: some interior number of soft tokens beats 1 and 32"
     columns = {} if group is None else _columns(group, name, source_tokens, measures[0])
     missing = tuple(

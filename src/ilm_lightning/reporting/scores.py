@@ -10,14 +10,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ilm_lightning.reporting.paper import TASK_ROWS
 from ilm_lightning.reporting.runs import RunError
 
 Floats = NDArray[np.float64]
-SC, ITEM, SECOND, ITEM_SECOND = "sc", "item", "second", "item_second"
-MEASURES = (SC, ITEM, SECOND, ITEM_SECOND)
-SECOND_COLUMNS = ("sc_second", "sc2", "rouge_l")
-"""Where the second scorer's values stand, the first that is there."""
-SECOND_NAMES = {"rouge_l": "ROUGE-L"}
+SC, SECOND, THIRD = "sc", "second", "third"
+ITEM, ITEM_SECOND, ITEM_THIRD = "item", "item_second", "item_third"
+ITEM_OF = {SC: ITEM, SECOND: ITEM_SECOND, THIRD: ITEM_THIRD}
+MEASURES = (SC, ITEM, SECOND, ITEM_SECOND, THIRD, ITEM_THIRD)
+SECOND_SCORER = "sc_second"
+INSTEAD = {SECOND: "rouge_l", THIRD: "slot_accuracy"}
+"""Without a second scorer these stand in for it."""
 _KEYS = ("example_id", "task", "movie", "condition", "target")
 
 
@@ -28,29 +31,30 @@ class Scores:
     Attributes:
         movies: ``M`` ids, sorted.
         tasks: ``T`` names, sorted.
-        counts: ``[M, T]`` number of examples.
+        counts: measure -> ``[M, T]`` number of examples; slot accuracy has none where a target names no fact.
         sums: measure -> ``[M, T]`` sum over the examples.
         fingerprint: hash of examples and targets.
-        second: name of the second scorer, None where there is none.
+        second_scorer: whether a second sentence encoder scored the texts.
         remarks: what is missing in the predictions.
     """
 
     movies: tuple[Any, ...]
     tasks: tuple[str, ...]
-    counts: Floats
+    counts: Mapping[str, Floats]
     sums: Mapping[str, Floats]
     fingerprint: str
-    second: str | None
+    second_scorer: bool
     remarks: tuple[str, ...]
 
     def task_means(self, measure: str) -> Floats:
-        """Means ``[T]`` over examples."""
-        means: Floats = self.sums[measure].sum(0) / self.counts.sum(0)
+        """Means ``[T]`` over examples; NaN for a task without any."""
+        n = self.counts[measure].sum(0)
+        means: Floats = np.divide(self.sums[measure].sum(0), n, out=np.full_like(n, np.nan), where=n > 0)
         return means
 
     def mean(self, measure: str) -> float:
         """Unweighted mean of task means."""
-        return float(self.task_means(measure).mean())
+        return float(np.nanmean(self.task_means(measure)))
 
 
 def read_scores(path: Path) -> Scores:
@@ -70,12 +74,12 @@ def read_scores(path: Path) -> Scores:
         missing = [name for name in (*_KEYS, SC) if name not in schema]
         if missing:
             raise RunError(f"{path.name} lacks the columns {', '.join(missing)}; the training command writes it anew")
-        second = next((name for name in SECOND_COLUMNS if name in schema), None)
-        values = [SC, second] if second else [SC]
+        seconds = {SECOND: SECOND_SCORER} if SECOND_SCORER in schema else INSTEAD
+        names = {SC: SC} | {measure: name for measure, name in seconds.items() if name in schema}
         frame = (
             pl.scan_parquet(path)
             .filter(pl.col("condition").is_in(["own", "blind"]))
-            .select(*_KEYS, *(pl.col(name).cast(pl.Float64).fill_nan(None) for name in values))
+            .select(*_KEYS, *(pl.col(name).cast(pl.Float64).fill_nan(None) for name in names.values()))
             .collect()
         )
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -83,56 +87,58 @@ def read_scores(path: Path) -> Scores:
     own = frame.filter((pl.col("condition") == "own") & pl.col(SC).is_not_null()).sort("example_id")
     if own.is_empty():
         raise RunError(f"{path.name} holds no scored text of an own vector")
-    return _scores(frame, own, second)
+    return _scores(frame, own, names)
 
 
-def _scores(frame: pl.DataFrame, own: pl.DataFrame, second: str | None) -> Scores:
+def _scores(frame: pl.DataFrame, own: pl.DataFrame, names: Mapping[str, str]) -> Scores:
     remarks = []
-    unscored = frame.filter((pl.col("condition") == "own") & pl.col(SC).is_null()).height
+    printed = own.filter(pl.col("task").is_in(list(TASK_ROWS)))
+    if 0 < printed.height < own.height:
+        others = sorted(set(own["task"].to_list()) - set(TASK_ROWS))
+        remarks.append(f"tasks that the paper's tables do not have are left out of them: {', '.join(others)}")
+        own = printed
+    # tasks that are not answered in prose have no semantic consistency at all
+    missing = (pl.col("condition") == "own") & pl.col(SC).is_null() & pl.col("task").is_in(own["task"].unique())
+    unscored = frame.filter(missing).height
     if unscored:
         remarks.append(f"{unscored} of {unscored + own.height} texts of own vectors have no score")
     if own["example_id"].n_unique() != own.height:
         remarks.append("some examples stand twice with their own vector; they are counted as they stand")
     movies, unit = np.unique(own["movie"].to_numpy(), return_inverse=True)
     tasks, column = np.unique(own["task"].to_numpy().astype(str), return_inverse=True)
-    shape = (len(movies), len(tasks))
     place = unit * len(tasks) + column
 
-    def table(values: NDArray[Any] | None) -> Floats:
-        return np.bincount(place, values, minlength=shape[0] * shape[1]).astype(np.float64).reshape(shape)
+    def table(values: NDArray[Any], kept: NDArray[np.bool_]) -> Floats:
+        flat = np.bincount(place[kept], values[kept], minlength=len(movies) * len(tasks))
+        return flat.astype(np.float64).reshape(len(movies), len(tasks))
 
-    names = {SC: SC} | ({SECOND: second} if second and own[second].null_count() == 0 else {})
-    sums = {measure: table(own[name].to_numpy()) for measure, name in names.items()}
+    measured = {measure: own[name].to_numpy() for measure, name in names.items()}
     blind = frame.filter((pl.col("condition") == "blind") & pl.col(SC).is_not_null())
     if blind.height:
-        sums |= _item_specific(own, blind, names, table, remarks)
+        measured |= _item_specific(own, blind, names, remarks)
+    known = {measure: np.isfinite(values) for measure, values in measured.items()}
+    full = {measure: kept for measure, kept in known.items() if kept.any()}
     return Scores(
         movies=tuple(movies.tolist()),
         tasks=tuple(str(task) for task in tasks),
-        counts=table(None),
-        sums=sums,
+        counts={measure: table(np.ones(len(place)), kept) for measure, kept in full.items()},
+        sums={measure: table(measured[measure], kept) for measure, kept in full.items()},
         fingerprint=_fingerprint(own),
-        second=SECOND_NAMES.get(second, second) if second and SECOND in names else None,
+        second_scorer=SECOND_SCORER in names.values(),
         remarks=tuple(remarks),
     )
 
 
 def _item_specific(
-    own: pl.DataFrame, blind: pl.DataFrame, names: Mapping[str, str], table: Any, remarks: list[str]
-) -> dict[str, Floats]:
-    """Own minus blind, example by example."""
-    columns = [name for name in names.values() if blind[name].null_count() == 0]
-    means = blind.group_by("example_id").agg(pl.col(columns).mean())
+    own: pl.DataFrame, blind: pl.DataFrame, names: Mapping[str, str], remarks: list[str]
+) -> dict[str, NDArray[Any]]:
+    """Own minus blind, example by example; NaN where one of both has no value."""
+    means = blind.group_by("example_id").agg(pl.col(list(names.values())).mean())
     both = own.join(means, on="example_id", how="left", suffix="_blind", maintain_order="left")
     if both[f"{SC}_blind"].null_count():
         remarks.append("the blind control covers only a part of the examples: no item-specific SC")
         return {}
-    found = {ITEM: SC, ITEM_SECOND: names.get(SECOND, "")}
-    return {
-        measure: table((both[name] - both[f"{name}_blind"]).to_numpy())
-        for measure, name in found.items()
-        if name in columns
-    }
+    return {ITEM_OF[measure]: (both[name] - both[f"{name}_blind"]).to_numpy() for measure, name in names.items()}
 
 
 def _fingerprint(own: pl.DataFrame) -> str:

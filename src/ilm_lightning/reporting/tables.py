@@ -8,10 +8,11 @@ import numpy as np
 
 from ilm_lightning.reporting.groups import Column, Comparison, Group
 from ilm_lightning.reporting.paper import ALL, ENCODER_TABLES, TASK_ROWS, table
-from ilm_lightning.reporting.scores import ITEM, ITEM_SECOND, SC, SECOND
+from ilm_lightning.reporting.scores import ITEM_OF, MEASURES, SC
 from ilm_lightning.reporting.variants import COMMANDS, ENCODERS, PAPER_ROWS
 
 TABLE_2 = "2"
+SIGNIFICANCE = 0.05
 _TUNED = {"full": "", "frozen": ", frozen", "lora": ", LoRA"}
 
 
@@ -93,23 +94,17 @@ class Table:
 
 def measure_name(group: Group, measure: str) -> str:
     """A measure's name, its scorer with it."""
-    scorer = group.protocol.scorer
-    names = {
-        SC: f"SC ({scorer})",
-        ITEM: f"item-specific SC, own − blind ({scorer})",
-        SECOND: f"{group.second or 'second scorer'}",
-        ITEM_SECOND: f"item-specific {group.second or 'second scorer'}, own − blind",
-    }
-    return names[measure]
+    names = {SC: f"SC ({group.protocol.scorer})", **group.seconds}
+    if measure in names:
+        return names[measure]
+    base = next(name for name, item in ITEM_OF.items() if item == measure)
+    return f"item-specific {names[base]}, own − blind"
 
 
 def available(group: Group) -> tuple[str, ...]:
     """Measures that at least one column has."""
-    return tuple(
-        m
-        for m in (SC, ITEM, SECOND, ITEM_SECOND)
-        if any(c.values(m) for c in group.columns) and (m in (SC, ITEM) or group.second)
-    )
+    named = {SC, ITEM_OF[SC], *group.seconds, *(ITEM_OF[name] for name in group.seconds)}
+    return tuple(m for m in MEASURES if m in named and any(c.values(m) for c in group.columns))
 
 
 def tables(group: Group, measure: str = SC) -> list[Table]:
@@ -238,8 +233,12 @@ def _make(
 def _heading_note(column: Column | None) -> str:
     if column is None:
         return "no run"
-    seeds = f"{len(column.seeds)} seed{'s' if len(column.seeds) > 1 else ''}"
-    return seeds if column.budget is None else f"{seeds}, {column.budget[0]} × {column.budget[1]}"
+    parts = [f"{len(column.seeds)} seed{'s' if len(column.seeds) > 1 else ''}"]
+    if column.budget is not None:
+        parts.append(f"{column.budget[0]} × {column.budget[1]}")
+    if column.tried is not None:
+        parts.append(f"{column.tried} tried")
+    return ", ".join(parts)
 
 
 def _row(
@@ -275,7 +274,7 @@ def _ranked(
     found = group.compare(best, second, measure)
     noise = True  # a lead that nothing was tested on is not called one
     if found is not None:
-        noise = found.noise if task is None else found.difference.tasks[task].p_holm >= 0.05
+        noise = found.noise if task is None else found.difference.tasks[task].p_holm >= SIGNIFICANCE
     marked = list(cells)
     for rank, place in enumerate(order[:2], start=1):
         cell = cells[place]

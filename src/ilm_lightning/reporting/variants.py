@@ -43,7 +43,9 @@ _NAMES = {
     "ilm_qformer_vg_lora": "ILM-QFormer-vg-LoRA",
 }
 # settings that say where, on what and how to report, or that the protocol already holds
-_NOT_SETTINGS = ("run", "resume", "outputs", "artifacts", "assets", "logger", "trainer", "name", "seed", "evaluation")
+_NOT_SETTINGS = (
+    "run", "resume", "outputs", "artifacts", "assets", "logger", "trainer", "name", "seed", "evaluation", "teacher",
+)  # fmt: skip
 _NOT_SETTING_KEYS = {
     "tuning.checkpoint_every_s", "tuning.val_examples", "data.path", "data.interactions", "data.items",
     "teacher.kind", "teacher.model", "teacher.url", "teacher.api_key_env", "teacher.concurrency", "teacher.batch_size",

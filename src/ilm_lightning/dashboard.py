@@ -21,6 +21,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("folders", nargs="+", metavar="FOLDER", help="a run folder, or a folder that holds runs")
     made.add_argument("--html", default="dashboard.html", metavar="FILE", help="the page (default: dashboard.html)")
     made.add_argument("--title", default="Item-Language Model: results", help="of the page")
+    made.add_argument("--wandb", metavar="PROJECT", help="also make a W&B report on the runs logged in this project")
+    made.add_argument("--entity", help="W&B user or team (default: the account's own)")
     made.add_argument("--resamples", type=int, default=5000, help="draws of the bootstrap (default and least: 5000)")
     return made
 
@@ -52,6 +54,10 @@ def _run(options: argparse.Namespace) -> int:
     text = page.write(document, claims, options.title)
     path.write_text(text, encoding="utf-8")
     log.info("%d finished runs, %d things left out, missing or apart: %s", document.runs, len(document.problems), path)
+    if options.wandb:
+        from ilm_lightning.reporting.wandb_report import publish
+
+        log.info("W&B report: %s", publish(document, claims, options.wandb, options.entity, options.title))
     return 0 if document.runs else 1
 
 

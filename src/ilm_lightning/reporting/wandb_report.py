@@ -1,0 +1,117 @@
+"""The same comparison as a Weights & Biases report, where one is logged in there."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ilm_lightning.reporting.claims import Claim
+from ilm_lightning.reporting.claims_page import verdicts
+from ilm_lightning.reporting.document import Document, Section
+from ilm_lightning.reporting.markdown import grid, number
+from ilm_lightning.reporting.scores import ITEM, SC
+from ilm_lightning.reporting.tables import Table, measure_name
+from ilm_lightning.reporting.text import markdown, one_line, redact
+
+PANELS = {"tune": ("val/loss", "train/loss"), "pretrain": ("val/loss", "val/itg_nll", "val/vg")}
+"""Job type of a stage -> what its runs log."""
+
+
+class WandbError(ValueError):
+    """Weights & Biases cannot be used, and what to do."""
+
+
+def publish(document: Document, claims: Sequence[Claim], project: str, entity: str | None, title: str) -> str:
+    """Make the report.
+
+    Args:
+        document: the report.
+        claims: gone through on its first section.
+        project: where the runs are logged.
+        entity: user or team; None takes the account's own.
+        title: of the report.
+
+    Returns:
+        Its address.
+
+    Raises:
+        WandbError: a package is missing, nobody is logged in, or the service refuses.
+    """
+    try:
+        import wandb
+        import wandb_workspaces.reports.v2 as wr
+    except ImportError as error:
+        raise WandbError("--wandb needs more packages: pip install 'ilm-lightning[wandb]'") from error
+    if not logged_in():
+        raise WandbError("--wandb: nobody is logged in to Weights & Biases; run `wandb login`, or leave --wandb out")
+    owner = {"entity": entity} if entity else {}
+    try:
+        report = wr.Report(
+            project=project, title=redact(title), blocks=blocks(document, claims, project, entity), **owner
+        )
+        report.save()
+        return str(report.url)
+    except (wandb.errors.Error, OSError, KeyError) as error:
+        raise WandbError(f"Weights & Biases did not take the report: {redact(str(error))}") from error
+
+
+def logged_in() -> bool:
+    """Whether there is a key; it is looked at nowhere else."""
+    import wandb
+
+    return bool(wandb.api.api_key)
+
+
+def blocks(document: Document, claims: Sequence[Claim], project: str, entity: str | None) -> list[Any]:
+    """What the report holds: verdicts, tables as text, and panels over the runs that W&B knows."""
+    import wandb_workspaces.reports.v2 as wr
+
+    made: list[Any] = [wr.TableOfContents(), wr.H1("Claims"), wr.MarkdownBlock(_claims(claims))]
+    for section in document.sections:
+        letter = section.group.letter
+        lines = [f"- {key.replace('_', ' ')}: {markdown(value)}" for key, value in section.group.protocol.lines()]
+        made += [wr.H1(f"Protocol {letter}"), wr.MarkdownBlock("\n".join(lines))]
+        for measure in (SC, ITEM):
+            for table in section.tables.get(measure, ()):
+                name = measure_name(section.group, measure)
+                made += [
+                    wr.H2(f"Table {table.number}: {table.title}; {one_line(name)}"),
+                    wr.MarkdownBlock(_table(table)),
+                ]
+        made += [wr.H2("Losses"), *_panels(section, project, entity)]
+    return made
+
+
+def _claims(claims: Sequence[Claim]) -> str:
+    rows = ([f"{claim.number}. {markdown(claim.text)}", markdown(verdicts(claim))] for claim in claims)
+    return "\n".join(grid(["claim", "verdict"], rows))
+
+
+def _table(table: Table) -> str:
+    # this Markdown knows no HTML: next-best is in italics
+    def cell(text: str) -> str:
+        return text.replace("<u>", "*").replace("</u>", "*")
+
+    head = ["task", *(f"{markdown(h.label)} ({markdown(h.note)})" for h in table.headings)]
+    rows = ([markdown(name), *(cell(number(c)) for c in cells)] for name, cells in table.rows)
+    return redact("\n".join(grid(head, rows)))
+
+
+def _panels(section: Section, project: str, entity: str | None) -> list[Any]:
+    """One grid a stage: its runs, grouped by the row of the table."""
+    import wandb_workspaces.reports.v2 as wr
+
+    names = sorted({str(run.setting("name", "")) for column in section.group.columns for run in column.runs.values()})
+    grids = []
+    for stage, metrics in PANELS.items():
+        quoted = ", ".join(repr(name) for name in names if name)
+        runs = wr.Runset(
+            project=project,
+            entity=entity or "",
+            name=f"{stage}: rows of this table",
+            filters=f"Metric('Group') in [{quoted}] and Metric('JobType') == '{stage}'",
+        )
+        panels = [
+            wr.LinePlot(title=f"{stage}: {metric}", x="Step", y=[metric], groupby="group", groupby_rangefunc="minmax")
+            for metric in metrics
+        ]
+        grids.append(wr.PanelGrid(runsets=[runs], panels=panels))
+    return grids

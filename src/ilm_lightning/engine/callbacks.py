@@ -88,6 +88,9 @@ class LastCheckpoint(Checkpoint):
         return pending or signal.SIGTERM
 
     def _save(self, trainer: pl.Trainer) -> None:
+        # a finite loss can have gradients that are not; the state before them stays
+        if not all(bool(torch.isfinite(p).all()) for p in trainer.lightning_module.parameters() if p.requires_grad):
+            raise FloatingPointError("weights are not finite any more; lower the learning rate or tuning.gradient_clip")
         trainer.save_checkpoint(self.path)
         self._saved = time.monotonic()
 

@@ -2,7 +2,8 @@
 
 import logging
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ilm_lightning.engine.callbacks import History, LastCheckpoint, Progress, St
 from ilm_lightning.engine.config import TrainerConfig
 from ilm_lightning.engine.datamodule import StreamDataModule
 from ilm_lightning.engine.interruptions import active_signals
+from ilm_lightning.engine.watch import LossWatch, memory_advice
 
 log = logging.getLogger("ilm_lightning")
 
@@ -31,6 +33,8 @@ class FitSettings:
     gradient_clip: float | None = 1.0
     checkpoint_every_s: float = 120.0
     monitor: str = "val/loss"
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Settings to lower where memory does not suffice, with their values."""
 
 
 def precision_of(config: TrainerConfig) -> str:
@@ -87,6 +91,8 @@ def fit(
 
     Raises:
         KeyboardInterrupt: a signal ended the fit; its state was saved.
+        FloatingPointError: a loss or a weight is not a number any more; names phase, step and the file with the batch.
+        ShortOfMemoryError: names the setting to lower.
     """
     quiet_lightning()
     folder = work / SCRATCH / settings.label
@@ -99,7 +105,7 @@ def fit(
     start = folder / "last.ckpt"
     signals = active_signals()
     last = LastCheckpoint(start, settings.checkpoint_every_s, interval, signals)
-    account = Account(settings.steps)
+    account, watch = Account(settings.steps), LossWatch(settings.label, folder)
     history = SCRATCH + f"/{settings.label}/history.csv"
     trainer = pl.Trainer(
         accelerator=trainer_config.accelerator,
@@ -117,6 +123,7 @@ def fit(
             Progress(settings.label, settings.steps),
             History(work / history, settings.label, trainer_config.log_every),
             account,
+            watch,
             # in this order, so that the last state knows the best one
             *([best] if validate else []),
             last,
@@ -131,18 +138,20 @@ def fit(
         step = torch.load(start, weights_only=True, map_location="cpu")["global_step"]
         log.info("%-9s continues from step %d", settings.label, step)
     try:
-        with signals.saving_first():
+        with signals.saving_first(), memory_advice(settings.label, settings.sizes):
             trainer.fit(module, datamodule=data, ckpt_path=str(start) if start.is_file() else None, weights_only=True)
     except SystemExit:
         # Lightning turns Ctrl-C into an exit; callers want to know which it was
         signals.check()
         raise KeyboardInterrupt from None
+    except ArithmeticError as error:
+        raise watch.told(error, trainer.global_step) from error
     finally:
         close_logger(logger)
     # a finished phase is not begun again after an interruption in a later one
     trainer.save_checkpoint(start)
     signals.check()
-    return _finish(module, trainer, best if validate else None, work, settings) | account.report()
+    return _finish(module, trainer, best if validate else None, work, settings) | account.report() | watch.report()
 
 
 def close_logger(logger: Any) -> None:

@@ -21,7 +21,7 @@ from ilm_lightning.pretraining.retrieval import bag_retrieval, retrieval
 log = logging.getLogger("ilm_lightning")
 
 
-class NonFiniteLossError(RuntimeError):
+class NonFiniteLossError(ArithmeticError):
     """A loss became infinite or not a number."""
 
 

@@ -130,6 +130,7 @@ def _build(
     shuffled: bool,
     folder: Path,
 ) -> dict[str, Any]:
+    from ilm_lightning.engine.watch import memory_advice
     from ilm_lightning.lm import Collator, Journal, SoftTokenBank, target_losses
     from ilm_lightning.lm import generate as write_texts
 
@@ -149,17 +150,18 @@ def _build(
     chosen = [prompts.index(p) for p in dict.fromkeys(prompts)] if blind else list(range(len(prompts)))
     model.eval()
     bank = SoftTokenBank(model, examples, collator)
-    made = write_texts(
-        model,
-        [examples[i] for i in chosen],
-        collator,
-        tokenizer,
-        config.max_new_tokens,
-        config.batch_size,
-        f"{label}: texts",
-        Journal(folder / SCRATCH / "texts.jsonl"),
-        bank,
-    )
+    with memory_advice(f"{label}: texts", {"evaluation.batch_size": config.batch_size}):
+        made = write_texts(
+            model,
+            [examples[i] for i in chosen],
+            collator,
+            tokenizer,
+            config.max_new_tokens,
+            config.batch_size,
+            f"{label}: texts",
+            Journal(folder / SCRATCH / "texts.jsonl"),
+            bank,
+        )
     place = {prompts[i]: row for row, i in enumerate(chosen)} if blind else {}
     rows = [place[p] for p in prompts] if blind else chosen
     columns: dict[str, Any] = {

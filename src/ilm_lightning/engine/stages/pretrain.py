@@ -127,7 +127,8 @@ def _build(context: Context, prepared: Artifact, embedded: Artifact, folder: Pat
         held_out.get("item_text"),  # type: ignore[arg-type]
         vocabulary,
     )
-    fitting = FitSettings("pretrain", phase.steps, phase.val_every, config.seed)
+    in_use = {"pretraining.batch_size": phase.batch_size, "pretraining.pair_batch_size": phase.pair_batch_size}
+    fitting = FitSettings("pretrain", phase.steps, phase.val_every, config.seed, sizes=in_use)
     report = fit(
         module,
         StreamDataModule(stream.__getitem__, checks),

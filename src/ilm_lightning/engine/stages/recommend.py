@@ -173,7 +173,13 @@ def _fit(context: Context, bench: Bench, model: "ItemLanguageModel", folder: Pat
         tuning.steps, tuning.adapter_lr, tuning.lm_lr, min(1.0, tuning.warmup_steps / tuning.steps), tuning.weight_decay
     )
     fitting = FitSettings(
-        "tune", tuning.steps, tuning.val_every, config.seed, tuning.gradient_clip, tuning.checkpoint_every_s
+        "tune",
+        tuning.steps,
+        tuning.val_every,
+        config.seed,
+        tuning.gradient_clip,
+        tuning.checkpoint_every_s,
+        sizes={"tuning.batch_size": tuning.batch_size},
     )
     data = StreamDataModule(lambda step: bench.collator([bench.renderer(example) for example in batches(step)]), checks)
     done = fit(ItemLanguageModule(model, settings), data, fitting, config.trainer, folder, context.logger("tune"))

@@ -293,7 +293,13 @@ def train(
         )
         with frozen_lm(model, mode == "frozen" and tuning.mode != "frozen"):
             fitting = FitSettings(
-                label, steps, tuning.val_every, config.seed, tuning.gradient_clip, tuning.checkpoint_every_s
+                label,
+                steps,
+                tuning.val_every,
+                config.seed,
+                tuning.gradient_clip,
+                tuning.checkpoint_every_s,
+                sizes={"tuning.batch_size": tuning.batch_size},
             )
             data = StreamDataModule(stream, checks)
             report[label] = fit(

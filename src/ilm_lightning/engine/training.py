@@ -134,9 +134,26 @@ def fit(
         log_every_n_steps=trainer_config.log_every,
         default_root_dir=folder,
     )
+    _run(trainer, module, data, start, settings, watch)
+    # a finished phase is not begun again after an interruption in a later one
+    trainer.save_checkpoint(start)
+    signals.check()
+    return _finish(module, trainer, best if validate else None, work, settings) | account.report() | watch.report()
+
+
+def _run(
+    trainer: pl.Trainer,
+    module: pl.LightningModule,
+    data: StreamDataModule,
+    start: Path,
+    settings: FitSettings,
+    watch: LossWatch,
+) -> None:
+    """Fit from the last checkpoint on where there is one; what ends it early is told in our terms."""
     if start.is_file():
         step = torch.load(start, weights_only=True, map_location="cpu")["global_step"]
         log.info("%-9s continues from step %d", settings.label, step)
+    signals = active_signals()
     try:
         with signals.saving_first(), memory_advice(settings.label, settings.sizes):
             trainer.fit(module, datamodule=data, ckpt_path=str(start) if start.is_file() else None, weights_only=True)
@@ -147,11 +164,7 @@ def fit(
     except ArithmeticError as error:
         raise watch.told(error, trainer.global_step) from error
     finally:
-        close_logger(logger)
-    # a finished phase is not begun again after an interruption in a later one
-    trainer.save_checkpoint(start)
-    signals.check()
-    return _finish(module, trainer, best if validate else None, work, settings) | account.report() | watch.report()
+        close_logger(trainer.logger)
 
 
 def close_logger(logger: Any) -> None:

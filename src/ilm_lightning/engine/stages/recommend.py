@@ -172,6 +172,7 @@ def _fit(context: Context, bench: Bench, model: "ItemLanguageModel", folder: Pat
     settings = OptimiserSettings(
         tuning.steps, tuning.adapter_lr, tuning.lm_lr, min(1.0, tuning.warmup_steps / tuning.steps), tuning.weight_decay
     )
+    in_use = {"tuning.batch_size": tuning.batch_size}
     fitting = FitSettings(
         "tune",
         tuning.steps,
@@ -179,7 +180,7 @@ def _fit(context: Context, bench: Bench, model: "ItemLanguageModel", folder: Pat
         config.seed,
         tuning.gradient_clip,
         tuning.checkpoint_every_s,
-        sizes={"tuning.batch_size": tuning.batch_size},
+        sizes=in_use,
     )
     data = StreamDataModule(lambda step: bench.collator([bench.renderer(example) for example in batches(step)]), checks)
     done = fit(ItemLanguageModule(model, settings), data, fitting, config.trainer, folder, context.logger("tune"))

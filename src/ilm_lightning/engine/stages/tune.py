@@ -287,20 +287,14 @@ def train(
     checks = [collator([check_rows[i] for i in part]) for part in sorted_batches([len(r) for r in check_rows], 16)]
     tokens = int(report["mean_tokens"] * tuning.batch_size)
     log.info("%-9s %s", "tune", phase2_forecast(model, tokens, tuning.steps, distilled=teacher is not None))
+    in_use = {"tuning.batch_size": tuning.batch_size}
     for label, steps, mode in _phases(tuning.adapter_first_share, tuning.steps, tuning.mode):
         settings = OptimiserSettings(
             steps, tuning.adapter_lr, tuning.lm_lr, min(1.0, tuning.warmup_steps / steps), tuning.weight_decay
         )
         with frozen_lm(model, mode == "frozen" and tuning.mode != "frozen"):
-            fitting = FitSettings(
-                label,
-                steps,
-                tuning.val_every,
-                config.seed,
-                tuning.gradient_clip,
-                tuning.checkpoint_every_s,
-                sizes={"tuning.batch_size": tuning.batch_size},
-            )
+            clip, every = tuning.gradient_clip, tuning.checkpoint_every_s
+            fitting = FitSettings(label, steps, tuning.val_every, config.seed, clip, every, sizes=in_use)
             data = StreamDataModule(stream, checks)
             report[label] = fit(
                 ItemLanguageModule(model, settings, teacher),

@@ -77,7 +77,7 @@ def test_a_stage_that_does_not_train_leaves_at_once(number: signal.Signals) -> N
     process = start(WAIT.format(cleanup="pass"))
     wait_for_line(process, "ready")
     process.send_signal(number)
-    _, errors = process.communicate(timeout=10)
+    _, errors = process.communicate(timeout=30)
     assert process.returncode == CODES[number]
     assert f"by {number.name}: what was finished is kept" in errors
     assert "Traceback" not in errors
@@ -87,7 +87,7 @@ def test_ctrl_c_counts_where_the_shell_ignored_it() -> None:
     process = start(WAIT.format(cleanup="pass"), ignored=True)
     wait_for_line(process, "ready")
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=10)
+    process.communicate(timeout=30)
     assert process.returncode == 130
 
 
@@ -98,7 +98,7 @@ def test_a_second_signal_does_not_wait_for_a_stuck_end() -> None:
     wait_for_line(process, "stuck")
     time.sleep(0.7)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=10)
+    process.communicate(timeout=30)
     assert process.returncode == 130
 
 
@@ -128,13 +128,10 @@ def test_a_second_ctrl_c_leaves_the_step(tmp_path: Path) -> None:
     wait_for_line(process, "step 0")
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    # the same signal sent by a wrapper as well does not count
-    time.sleep(0.1)
+    time.sleep(0.7)
+    assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(1)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
+    process.communicate(timeout=30)
     assert process.returncode == 130
     assert not list(tmp_path.rglob("last.ckpt"))
 

@@ -17,6 +17,8 @@ from ilm_lightning.tasks.figure1 import (
     OWN_PROMPT_TASKS,
     USER_TASKS,
     Ratings,
+    Traits,
+    Typical,
     build_figure1,
     write_profile,
 )
@@ -211,40 +213,58 @@ def test_bad_requests(catalog: ItemCatalog, split: np.ndarray) -> None:
         build_figure1(catalog, split, ["genome_tags"])
 
 
-def rated(genre: str, rating: float, count: int, **more: object) -> list[tuple[Item, float]]:
-    return [(Item(0, str(k), f"T{k}", 1975, (genre,), **more), rating) for k in range(count)]  # type: ignore[arg-type]
+VIEWERS = Typical(3.5, {"France": 0.1})
+
+
+def rated(genre: str, rating: float, count: int, **more: object) -> list[tuple[Traits, float]]:
+    films = [Item(0, str(k), f"T{k}", 1975, (genre,), **more) for k in range(count)]  # type: ignore[arg-type]
+    return [(traits, rating) for traits in Traits.of_all(films)]
 
 
 @pytest.mark.parametrize("key", ["a", "b", "c", "d", "e"])
 def test_a_profile_tells_what_is_liked_and_what_not(key: str) -> None:
     history = rated("Crime", 5, 12, directors=("Jane Roe",)) + rated("Comedy", 1, 10) + rated("Drama", 3, 30)
-    text = write_profile(history, typical=3.5, key=key)
+    text = write_profile(history, VIEWERS, key)
     assert text is not None
-    assert text == write_profile(history, typical=3.5, key=key)
-    assert {"Crime", "Comedy", "Drama"} == mentions(text)["genres"]
+    assert text == write_profile(history, VIEWERS, key)
+    assert mentions(text)["genres"] == {"Crime", "Comedy", "Drama"}
     assert mentions(text)["decades"] == {"1970s"}
     assert text.index("rama") < text.index("rime") < text.index("omedies")
     assert "Jane Roe" in text
-    assert text[0].isupper()
     assert all(sentence[0].isupper() for sentence in text.rstrip(".").split(". "))
 
 
-def test_a_profile_follows_the_ratings_and_not_their_level() -> None:
+def test_a_profile_follows_the_order_of_the_ratings() -> None:
     history = rated("Crime", 5, 8) + rated("Horror", 2, 8)
-    turned = [(item, 7 - rating) for item, rating in history]
-    text, other = write_profile(history, 3.5, "k"), write_profile(turned, 3.5, "k")
-    assert text is not None
-    assert other is not None
-    assert text.replace("crime", "#").replace("horror", "crime").replace("#", "horror").lower() != text.lower()
+    turned = [(traits, 7 - rating) for traits, rating in history]
+    text, other = (write_profile(rows, VIEWERS, "k") or "" for rows in (history, turned))
     assert text.lower().rindex("horror") > text.lower().rindex("crime")
     assert other.lower().rindex("crime") > other.lower().rindex("horror")
-    strict = write_profile([(item, rating / 2) for item, rating in history], 3.5, "k")
-    assert strict is not None
-    assert "low marks" in strict or "strict" in strict
 
 
-def test_foreign_films_are_told_and_few_films_give_nothing() -> None:
+LEVELS = {0.5: ("low marks", "strict judge"), 1.0: (), 1.3: ("high marks", "generous judge")}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_level_of_the_ratings_is_told_beside_other_viewers(level: float) -> None:
+    history = [(traits, rating * level) for traits, rating in rated("Crime", 4, 8) + rated("Horror", 3, 8)]
+    text = write_profile(history, VIEWERS, "k") or ""
+    told = {other for other, words in LEVELS.items() if any(word in text for word in words)}
+    assert told == ({level} if LEVELS[level] else set())
+
+
+def test_foreign_films_are_told_where_they_are_more_than_usual() -> None:
     history = rated("Drama", 4, 6, countries=("France",)) + rated("Drama", 4, 6, countries=("United States",))
-    assert "often watches French films" in (write_profile(history, 4.0, "k") or "").replace("Often", "often")
-    assert write_profile(history[:2], 4.0, "k") is None
-    assert write_profile([], 4.0, "k") is None
+    assert "ften watches French films" in (write_profile(history, Typical(4.0, {"France": 0.1}), "k") or "")
+    assert "French" not in (write_profile(history, Typical(4.0, {"France": 0.4}), "k") or "")
+
+
+def test_few_films_give_no_profile() -> None:
+    assert write_profile(rated("Drama", 4, 2), VIEWERS, "k") is None
+    assert write_profile([], VIEWERS, "k") is None
+
+
+def test_other_viewers_are_measured() -> None:
+    found = Typical.of(rated("Drama", 4, 3, countries=("France",)) + rated("War", 2, 1, countries=("United States",)))
+    assert found == Typical(3.5, {"France": 0.75})
+    assert Typical.of([]).mean == 0

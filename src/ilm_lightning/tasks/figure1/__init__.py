@@ -14,7 +14,7 @@ from ilm_lightning.tasks.figure1.names import (
     USER_TASKS,
     VALUE_TASKS,
 )
-from ilm_lightning.tasks.figure1.profile import write_profile
+from ilm_lightning.tasks.figure1.profile import Traits, Typical, write_profile
 from ilm_lightning.tasks.figure1.prompts import FIGURE1_PROMPTS
 
 __all__ = [
@@ -29,6 +29,8 @@ __all__ = [
     "RATING",
     "Ratings",
     "TIMED_TASKS",
+    "Traits",
+    "Typical",
     "USER_PROFILE",
     "USER_TASKS",
     "VALUE_TASKS",

@@ -17,7 +17,8 @@ from ilm_lightning.progress import track
 from ilm_lightning.tasks.elm.build import DUPLICATE, EXAMPLE_SCHEMA, surplus_rows
 from ilm_lightning.tasks.elm.facts import CatalogContext
 from ilm_lightning.tasks.elm.teacher import FactsTeacher, pick
-from ilm_lightning.tasks.figure1.names import FIGURE1_TASKS, GENOME_TAGS, LONG_SUMMARY, USER_TASKS
+from ilm_lightning.tasks.figure1.names import FIGURE1_TASKS, GENOME_TAGS, LONG_SUMMARY, USER_PROFILE, USER_TASKS
+from ilm_lightning.tasks.figure1.profile import Traits, Typical
 from ilm_lightning.tasks.figure1.prompts import FIGURE1_PROMPTS, with_title
 from ilm_lightning.tasks.figure1.users import UserWriter
 
@@ -166,13 +167,14 @@ def _about_users(
 ) -> Iterator[dict[str, Any]]:
     length, candidates, seed = settings
     labels = ratings.users[task]
-    known = ratings.history.frame
-    learned = known.filter((labels == "train")[known["user"].to_numpy()])["rating"].to_numpy()
+    trained = parts == "train"
+    traits = Traits.of_all(items) if task == USER_PROFILE else []
     writer = UserWriter(
         items,
-        parts == "train",
+        trained,
         sorted(set(ratings.judged.frame["rating"].drop_nans().to_list())),
-        float(learned.mean()) if len(learned) else 0.0,
+        traits,
+        _typical(traits, trained, ratings.history.frame, labels),
         _pool(items, parts, ratings.judged),
         length,
         candidates,
@@ -185,6 +187,17 @@ def _about_users(
             left_out[made] += 1
         else:
             yield from made
+
+
+def _typical(
+    traits: Sequence[Traits], trained: NDArray[np.bool_], known: pl.DataFrame, labels: NDArray[np.str_]
+) -> Typical:
+    """The training users on training items."""
+    if not traits:
+        return Typical(0.0)
+    rows, item = known["user"].to_numpy(), known["item"].to_numpy()
+    learned = known.filter((labels == "train")[rows] & trained[item]).select("item", "rating")
+    return Typical.of([(traits[row], rating) for row, rating in learned.iter_rows()])
 
 
 def _pool(items: Sequence[Item], parts: np.ndarray, judged: Interactions) -> NDArray[np.int64]:

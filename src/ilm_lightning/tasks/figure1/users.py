@@ -11,7 +11,7 @@ from ilm_lightning.data.item import Item
 from ilm_lightning.data.judged import UserRatings
 from ilm_lightning.tasks.elm.teacher import pick
 from ilm_lightning.tasks.figure1.names import NEXT_ITEM, RATING, USER_PROFILE
-from ilm_lightning.tasks.figure1.profile import write_profile
+from ilm_lightning.tasks.figure1.profile import Traits, Typical, write_profile
 from ilm_lightning.tasks.figure1.prompts import FIGURE1_PROMPTS, as_text, with_history
 
 NO_HISTORY = "no movie in the history that may be shown"
@@ -30,7 +30,8 @@ class UserWriter:
         items: the catalogue.
         trained: [I] items whose text training may hold.
         scale: the values a rating may have, ascending.
-        typical: mean rating of the training users.
+        traits: what of each item counts towards a profile; empty where no profile is asked for.
+        typical: what the training users do on the whole.
         pool: rows that candidates are drawn from, as often as users rated them: popular movies are frequent decoys.
         length: movies of the history in a prompt.
         candidates: movies to choose the next one from, the true one among them.
@@ -40,7 +41,8 @@ class UserWriter:
     items: Sequence[Item]
     trained: NDArray[np.bool_]
     scale: Sequence[float]
-    typical: float
+    traits: Sequence[Traits]
+    typical: Typical
     pool: NDArray[np.int64]
     length: int = 8
     candidates: int = 20
@@ -126,7 +128,7 @@ class UserWriter:
     def _profile(
         self, user: UserRatings, split: str, history: NDArray[np.int64], ratings: NDArray[np.float64]
     ) -> Iterator[dict[str, Any]] | str:
-        rated = [(self.items[item], rating) for item, rating in zip(history, ratings.tolist(), strict=True)]
+        rated = [(self.traits[item], rating) for item, rating in zip(history, ratings.tolist(), strict=True)]
         text = write_profile(rated, self.typical, user.user_id)
         if text is None:
             return FEW_GENRES

@@ -56,8 +56,14 @@ def start(code: str, ignored: bool = False) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        preexec_fn=(lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if ignored else None,  # noqa: PLW1509
+        preexec_fn=lambda: inherited(ignored),  # noqa: PLW1509
     )
+
+
+def inherited(ignored: bool) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    # the tests themselves may run under nohup
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def wait_for_line(process: "subprocess.Popen[str]", line: str) -> None:

@@ -9,10 +9,10 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train train-long test test-slow test-faults lint types format doctor wheel clean
+.PHONY: help setup train train-long test test-slow test-faults lint types format doctor check-experiments wheel clean
 
 help: ## list what there is
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -59,6 +59,9 @@ format: $(VENV)/.dev ## rewrite files in the house style
 
 doctor: $(VENV)/.train ## what this machine has and what is missing
 	$(RUN) ilm_lightning.doctor
+
+check-experiments: $(VENV)/.train ## committed results against expected.json; the cheap experiments run anew (minutes)
+	$(RUN) ilm_lightning.report experiments --expected --rerun $(ARGS)
 
 wheel: $(VENV)/.dev ## build the wheel into dist/
 	$(RUN) build --wheel --outdir dist .

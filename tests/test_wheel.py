@@ -25,6 +25,7 @@ def test_wheel_holds_every_config_and_no_tests(wheel: Path) -> None:
     configs = {f"ilm_lightning/conf/{p.relative_to(ROOT / 'conf')}" for p in (ROOT / "conf").rglob("*.yaml")}
     assert configs <= names
     assert "ilm_lightning/py.typed" in names
+    assert {"ilm_lightning/reporting/paper_tables.json", "ilm_lightning/reporting/page.css"} <= names
     assert not [name for name in names if name.startswith("tests")]
 
 

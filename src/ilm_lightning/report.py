@@ -22,6 +22,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m ilm_lightning.report", description=(__doc__ or "").split("\n\n")[1])
     made.add_argument("folders", nargs="+", metavar="FOLDER", help="a run folder, or a folder that holds runs")
     made.add_argument("--out", default="report", metavar="FOLDER", help="where the files go (default: report)")
+    made.add_argument("--expected", action="store_true", help="FOLDER is experiments/: hold against expected.json")
+    made.add_argument("--rerun", action="store_true", help="with --expected: run the cheap ones anew as well")
     made.add_argument("--claims", action="store_true", help="also go through the paper's claims (claims.md)")
     made.add_argument("--resamples", type=int, default=5000, help="draws of the bootstrap (default and least: 5000)")
     return made
@@ -33,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log.setLevel(logging.INFO)
     options = parser().parse_args(arguments)
     try:
-        return _run(options)
+        return _expected(options) if options.expected or options.rerun else _run(options)
     except (ValueError, OSError) as error:
         from ilm_lightning.reporting.text import redact
 
@@ -59,6 +61,24 @@ def _run(options: argparse.Namespace) -> int:
         log.warning("%s", redact(f"{one_line(problem.where, 120)}: {one_line(problem.what)}"))
     log.info("%d finished runs, %d protocols: %s", document.runs, len(document.sections), out / "report.md")
     return 0 if document.runs else 1
+
+
+def _expected(options: argparse.Namespace) -> int:
+    """Hold experiments against what is expected of them."""
+    from ilm_lightning.reporting.expected import committed, read_experiments, run_anew
+    from ilm_lightning.reporting.text import redact
+
+    outcomes = []
+    for experiment in [found for folder in options.folders for found in read_experiments(Path(folder))]:
+        outcomes += committed(experiment)
+        if options.rerun and experiment.cost == "cheap":
+            log.info("%s: about %g minutes", experiment.folder.name, experiment.minutes)
+            outcomes += run_anew(experiment)
+    for outcome in outcomes:
+        log.log(logging.INFO if outcome.passed else logging.ERROR, "%s", redact(outcome.line))
+    failed = sum(not outcome.passed for outcome in outcomes)
+    log.info("%d of %d values as expected", len(outcomes) - failed, len(outcomes))
+    return 1 if failed else 0
 
 
 def _claims(document: "Document") -> str:

@@ -41,6 +41,9 @@ def test_every_option_composes_and_is_valid(option: str, tmp_path: Path, monkeyp
         for name in ("interactions", "items"):
             (tmp_path / f"{name}.csv").write_text("x\n")
             extra.append(f"data.{name}={tmp_path / name}.csv")
+    if option == "tasks=openp5":
+        (tmp_path / "prompt.txt").write_text("sequential; seen; {history} ?; {target}\n")
+        extra = [f"tasks.prompts={tmp_path / 'prompt.txt'}"]
     if option.startswith("data=openp5"):
         extra = [f"data.path={tmp_path}", "data.items=null"] + (["data.name=mine"] if option == "data=openp5" else [])
     if option == "teacher=endpoint":

@@ -2,7 +2,7 @@ import io
 
 from rich.console import Console
 
-from ilm_lightning.reporting.answers import MEASURES, TITLES, answer_tables
+from ilm_lightning.reporting.answers import LEGENDS, MEASURES, TITLES, answer_tables
 from ilm_lightning.tasks.figure1 import FIGURE1_TASKS
 
 FOUND = {
@@ -35,8 +35,11 @@ def test_tables_show_every_condition_beside_what_the_vector_wins() -> None:
     assert "0.600" in rows["als"]
     assert "Next item, 5 examples, 20 candidates" in text
     assert list(answer_tables({})) == []
+    # the own vector first, its controls, then the baselines; no line is broken
+    assert text.index("own ") < text.index("user mean")
+    assert max(map(len, text.splitlines())) <= 110
 
 
 def test_every_measured_task_has_a_title() -> None:
-    assert set(TITLES) == set(FIGURE1_TASKS) - {"long_summary"}
+    assert set(TITLES) == set(LEGENDS) == set(FIGURE1_TASKS) - {"long_summary"}
     assert {"mae", "mrr", "f1", "bc"} <= set(MEASURES)

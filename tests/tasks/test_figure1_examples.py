@@ -20,6 +20,8 @@ from ilm_lightning.tasks.figure1 import (
     Traits,
     Typical,
     build_figure1,
+    preference,
+    read_taste,
     write_profile,
 )
 from ilm_lightning.tasks.figure1.build import NO_GENOME, NO_TITLE
@@ -268,3 +270,20 @@ def test_other_viewers_are_measured() -> None:
     found = Typical.of(rated("Drama", 4, 3, countries=("France",)) + rated("War", 2, 1, countries=("United States",)))
     assert found == Typical(3.5, {"France": 0.75})
     assert Typical.of([]).mean == 0
+
+
+@pytest.mark.parametrize("key", ["a", "b", "c", "d", "e", "f", "g", "h"])
+def test_the_teachers_profile_is_read_as_it_was_meant(key: str) -> None:
+    history = rated("Crime", 5, 12, directors=("Jane Roe",)) + rated("Comedy", 1, 10) + rated("Drama", 3, 30)
+    taste = read_taste(write_profile(history, VIEWERS, key) or "")
+    assert "Crime" in taste.liked
+    assert "Comedy" in taste.disliked
+    crime, comedy = history[0][0], history[15][0]
+    assert preference(taste, crime) > preference(taste, Traits(("War",), (), (), ())) > preference(taste, comedy)
+    praised, other = Traits(("War",), (), ("Jane Roe",), ()), Traits(("War",), (), ("John Doe",), ())
+    assert preference(taste, praised) > preference(taste, other) == 0
+
+
+def test_a_text_without_opinion_prefers_nothing() -> None:
+    for text in ("", "Mostly watches dramas of the 1990s.", "nonsense"):
+        assert preference(read_taste(text), Traits(("Drama",), ("1990s",), (), ())) == 0

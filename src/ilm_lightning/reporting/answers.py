@@ -8,6 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ilm_lightning.evaluation.summary import CONDITIONS
+
 TITLES = {
     "genome_tags": "Genome tags of an item",
     "rating": "Rating of an item from a user's history",
@@ -18,18 +20,26 @@ MEASURES = {
     "f1": "F1",
     "precision": "precision",
     "recall": "recall",
-    "known": "tags in the vocabulary",
-    "mae": "mean absolute error",
-    "rmse": "root mean square error",
-    "mae_expected": "MAE of the expectation",
-    "rmse_expected": "RMSE of the expectation",
-    "readable": "answers that are a rating",
-    "hr1": "true title first",
-    "hr5": "among the first five",
-    "mrr": "mean reciprocal rank",
-    "exact": "text is the true title",
-    "named": "text is a title at all",
-    "bc": "behavioral consistency",
+    "known": "known",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "mae_expected": "MAE exp.",
+    "rmse_expected": "RMSE exp.",
+    "readable": "readable",
+    "mrr": "MRR",
+    "hr1": "HR@1",
+    "hr5": "HR@5",
+    "exact": "exact",
+    "named": "named",
+    "bc": "BC",
+    "bc_facts": "BC facts",
+}
+LEGENDS = {
+    "genome_tags": "known: tags of the vocabulary; popular: the most frequent tags of training movies",
+    "rating": "exp.: of the expectation over the scale; readable: texts that hold a rating; means are of known ratings",
+    "next_item": "ranks by the model's probability of each title; exact, named: texts that are the true, or any, title",
+    "user_profile": "BC: films ranked by cosine to the text; facts: by the likes and dislikes it names; "
+    "target: the teacher's own text",
 }
 
 
@@ -40,30 +50,27 @@ def answer_tables(figure1: Mapping[str, Mapping[str, Any]]) -> Iterator[Renderab
         figure1: per task what ``evaluation.answers.compare`` returns.
 
     Yields:
-        Measures as columns, the own vector and its controls and baselines as rows, and below what the own vector wins.
+        Measures as columns; the own vector, its controls, then baselines as rows; last what the own vector wins.
     """
     for task, found in figure1.items():
         more = f", {found['candidates']:.0f} candidates" if "candidates" in found else ""
-        table = Table(
-            title=f"{TITLES.get(task, task)}, {found['n']} examples{more}",
-            title_justify="left",
-            title_style="bold",
-            box=box.SIMPLE_HEAD,
-        )
+        # a title of its own: one of the table would be broken at the table's width
+        title = Text(f"{TITLES.get(task, task)}, {found['n']} examples{more}", style="bold")
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("", no_wrap=True)
         names = [name for name in MEASURES if name in found["measures"]]
         for name in names:
-            table.add_column(MEASURES[name], justify="right")
-        table.add_column(f"own better by ({MEASURES[found['main']]})", justify="right")
-        for condition in dict.fromkeys(key for name in names for key in found["measures"][name]):
+            table.add_column(MEASURES[name], justify="right", no_wrap=True)
+        table.add_column(f"own better ({MEASURES[found['main']]})", justify="right", no_wrap=True)
+        given = {key for name in names for key in found["measures"][name]}
+        for condition in [*(key for key in CONDITIONS if key in given), *sorted(given - set(CONDITIONS))]:
             cells = [found["measures"][name].get(condition) for name in names]
             table.add_row(
                 condition.replace("_", " "),
                 *("" if value is None else f"{value:.3f}" for value in cells),
                 _gap(found["differences"].get(condition)),
             )
-        note = "95 % intervals over users and movies; where it spans 0 the vector has won nothing"
-        yield Group(table, Text(note, style="dim"))
+        yield Group(title, table, Text(f"{LEGENDS.get(task, '')}; 95 % intervals over users and movies", style="dim"))
 
 
 def _gap(row: Mapping[str, float] | None) -> str:

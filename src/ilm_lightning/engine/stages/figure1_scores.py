@@ -17,6 +17,15 @@ from ilm_lightning.engine.stages.figure1 import JUDGED
 from ilm_lightning.engine.stages.tune import Inputs
 from ilm_lightning.evaluation import answers
 from ilm_lightning.evaluation.consistency import behavioral_consistency, spearman
+from ilm_lightning.tasks.figure1 import (
+    GENOME_TAGS,
+    NEXT_ITEM,
+    RATING,
+    USER_PROFILE,
+    Traits,
+    preference,
+    read_taste,
+)
 
 if TYPE_CHECKING:
     from ilm_lightning.evaluation.semantic import SentenceScorer
@@ -56,8 +65,6 @@ class Scoring:
         Returns:
             Per task what ``answers.compare`` returns.
         """
-        from ilm_lightning.tasks.figure1 import GENOME_TAGS, NEXT_ITEM, RATING, USER_PROFILE
-
         scores = {GENOME_TAGS: self._tags, RATING: self._ratings, NEXT_ITEM: self._next, USER_PROFILE: self._profiles}
         found = {}
         for task, score in scores.items():
@@ -146,14 +153,23 @@ class Scoring:
         def consistency(row: Row, text: str) -> float:
             return float(behavioral_consistency(embedded[text][None], space, [truth[row["user"]]])[0])
 
+        traits = Traits.of_all(list(self.catalog))
         counts = np.bincount(self.interactions.frame["item"].to_numpy(), minlength=len(self.catalog))
-        popularity = {at: float(counts[row]) for row, at in place.items()}
-        values = rows.texts(consistency)
-        values[TARGET] = rows.own(lambda row: consistency(row, row["target"]))
-        values["popularity"] = rows.own(
-            lambda row: spearman([popularity[at] for at in truth[row["user"]]], list(truth[row["user"]].values()))
-        )
-        return answers.compare({"bc": values}, rows.units, "bc", resamples=self.resamples)
+
+        def ranked(row: Row, score: Callable[[int], float]) -> float:
+            asked = truth[row["user"]]
+            return spearman([score(shown[at]) for at in asked], list(asked.values()))
+
+        def read(row: Row, text: str) -> float:
+            taste = read_taste(text)
+            return ranked(row, lambda item: preference(taste, traits[item]))
+
+        values = {"bc": rows.texts(consistency), "bc_facts": rows.texts(read)}
+        values["bc"][TARGET] = rows.own(lambda row: consistency(row, row["target"]))
+        values["bc_facts"][TARGET] = rows.own(lambda row: read(row, row["target"]))
+        for by in values.values():
+            by["popularity"] = rows.own(lambda row: ranked(row, lambda item: float(counts[item])))
+        return answers.compare(values, rows.units, "bc_facts", resamples=self.resamples)
 
 
 _KEYS = (pl.col("user").cast(pl.Int64), pl.col("item").cast(pl.Int64))

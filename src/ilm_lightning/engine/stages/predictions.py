@@ -88,7 +88,7 @@ def knn_copied(own: pl.DataFrame, train: pl.DataFrame, vectors: ItemVectors) -> 
         )
         texts = candidates["target"].to_list()
         rows += [(key, texts[i]) for key, i in zip(part["example_id"].to_list(), nearest, strict=True)]
-    copied = pl.DataFrame(rows, schema=["example_id", "generated"], orient="row")
+    copied = pl.DataFrame(rows, schema={"example_id": pl.String, "generated": pl.String}, orient="row")
     return (
         own.drop(*DROPPED, "generated", "cut_off", strict=False)
         .join(copied, on="example_id")

@@ -16,6 +16,7 @@ from ilm_lightning.tasks.figure1.names import (
 )
 from ilm_lightning.tasks.figure1.profile import Traits, Typical, write_profile
 from ilm_lightning.tasks.figure1.prompts import FIGURE1_PROMPTS
+from ilm_lightning.tasks.figure1.taste import preference, read_taste
 
 __all__ = [
     "ANSWER_TASKS",
@@ -35,5 +36,7 @@ __all__ = [
     "USER_TASKS",
     "VALUE_TASKS",
     "build_figure1",
+    "preference",
+    "read_taste",
     "write_profile",
 ]

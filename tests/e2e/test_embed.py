@@ -1,6 +1,8 @@
 """New items through the embed command and the chat of a finished run."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +139,17 @@ def test_files_with_faults_are_named(finished: Path, tmp_path: Path, capsys: pyt
     finally:
         (tmp_path / "users.parquet").rename(finished / "items" / "users.parquet")
     assert "run the training command of this run again" in capsys.readouterr().err
+
+
+def test_an_unknown_title_is_told_before_torch_is_loaded(finished: Path) -> None:
+    code = (
+        "import sys; from ilm_lightning.chat import main; "
+        "status = main(sys.argv[1:]); sys.exit(9 if 'torch' in sys.modules else status)"
+    )
+    asked = [f"run={finished}", "ask=Pitch [Film numbr 3]."]
+    done = subprocess.run([sys.executable, "-c", code, *asked], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "no item is called 'Film numbr 3'; the nearest are Film number 3" in done.stderr
 
 
 def test_the_run_that_was_finished_last_is_taken(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:

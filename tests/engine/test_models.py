@@ -134,11 +134,16 @@ def test_a_whole_run_on_models_of_the_hub(
     into_hub_cache(tiny_sentence_model, cache, "org/sentences")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    names = ["lm.name=org/lm", "encoder.text_model=org/sentences", "evaluation.scorer=org/sentences"]
+    names = [
+        "lm.name=org/lm",
+        "adapter.bert=org/sentences",
+        "encoder.text_model=org/sentences",
+        "evaluation.scorer=org/sentences",
+    ]
     quick = ["evaluation.conditions=[own]", "evaluation.losses=false", "tuning.steps=2", "tuning.val_every=2"]
     register_schema()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = as_config(compose("train", ["experiment=ilm_mlp", *tiny_overrides, *quick, *names]))
+        config = as_config(compose("train", ["experiment=ilm_qformer_bert", *tiny_overrides, *quick, *names]))
     validate(config)
     run_pipeline(config)
     folder = Path(config.outputs) / run_id(config)

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,7 +89,6 @@ class LoadedRun:
         folder: the run folder.
         config: what it was trained with.
         catalog: the items.
-        vectors: those of the run's encoder.
         split: per item ``train``, ``validation`` or ``test``; empty where the run does not say.
         model: the item-language model.
         tokenizer: its prompt tokenizer.
@@ -97,10 +97,26 @@ class LoadedRun:
     folder: Path
     config: Config
     catalog: "ItemCatalog"
-    vectors: "ItemVectors"
     split: list[str]
     model: Any = None
     tokenizer: Any = None
+
+    @cached_property
+    def vectors(self) -> "ItemVectors":
+        """The vectors of the run's encoder, read when they are first asked for.
+
+        Raises:
+            ValueError: a damaged file, or vectors of other items.
+        """
+        from ilm_lightning.embeddings.vectors import ItemVectors
+
+        vectors = ItemVectors.load(self.folder / ITEMS)
+        wanted = len(self.catalog)
+        if vectors.n_items != wanted:
+            raise RunError(
+                f"{self.folder}: {vectors.n_items} vectors for {wanted} items; run the training command again"
+            )
+        return vectors
 
     def prompt_suffix(self, labels: Sequence[str]) -> str:
         """What follows every prompt where the run was trained with titles in the prompt."""
@@ -160,7 +176,7 @@ class LoadedRun:
 
 
 def open_run(folder: Path) -> LoadedRun:
-    """Read a run's configuration, catalogue and vectors; the language model is left for ``load_model``.
+    """Read a run's configuration and catalogue, which takes no time; vectors and model wait until they are needed.
 
     Args:
         folder: from ``find_run``.
@@ -169,21 +185,17 @@ def open_run(folder: Path) -> LoadedRun:
         The run.
 
     Raises:
-        ValueError: a damaged file, or files that do not belong together.
+        ValueError: a damaged file.
     """
     from omegaconf import OmegaConf
 
     from ilm_lightning.data.tables import ItemCatalog
-    from ilm_lightning.embeddings.vectors import ItemVectors
 
     config = as_config(OmegaConf.load(folder / "config.yaml"))
     catalog = ItemCatalog.read(folder / ITEMS / "items.parquet")
-    vectors = ItemVectors.load(folder / ITEMS)
-    if vectors.n_items != len(catalog):
-        raise RunError(f"{folder}: {vectors.n_items} vectors for {len(catalog)} items; run the training command again")
     path = folder / ITEMS / SPLIT
     split = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    return LoadedRun(folder, config, catalog, vectors, split)
+    return LoadedRun(folder, config, catalog, split)
 
 
 def task_prompts(run: LoadedRun) -> dict[str, str]:

@@ -1,19 +1,27 @@
 """Runs with every signal of ours, on tiny models: what is made, from what, and what it is made of."""
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
 from test_pipeline import built, run
 
 from ilm_lightning.engine.artifacts import MANIFEST
+from ilm_lightning.lm import ItemLanguageModel, load_backbone
 
 QUICK = ["evaluation.losses=false", "tuning.steps=4", "tuning.val_every=4"]
 
 
 def manifests(root: Path, stage: str) -> dict[str, dict]:
     return {p.parent.name: json.loads(p.read_text()) for p in (root / "artifacts" / stage).glob(f"*/{MANIFEST}")}
+
+
+def lm_folder(overrides: list[str]) -> str:
+    (found,) = [o.partition("=")[2] for o in overrides if o.startswith("lm.name=")]
+    return found
 
 
 def test_all_signals_with_trials(tiny_overrides: list[str], tmp_path: Path) -> None:
@@ -79,3 +87,39 @@ def test_lora_with_a_blind_model_of_its_own_budget(shared_overrides: list[str]) 
     assert blind["settings"]["tuning"]["steps"] == 2
     assert blind["settings"]["adapter"]["kind"] == "constant"
     assert residuals["report"]["examples"] == 16
+
+
+def test_language_model_that_first_learned_the_format_blind(tiny_overrides: list[str], tmp_path: Path) -> None:
+    """One training of it serves every variant; the exported folder carries it and answers alike."""
+    first = ["tuning.blind_first_steps=3", "evaluation.conditions=[own,blind]"]
+    results = []
+    for variant in ("ilm_mlp", "ilm_qformer_random"):
+        _, folder = run([f"experiment={variant}", *tiny_overrides, *QUICK, *first])
+        results.append(folder)
+    tuned = manifests(tmp_path, "tune")
+    firsts = {m["inputs"]["first"] for m in tuned.values() if "first" in m["inputs"]}
+    # two variants, the blind control over the same language model, and that model's own training
+    assert (len(tuned), len(firsts)) == (4, 1)
+    (name,) = firsts
+    own = tuned[name.split("/")[1]]
+    assert (own["settings"]["tuning"]["mode"], own["settings"]["tuning"]["steps"]) == ("lora", 3)
+    assert own["settings"]["adapter"]["kind"] == "constant"
+    for key, one in tuned.items():
+        if "first" in one["inputs"]:
+            assert not any(part["component"] == "LoRA" for part in one["report"]["parameters"]), key
+    kinds = [
+        stage["artifact"] for stage in json.loads((results[0] / "metrics.json").read_text())["run"]["compute"]["stages"]
+    ]
+    assert name in kinds
+    config = json.loads((results[0] / "model" / "config.json").read_text())
+    assert (config["tuning"], config["lm_updates"]) == ("frozen", True)
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(results[0] / "model", moved)
+    model, again = (
+        ItemLanguageModel.from_pretrained(f, lm_folder(tiny_overrides)) for f in (results[0] / "model", moved)
+    )
+    plain = load_backbone(lm_folder(tiny_overrides), dtype="float32").lm.state_dict()
+    state, other = model.lm.state_dict(), again.lm.state_dict()
+    assert state.keys() == plain.keys()
+    assert all(torch.equal(value, other[key]) for key, value in state.items())
+    assert any(not torch.equal(value.float(), plain[key].float()) for key, value in state.items())

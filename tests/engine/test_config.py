@@ -162,6 +162,8 @@ def test_figure_3s_axis_sweeps_cleanly(adapter: str) -> None:
         (["tuning.distillation_weight=-1"], "at least 0"),
         (["adapter=constant", "tuning.distillation_weight=1"], "adapter=constant reads none"),
         (["adapter=constant", "tuning.residual_weighting=true"], "adapter=constant reads none"),
+        (["tuning.blind_first_steps=-1"], "give 0 steps for none"),
+        (["tuning.blind_first_steps=5", "tuning.blind_first_lr=0"], "a rate above 0"),
         (["tuning.residual_clip=[1]"], "a lowest and a highest loss"),
         (["tuning.residual_clip=[2,1]"], "a lowest and a highest loss"),
         (["tuning.residual_steps=10"], "add tuning.residual_weighting=true"),

@@ -55,6 +55,9 @@ class ChatServer:
     closing: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
     under_way: int = 0
+    hold_first: bool = False
+    """The first question is answered when a second one has come."""
+    second: threading.Event = field(default_factory=threading.Event)
 
     def questions(self) -> list[str]:
         """The messages that arrived."""
@@ -75,6 +78,11 @@ def handler(server: ChatServer) -> type[http.server.BaseHTTPRequestHandler]:
                 server.under_way += 1
                 server.most_at_once = max(server.most_at_once, server.under_way)
                 fault = server.faults.pop(0) if server.faults else None
+                first = len(server.bodies) == 1
+                if not first:
+                    server.second.set()
+            if server.hold_first and first:
+                server.second.wait(20)
             try:
                 self._send(fault or self._good(body))
             finally:

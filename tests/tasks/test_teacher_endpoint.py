@@ -72,6 +72,7 @@ def questions(count: int, **settings: object) -> list[Request]:
 
 def test_many_questions_at_once_each_asked_and_kept_once(server: ChatServer, store: AnswerStore, clock: Clock) -> None:
     asked = questions(40)
+    server.hold_first = True
     assert teacher_at(server.url, clock, concurrency=8).answer(asked, store) == {}
     assert sorted(server.questions()) == sorted(request.content for request in asked)
     assert server.bodies[0].keys() == {"model", "messages", "max_tokens", "temperature"}

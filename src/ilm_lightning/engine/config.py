@@ -170,6 +170,10 @@ class TuningConfig:
     gradient_clip: float = 1.0
     adapter_first_share: float = 0.0
     """Share of ``steps`` that train the adapter alone with the LLM frozen, before the rest in ``mode`` (ELM)."""
+    blind_first_steps: int = 0
+    """Steps in which the LLM first learns the tasks' format: LoRA on the blind control's prompts, which know no item,
+    then merged into it for every variant alike (as CoLLM's first step); 0: none (the paper)."""
+    blind_first_lr: float = 1e-3
     lora_rank: int = 16
     lora_alpha: int = 32
     lora_targets: list[str] = field(default_factory=lambda: ["q_proj", "v_proj", "o_proj", "down_proj"])

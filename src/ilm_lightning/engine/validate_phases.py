@@ -37,6 +37,10 @@ def check_phase1(config: Config) -> None:
         raise ConfigError("adapter.concatenate joins two sources and needs encoder=combined")
 
 
+OF_LANGUAGE_TASKS = ("distillation_weight", "residual_weighting", "lr_trials", "blind_first_steps")
+"""Settings of ``tuning`` that the language tasks alone have."""
+
+
 def check_phase2(config: Config) -> None:
     """Check the signals and trials of phase 2.
 
@@ -55,9 +59,14 @@ def check_phase2(config: Config) -> None:
             raise ConfigError(
                 f"{key} teaches what an item's vector holds, but adapter=constant reads none; switch it off"
             )
-    for key in ("distillation_weight", "residual_weighting", "lr_trials") if config.tasks.kind == "openp5" else ():
+    for key in OF_LANGUAGE_TASKS if config.tasks.kind == "openp5" else ():
         if value := getattr(tuning, key):
             raise ConfigError(f"tuning.{key}={value} belongs to the language tasks; leave it out with tasks=openp5")
+    if tuning.blind_first_steps < 0 or tuning.blind_first_lr <= 0:
+        raise ConfigError(
+            f"tuning.blind_first_steps={tuning.blind_first_steps}, blind_first_lr={tuning.blind_first_lr}: "
+            "give 0 steps for none, or a number above 0, and a rate above 0"
+        )
     clip = list(tuning.residual_clip)
     if len(clip) != 2 or not 0 < clip[0] <= clip[1]:
         raise ConfigError(f"tuning.residual_clip={clip}: give a lowest and a highest loss above 0, as [0.1,5.0]")

@@ -73,12 +73,14 @@ class Backbone:
         tuning: what of it is trained.
         compute_dtype: the dtype it computes in; with ``FULL`` its weights stay float32 and autocast does the rest.
         reference: where it came from.
+        updates: folder of the LoRA updates that were made part of the model before tuning, if any.
     """
 
     lm: nn.Module
     tuning: Tuning = Tuning.FROZEN
     compute_dtype: torch.dtype = torch.float32
     reference: LMReference = field(default_factory=lambda: LMReference("unnamed"))
+    updates: Path | None = None
 
 
 def resolve_dtype(dtype: str) -> torch.dtype:
@@ -121,6 +123,7 @@ def load_backbone(
     attention: str = "auto",
     name: str | None = None,
     revision: str | None = None,
+    updates: Path | None = None,
 ) -> Backbone:
     """Load a causal language model and set it up for a tuning mode.
 
@@ -132,6 +135,7 @@ def load_backbone(
         attention: transformers' ``attn_implementation``; ``auto`` takes the fastest, see ``choose_attention``.
         name: what to call it in reports and saved folders; by default the hub name or the folder's name.
         revision: the hub's revision.
+        updates: a folder of LoRA updates in peft's format, which become part of the model before it is set up.
 
     Returns:
         The backbone, in evaluation mode.
@@ -159,7 +163,34 @@ def load_backbone(
         raise ValueError(f"cannot load the language model {str(source)!r}: {error}") from error
     digest = weights_sha256(folder) if folder.is_dir() else None
     reference = LMReference(name or (folder.name if folder.is_dir() else str(source)), digest, revision)
-    return Backbone(apply_tuning(lm, tuning, lora), tuning, compute, reference)
+    if updates is not None:
+        lm = merge_updates(lm, updates)
+    return Backbone(apply_tuning(lm, tuning, lora), tuning, compute, reference, updates)
+
+
+def merge_updates(lm: Any, updates: Path) -> Any:
+    """Add LoRA updates into the weights of a language model, in place; exact up to the weights' rounding.
+
+    Args:
+        lm: a causal language model of transformers.
+        updates: folder in peft's format.
+
+    Returns:
+        The same model, all of it frozen.
+
+    Raises:
+        ValueError: if the folder is missing or damaged.
+    """
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    if not (updates / "adapter_config.json").is_file():
+        raise ValueError(f"{updates} holds no LoRA updates (adapter_config.json is missing)")
+    try:
+        merged: Any = PeftModel.from_pretrained(lm, str(updates)).merge_and_unload()
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ValueError(f"the LoRA updates in {updates} are damaged or another model's: {error}") from error
+    return merged.requires_grad_(False)
 
 
 @contextmanager

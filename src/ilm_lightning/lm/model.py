@@ -78,6 +78,7 @@ class ItemLanguageModel(nn.Module):
         self.tuning = backbone.tuning
         self.compute_dtype = backbone.compute_dtype
         self.reference = backbone.reference
+        self.updates = backbone.updates
         width = self._embedding().weight.shape[1]
         if adapter.output_dim != width:
             raise ValueError(

@@ -1,7 +1,9 @@
 """Weights of an item-language model outside memory: checkpoints and portable folders, never the frozen LLM."""
 
 import json
+import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from ilm_lightning.lm.backbone import (
     Tuning,
     apply_tuning,
     load_backbone,
+    merge_updates,
     parse_tuning,
 )
 
@@ -28,6 +31,7 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 LORA_FOLDER = "lora"
 LM_FOLDER = "lm"
+UPDATES_FOLDER = "lm_updates"
 _LM_PREFIX = "lm."
 
 
@@ -88,7 +92,8 @@ def save_pretrained(
     """Write a portable folder.
 
     It holds ``config.json``, ``model.safetensors`` (adapter, gain, scale) and, where the language model was trained,
-    ``lora/`` in peft's format or ``lm/`` in transformers'. A frozen language model is only referred to.
+    ``lora/`` in peft's format or ``lm/`` in transformers'. A frozen language model is only referred to; updates
+    that were made part of it before tuning are copied to ``lm_updates/``.
 
     Args:
         model: what to write.
@@ -105,6 +110,7 @@ def save_pretrained(
         "tuning": model.tuning.value,
         "compute_dtype": str(model.compute_dtype).removeprefix("torch."),
         "lm": model.reference.to_dict(),
+        "lm_updates": model.updates is not None and model.tuning is not Tuning.FULL,
         "tokenizer": tokenizer or model.reference.name,
         "extra": dict(extra or {}),
     }
@@ -117,6 +123,8 @@ def save_pretrained(
         _sort_targets(target / LORA_FOLDER / "adapter_config.json")
     elif model.tuning is Tuning.FULL:
         lm.save_pretrained(target / LM_FOLDER)
+    if model.updates is not None and model.tuning is not Tuning.FULL:
+        shutil.copytree(model.updates, target / UPDATES_FOLDER, dirs_exist_ok=True)
     # last, so that a folder with a config is a complete one
     (target / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
@@ -200,9 +208,13 @@ def _backbone(folder: Path, config: Mapping[str, Any], lm: str | Path | Backbone
         base = load_backbone(source, Tuning.FROZEN, dtype, revision=expected.revision if not lm else None)
     _check_same_lm(expected, base.reference)
     apply_tuning(base.lm, Tuning.FROZEN)
+    updates = None
+    if config.get("lm_updates"):
+        updates = folder / UPDATES_FOLDER
+        base = replace(base, lm=merge_updates(base.lm, updates))
     if tuning is Tuning.FROZEN:
-        return Backbone(base.lm, tuning, base.compute_dtype, expected)
-    return Backbone(_with_lora(folder, base), tuning, base.compute_dtype, expected)
+        return Backbone(base.lm, tuning, base.compute_dtype, expected, updates)
+    return Backbone(_with_lora(folder, base), tuning, base.compute_dtype, expected, updates)
 
 
 def _by_name(name: str) -> str | Path:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,8 +100,13 @@ def shortened(tokenizer: Any, text: str | None, limit: int) -> str | None:
     return text if len(ids) <= limit else str(tokenizer.decode(ids[:limit])).strip()
 
 
-def context_teacher(context: Context) -> "ContextTeacher | None":
-    """The teacher of context distillation where it is asked for; with full tuning it needs a model of its own."""
+def context_teacher(context: Context, updates: Path | None) -> "ContextTeacher | None":
+    """The teacher of context distillation where it is asked for; with full tuning it needs a model of its own.
+
+    Args:
+        context: the run.
+        updates: what became part of the student's language model before phase 2, and of the teacher's likewise.
+    """
     from ilm_lightning.lm import ContextTeacher, load_backbone
 
     tuning = context.config.tuning
@@ -109,4 +115,6 @@ def context_teacher(context: Context) -> "ContextTeacher | None":
     if tuning.mode != "full":
         return ContextTeacher(tuning.distillation_weight)
     folder = context.asset(context.config.lm.name).path
-    return ContextTeacher(tuning.distillation_weight, load_backbone(folder, "frozen", context.lm_dtype).lm)
+    return ContextTeacher(
+        tuning.distillation_weight, load_backbone(folder, "frozen", context.lm_dtype, updates=updates).lm
+    )

@@ -35,6 +35,7 @@ class Inputs:
         pretrained: where the adapter comes from phase 1.
         trials: where learning rates were tried.
         residuals: where target tokens are weighted.
+        first: the blind model whose updates are part of the language model, see ``tuning.blind_first_steps``.
     """
 
     prepared: Artifact
@@ -43,6 +44,14 @@ class Inputs:
     pretrained: Artifact | None = None
     trials: Artifact | None = None
     residuals: Artifact | None = None
+    first: Artifact | None = None
+
+    @property
+    def updates(self) -> Path | None:
+        """Folder of the LoRA updates that are part of the language model before phase 2."""
+        from ilm_lightning.lm.portable import LORA_FOLDER
+
+        return None if self.first is None else self.first.path / MODEL / LORA_FOLDER
 
 
 def control(config: Config, name: str) -> Config:
@@ -81,7 +90,7 @@ def recipe(context: Context, inputs: Inputs, reference: str | None) -> tuple[dic
         "tasks": inputs.examples,
         "lm": context.asset(config.lm.name).sha256,
     }
-    for name, artifact in (("trials", inputs.trials), ("residuals", inputs.residuals)):
+    for name, artifact in (("trials", inputs.trials), ("residuals", inputs.residuals), ("first", inputs.first)):
         if artifact is not None:
             artifacts[name] = artifact
     if config.adapter.init == "pretrained":
@@ -93,8 +102,8 @@ def recipe(context: Context, inputs: Inputs, reference: str | None) -> tuple[dic
 
 
 def _that_matters(tuning: TuningConfig) -> dict[str, Any]:
-    """The settings without those of what is off; how the learning rate was found is an input of its own."""
-    off = {"lr_trials", "trial_steps", "residual_steps"}
+    """The settings without those of what is off, and of what is an input of its own."""
+    off = {"lr_trials", "trial_steps", "residual_steps", "blind_first_steps", "blind_first_lr"}
     off |= set() if tuning.distillation_weight else {"distillation_weight", "distillation_tokens"}
     off |= set() if tuning.residual_weighting else {"residual_weighting", "residual_clip"}
     return {key: value for key, value in asdict(tuning).items() if key not in off}
@@ -170,8 +179,13 @@ def new_model(context: Context, inputs: Inputs) -> tuple["ItemLanguageModel", di
     tuning = config.tuning
     targets = "all-linear" if tuning.lora_targets == ["all-linear"] else tuple(tuning.lora_targets)
     lora = LoRASettings(rank=tuning.lora_rank, alpha=tuning.lora_alpha, target_modules=targets)
-    backbone = load_backbone(asset.path, config.tuning.mode, context.lm_dtype, lora, name=lm_name(asset))
-    return ItemLanguageModel(adapter, backbone), {"adapter": origin, "language model": f"{asset.name} ({asset.source})"}
+    backbone = load_backbone(
+        asset.path, config.tuning.mode, context.lm_dtype, lora, name=lm_name(asset), updates=inputs.updates
+    )
+    source = f"{asset.name} ({asset.source})"
+    if inputs.first is not None:
+        source += f", the tasks' format learned blind ({inputs.first.id})"
+    return ItemLanguageModel(adapter, backbone), {"adapter": origin, "language model": source}
 
 
 def lm_name(asset: "ResolvedAsset") -> str:
@@ -277,7 +291,7 @@ def train(
     read = rows_read(sampler, tuning.steps)
     if inputs.residuals is not None:
         rows = with_residual_weights(rows, read, inputs.residuals, tuning.residual_clip)
-    stream, teacher = Stream(rows, sampler, collator), context_teacher(context)
+    stream, teacher = Stream(rows, sampler, collator), context_teacher(context, inputs.updates)
     report: dict[str, Any] = {"train_examples": len(rows), "mean_tokens": sum(map(len, rows)) / len(rows)}
     if teacher is not None:
         _, catalog, _ = read_tables(inputs.prepared)

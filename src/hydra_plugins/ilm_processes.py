@@ -19,7 +19,7 @@ class ProcessLauncher(Launcher):
         report_s: seconds between two lines about the sweep where the screen is not a terminal.
     """
 
-    def __init__(self, jobs: int = 1, rerun: bool = False, grace_s: float = 15.0, report_s: float = 15.0) -> None:
+    def __init__(self, jobs: int = 1, rerun: bool = False, grace_s: float = 30.0, report_s: float = 15.0) -> None:
         self.settings = {"at_once": jobs, "rerun": rerun, "grace_s": grace_s, "report_s": report_s}
         self.hydra_context: HydraContext | None = None
         self.config: DictConfig | None = None

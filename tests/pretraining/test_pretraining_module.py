@@ -117,8 +117,8 @@ def test_a_loss_at_its_prior_is_said(
         (0.4, 0.1, 1.0, []),
     ):
         caplog.clear()
-        module._sums["itc"], module._sums["itc_prior"] = [itc * 6, 6.0], [math.log(6) * 6, 6.0]
-        module._sums["itm"], module._sums["iic"] = [itm * 6, 6.0], [iic * 8, 8.0]
+        for name, value, size in (("itc", itc, 6), ("itc_prior", math.log(6), 6), ("itm", itm, 6), ("iic", iic, 8)):
+            module._means.add(name, value, size)
         with caplog.at_level(logging.WARNING, logger="ilm_lightning"):
             module.on_validation_epoch_end()
         assert len(caplog.messages) == len(expected)

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ilm_lightning.engine.artifacts import MANIFEST, Artifact
+from ilm_lightning.ranks import world_size
 
 COUNTED_EVERY = 10
 """Steps between those whose operations are counted: counting slows a step a little."""
@@ -105,7 +106,8 @@ class Account(pl.Callback):
         """``train_seconds`` and ``train_flops`` of all steps, the latter from the mean of the counted ones."""
         return {
             "train_seconds": round(self.seconds, 2),
-            "train_flops": self.flops / max(self.counted, 1) * self.steps,
+            # processes go in step, each with its share
+            "train_flops": self.flops / max(self.counted, 1) * self.steps * world_size(),
         }
 
 

@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
@@ -110,11 +111,28 @@ def write_json(path: Path, value: object) -> None:
     temporary.replace(path)
 
 
-class Store:
-    """The folder of all artefacts, ``<root>/<stage>/<hash>``."""
+class Crew(Protocol):
+    """The processes of one run, as ``ilm_lightning.ranks`` has them."""
 
-    def __init__(self, root: str | Path) -> None:
+    def is_main(self) -> bool:
+        """Whether this process builds and writes."""
+
+    def from_main(self, value: Any) -> Any:
+        """What the main process passes, on all."""
+
+
+class Store:
+    """The folder of all artefacts, ``<root>/<stage>/<hash>``.
+
+    Args:
+        root: the folder.
+        crew: the processes of a run that has several: one builds, the others wait, or take part in some stages.
+    """
+
+    def __init__(self, root: str | Path, crew: Crew | None = None) -> None:
         self.root = Path(root)
+        self._crew = crew
+        self._alone = False
 
     def get(
         self,
@@ -122,6 +140,7 @@ class Store:
         settings: Mapping[str, Any],
         inputs: Mapping[str, Artifact | str],
         build: Callable[[Path], Mapping[str, Any]],
+        together: bool = False,
     ) -> Artifact:
         """Return the artefact of a stage, building it only if it is not there yet.
 
@@ -131,6 +150,7 @@ class Store:
             inputs: artefacts (or hashes of files) that the stage reads.
             build: writes the output into the folder it is given and returns a short plain report. After an interruption
                 it is called again on the same folder, with only the ``checkpoints`` sub folder kept.
+            together: all processes of the run build, the others in folders that are thrown away. Else one builds alone.
 
         Returns:
             The finished artefact, its files checked.
@@ -142,6 +162,33 @@ class Store:
         }
         key = fingerprint(recipe)
         folder = self.root / stage / key
+        # within a stage that one process builds alone, the others are not there to be told
+        crew = None if self._alone else self._crew
+        if crew is not None and not crew.is_main():
+            return self._follow(crew, stage, key, folder, build)
+
+        def announced(work: Path) -> Mapping[str, Any]:
+            if together and crew is not None:
+                crew.from_main("build")
+            before, self._alone = self._alone, self._alone or not together
+            try:
+                return build(work)
+            finally:
+                self._alone = before
+
+        found = self._get(recipe, stage, key, folder, announced)
+        if crew is not None:
+            crew.from_main("ready")
+        return found
+
+    def _get(
+        self,
+        recipe: Mapping[str, Any],
+        stage: str,
+        key: str,
+        folder: Path,
+        build: Callable[[Path], Mapping[str, Any]],
+    ) -> Artifact:
         folder.parent.mkdir(parents=True, exist_ok=True)
         found = self._read(stage, key, folder)
         if found is not None:
@@ -150,6 +197,21 @@ class Store:
         with self._lock(folder):
             # another process may have built it while this one waited
             return self._read(stage, key, folder) or self._build(recipe, stage, key, folder, build)
+
+    def _follow(
+        self, crew: Crew, stage: str, key: str, folder: Path, build: Callable[[Path], Mapping[str, Any]]
+    ) -> Artifact:
+        """Do as the main process says: take part, then read what it wrote."""
+        word = crew.from_main(None)
+        if word == "build":
+            with TemporaryDirectory(prefix="ilm-") as own:
+                build(Path(own))
+            word = crew.from_main(None)
+        assert word == "ready"
+        found = self._read(stage, key, folder)
+        if found is None:
+            raise RuntimeError(f"{folder} was built, but is not here: artifacts= must be a folder that all nodes share")
+        return found
 
     def _lock(self, folder: Path) -> FileLock:
         lock = FileLock(f"{folder}.lock")

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from ilm_lightning.engine.interruptions import StoppedError, StopSignals
 from ilm_lightning.progress import PLAIN_INTERVAL_S, clock
+from ilm_lightning.ranks import from_main, rank
 
 log = logging.getLogger("ilm_lightning")
 
@@ -29,8 +30,8 @@ class StepSeed(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Set torch's generators."""
-        torch.manual_seed((self.seed * 1_000_003 + trainer.global_step) % 2**63)
+        """Set torch's generators; ranks draw differently, rank 0 as one process would."""
+        torch.manual_seed((self.seed * 1_000_003 + trainer.global_step + rank() * 2**40) % 2**63)
 
 
 class LastCheckpoint(Checkpoint):
@@ -66,7 +67,8 @@ class LastCheckpoint(Checkpoint):
         if self.val_every is not None and trainer.global_step % self.val_every == 0:
             return
         stopped = self._stopped(trainer)
-        if stopped or time.monotonic() - self._saved >= self.every_s:
+        # saving takes all processes, so one clock decides
+        if stopped or from_main(time.monotonic() - self._saved >= self.every_s):
             self._save(trainer)
         if stopped:
             raise StoppedError(stopped)

@@ -272,10 +272,15 @@ class TrainerConfig:
 
     accelerator: str = "auto"
     devices: int = 1
+    """Processes on each node, each with a GPU of its own where there are GPUs."""
+    nodes: int = 1
+    """Machines; with more than one, srun or torchrun starts the processes."""
+    strategy: str = "auto"
+    """ddp (each process holds the whole model) or fsdp (they share it out); auto: ddp with several processes."""
     precision: str = "auto"
     """auto: bf16-mixed where the processor gains from it, else 32-true."""
     threads: int = 0
-    """CPU threads; 0: all cores."""
+    """CPU threads of each process; 0: all cores, shared out."""
     log_every: int = 20
 
 

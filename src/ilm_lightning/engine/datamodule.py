@@ -1,10 +1,13 @@
 """One data module for both phases: training batch ``k`` is a function of ``k``, so a resumed run starts there."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as pl
 from torch.utils.data import DataLoader, IterableDataset
+
+from ilm_lightning.lm.collate import own_share
 
 
 class BatchStream(IterableDataset[Any]):
@@ -43,3 +46,20 @@ class StreamDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Any]:
         """Every validation batch once."""
         return DataLoader(self.validation, batch_size=None, num_workers=0)  # type: ignore[arg-type]
+
+
+@dataclass
+class Stream:
+    """Training batch of each step: the sampler's order is a function of (seed, epoch), so of the step."""
+
+    rows: Sequence[Any]
+    sampler: Any
+    collator: Any
+    _epoch: int = -1
+
+    def __call__(self, step: int) -> Any:
+        """Collate this process's share of the batch of a step."""
+        epoch, place = divmod(step, len(self.sampler))
+        if epoch != self._epoch:
+            self._batches, self._epoch = self.sampler.batches(epoch), epoch
+        return self.collator(own_share([self.rows[i] for i in self._batches[place]]))

@@ -3,11 +3,12 @@
 import logging
 import os
 
-from ilm_lightning.engine.artifacts import Store
+from ilm_lightning.engine.artifacts import Crew, Store
 from ilm_lightning.engine.config import Config
+from ilm_lightning.engine.distributed import is_first, processes
 from ilm_lightning.engine.interruptions import state_of
 from ilm_lightning.engine.models import check_models
-from ilm_lightning.engine.runs import run_id, store_config, write_status
+from ilm_lightning.engine.runs import run_folder, run_id, store_config, write_status
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import embed, examples, prepare
 from ilm_lightning.engine.stages.pretrain import pretrain
@@ -26,7 +27,9 @@ def set_threads(config: Config) -> None:
     from ilm_lightning.engine.launcher.resources import THREADS
     from ilm_lightning.hardware import usable_cores
 
-    torch.set_num_threads(config.trainer.threads or int(os.environ.get(THREADS, "0")) or usable_cores())
+    cores = int(os.environ.get(THREADS, "0")) or usable_cores()
+    # processes on CPUs share the cores; with GPUs each has little to do there
+    torch.set_num_threads(config.trainer.threads or max(1, cores // config.trainer.devices))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from transformers.utils import logging as transformers_logging
 
@@ -80,7 +83,8 @@ def run_language_tasks(context: Context) -> float:
 
     inputs = train_variant(context)
     tuned = phase2(context, inputs)
-    return export(context, inputs, tuned, evaluate(context, inputs, tuned))
+    evaluated = evaluate(context, inputs, tuned)
+    return export(context, inputs, tuned, evaluated) if is_first() else float("nan")
 
 
 def run_recommendation(context: Context) -> float:
@@ -93,7 +97,8 @@ def run_recommendation(context: Context) -> float:
     pretrained = pretrain(context, prepared, embedded) if context.config.adapter.init == "pretrained" else None
     inputs = Inputs(prepared, embedded, prepared, pretrained)
     tuned = recommend.tune(context, inputs)
-    return export(context, inputs, tuned, recommend.evaluate(context, inputs, tuned))
+    evaluated = recommend.evaluate(context, inputs, tuned)
+    return export(context, inputs, tuned, evaluated) if is_first() else float("nan")
 
 
 def run_pipeline(config: Config) -> float:
@@ -107,15 +112,30 @@ def run_pipeline(config: Config) -> float:
     """
     validate_tasks(config)
     set_threads(config)
-    context = open_context(config)
-    work = run_recommendation if config.tasks.kind == "openp5" else run_language_tasks
-    log.info("run       %s", context.run_folder)
-    write_status(context.run_folder, "running")
+    main = is_first()
+    folder = store_config(config) if main else run_folder(config)
+    log.info("run       %s", folder)
+    if main:
+        write_status(folder, "running")
     try:
-        check_assets(context)
-        objective = work(context)
+        with processes(config.trainer, folder) as crew:
+            objective = _stages(Context(config, Store(config.artifacts, crew), folder), crew)
     except BaseException as error:
-        write_status(context.run_folder, state_of(error), error=f"{type(error).__name__}: {error}")
+        if main:
+            write_status(folder, state_of(error), error=f"{type(error).__name__}: {error}")
         raise
-    write_status(context.run_folder, "finished", objective=objective)
+    if main:
+        write_status(folder, "finished", objective=objective)
     return objective
+
+
+def _stages(context: Context, crew: Crew | None) -> float:
+    """All stages, on every process of the run; the store says who builds."""
+    if crew is None or crew.is_main():
+        check_assets(context)
+    if crew is not None:
+        # what the first has fetched, the others find
+        crew.from_main(None)
+        check_assets(context)
+    work = run_recommendation if context.config.tasks.kind == "openp5" else run_language_tasks
+    return work(context)

@@ -1,5 +1,6 @@
 """What a run says on screen besides progress: tables readable on a plain terminal."""
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 
 
 def console() -> Console:
-    """Console on standard error, 100 columns where the width is unknown."""
-    return Console(stderr=True, width=None if sys.stderr.isatty() else 110, highlight=False)
+    """Console on standard error, 110 columns where the width is unknown; of several processes the first speaks."""
+    quiet = os.environ.get("RANK", "0") != "0"
+    return Console(stderr=True, width=None if sys.stderr.isatty() else 110, highlight=False, quiet=quiet)
 
 
 def show_parameters(rows: Sequence[Any]) -> None:

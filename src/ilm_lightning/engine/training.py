@@ -9,7 +9,9 @@ from typing import Any
 
 import lightning as pl
 import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy
 
 from ilm_lightning.engine.account import Account
 from ilm_lightning.engine.artifacts import SCRATCH
@@ -18,6 +20,7 @@ from ilm_lightning.engine.config import TrainerConfig
 from ilm_lightning.engine.datamodule import StreamDataModule
 from ilm_lightning.engine.interruptions import active_signals
 from ilm_lightning.engine.watch import LossWatch, memory_advice
+from ilm_lightning.ranks import from_main, is_main, world_size
 
 log = logging.getLogger("ilm_lightning")
 
@@ -95,6 +98,8 @@ def fit(
         ShortOfMemoryError: names the setting to lower.
     """
     quiet_lightning()
+    # of several processes, all read and the first writes one folder
+    work = Path(from_main(str(work)))
     folder = work / SCRATCH / settings.label
     folder.mkdir(parents=True, exist_ok=True)
     validate = len(data.validation) > 0
@@ -106,10 +111,18 @@ def fit(
     signals = active_signals()
     last = LastCheckpoint(start, settings.checkpoint_every_s, interval, signals)
     account, watch = Account(settings.steps), LossWatch(settings.label, folder)
-    history = SCRATCH + f"/{settings.label}/history.csv"
+    shown = [
+        Progress(settings.label, settings.steps),
+        History(folder / "history.csv", settings.label, trainer_config.log_every),
+    ]
     trainer = pl.Trainer(
         accelerator=trainer_config.accelerator,
         devices=trainer_config.devices,
+        num_nodes=trainer_config.nodes,
+        strategy=strategy_of(trainer_config),
+        # started by us, whatever cluster this is
+        plugins=[LightningEnvironment()] if world_size() > 1 else None,
+        use_distributed_sampler=False,
         precision=precision_of(trainer_config),
         max_steps=settings.steps,
         max_epochs=-1,
@@ -120,8 +133,7 @@ def fit(
         gradient_clip_val=settings.gradient_clip,
         callbacks=[
             StepSeed(settings.seed),
-            Progress(settings.label, settings.steps),
-            History(work / history, settings.label, trainer_config.log_every),
+            *(shown if is_main() else []),
             account,
             watch,
             # in this order, so that the last state knows the best one
@@ -175,11 +187,19 @@ def close_logger(logger: Any) -> None:
         wandb.finish()
 
 
+def strategy_of(config: TrainerConfig) -> Any:
+    """How processes share the work; Lightning's own choice with one."""
+    if world_size() == 1:
+        return "auto"
+    # phase 1's batches take turns in what they use; vectors are buffers, equal everywhere
+    return DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+
+
 def _finish(
     module: pl.LightningModule, trainer: pl.Trainer, best: ModelCheckpoint | None, work: Path, settings: FitSettings
 ) -> dict[str, float]:
     history = work / SCRATCH / settings.label / "history.csv"
-    if history.is_file():
+    if is_main() and history.is_file():
         (work / f"history-{settings.label}.csv").write_bytes(history.read_bytes())
     report: dict[str, float] = {"steps": trainer.global_step}
     if best is not None and best.best_model_path:

@@ -1,15 +1,14 @@
 """Checks of a configuration that need no model and no data: they fail in the first second and say what to do."""
 
 import difflib
-import tempfile
 from pathlib import Path
 
 from ilm_lightning.engine.checks import ConfigError, not_negative, one_of, positive
-from ilm_lightning.engine.config import Config, TrainerConfig
+from ilm_lightning.engine.config import Config
+from ilm_lightning.engine.validate_machine import check_machine, check_writable
 from ilm_lightning.engine.validate_openp5 import check_openp5_files
 from ilm_lightning.engine.validate_phases import LOSSES, check_phase1, check_phase2
 from ilm_lightning.engine.validate_teacher import check_teacher_settings
-from ilm_lightning.hardware import usable_cores, visible_gpus
 
 __all__ = ["ConfigError", "check_writable", "validate"]
 
@@ -44,33 +43,10 @@ def validate(config: Config) -> None:
     _own_names(config)
     _choices(config)
     _numbers(config)
-    _devices(config.trainer)
+    check_machine(config)
     _files(config)
     _asset_names(config)
     check_teacher_settings(config, FIGURE1_TASKS)
-    check_writable("outputs", config.outputs)
-    check_writable("artifacts", config.artifacts)
-
-
-def check_writable(key: str, folder: str) -> None:
-    """Refuse a folder that cannot be made or written, without leaving anything behind.
-
-    Args:
-        key: of the configuration.
-        folder: its value.
-
-    Raises:
-        ConfigError: names both, and why.
-    """
-    path = Path(folder).absolute()
-    nearest = next(place for place in (path, *path.parents) if place.exists())
-    try:
-        # permission bits say nothing to root, or on a read-only disk
-        with tempfile.TemporaryFile(dir=nearest):
-            pass
-    except OSError as error:
-        reason = "it is a file" if nearest.is_file() else error.strerror
-        raise ConfigError(f"{key}={folder} cannot be written: {nearest}: {reason}; choose another folder") from None
 
 
 def _choices(config: Config) -> None:
@@ -179,7 +155,6 @@ def _numbers(config: Config) -> None:
         pretraining__grounding_scale=pretraining.grounding_scale,
         tuning__lora_alpha=tuning.lora_alpha,
         encoder__als__alpha=config.encoder.als.alpha,
-        trainer__devices=config.trainer.devices,
         trainer__log_every=config.trainer.log_every,
     )
     not_negative(
@@ -219,26 +194,6 @@ def _numbers(config: Config) -> None:
         raise ConfigError(f"tuning.adapter_first_share={tuning.adapter_first_share} must lie in [0, 1]")
     if pretraining.source_dropout and config.encoder.name != "combined":
         raise ConfigError("pretraining.source_dropout drops the semantic source and needs encoder=combined")
-
-
-def _devices(trainer: TrainerConfig) -> None:
-    """Compare the devices asked for with those that are there, as far as that can be told in no time."""
-    gpus, cores = visible_gpus(), usable_cores()
-    on_gpu = trainer.accelerator in ("gpu", "cuda") or (trainer.accelerator == "auto" and bool(gpus))
-    if on_gpu and gpus is not None and trainer.devices > len(gpus):
-        fix = f"set trainer.devices={len(gpus)}" if gpus else "set trainer.accelerator=cpu"
-        raise ConfigError(f"trainer.devices={trainer.devices}: {len(gpus)} GPUs are visible here; {fix}")
-    # two processes are allowed anywhere, to try things out
-    if not on_gpu and trainer.devices > max(cores, 2):
-        raise ConfigError(
-            f"trainer.devices={trainer.devices}: each is a process here, and there are {cores} cores; "
-            f"set trainer.devices={cores}"
-        )
-    # each process would read the same batches and wait for the artefacts of the first
-    if trainer.devices > 1:
-        raise ConfigError(
-            f"trainer.devices={trainer.devices}: training on several devices is not there yet; set it to 1"
-        )
 
 
 def _own_names(config: Config) -> tuple[str, ...]:

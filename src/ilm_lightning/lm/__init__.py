@@ -10,7 +10,7 @@ from ilm_lightning.lm.backbone import (
     resolve_dtype,
 )
 from ilm_lightning.lm.batch import IGNORE_INDEX, PLACEHOLDER_ID, PromptBatch
-from ilm_lightning.lm.collate import Collator, LengthGroupedSampler, interpolate, sorted_batches
+from ilm_lightning.lm.collate import Collator, LengthGroupedSampler, interpolate, own_share, sorted_batches
 from ilm_lightning.lm.distillation import ContextCollator, ContextTeacher, context_prompt
 from ilm_lightning.lm.generate import Generation, SoftTokenBank, TargetLosses, generate, target_losses
 from ilm_lightning.lm.journal import Journal
@@ -47,6 +47,7 @@ __all__ = [
     "generate",
     "interpolate",
     "load_backbone",
+    "own_share",
     "parameter_report",
     "residual_weights",
     "resolve_dtype",

@@ -1,6 +1,7 @@
 """Examples to batches: padding, unique slots, and batches of similar length."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch.utils.data import Sampler
 
 from ilm_lightning.lm.batch import IGNORE_INDEX, PromptBatch
 from ilm_lightning.lm.prompts import TokenisedExample
+from ilm_lightning.ranks import rank, world_size
 
 Slot = tuple[int, ...]
 MEGA_BATCH = 50
@@ -122,6 +124,15 @@ class Collator:
         slots, index = unique_slots(examples)
         names = [example.example_id for example in examples]
         return PromptBatch(ids, mask, labels, self.slot_sources(slots), index, names, weights)
+
+
+def own_share(examples: Sequence[TokenisedExample]) -> list[TokenisedExample]:
+    """This process's part of a batch of all processes: every W-th example.
+
+    A last batch may hold fewer examples than there are processes: then one is read, and its tokens weigh nothing.
+    """
+    mine = list(examples[rank() :: world_size()])
+    return mine or [replace(examples[0], token_weights=np.zeros(len(examples[0].target_ids), np.float32))]
 
 
 def unique_slots(examples: Sequence[TokenisedExample]) -> tuple[list[Slot], Tensor]:

@@ -43,6 +43,15 @@ class LMOutput:
     hidden: Tensor
     weights: Tensor | None = None
 
+    def weight(self, rows: Tensor | None = None) -> Tensor:
+        """How much the mean over the target tokens counts: their number, or the sum of their weights.
+
+        Args:
+            rows: of these examples only.
+        """
+        weights = torch.ones_like(self.token_losses) if self.weights is None else self.weights
+        return (weights if rows is None else weights[torch.isin(self.target_rows, rows)]).sum().detach()
+
 
 def weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
     """Average ``[n]`` values, by ``[n]`` weights where there are any.

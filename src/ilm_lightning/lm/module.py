@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ilm_lightning.lm.batch import PromptBatch
 from ilm_lightning.lm.distillation import ContextTeacher
 from ilm_lightning.lm.model import ItemLanguageModel, LMOutput
+from ilm_lightning.ranks import Means, anywhere, joint_mean, rank, world_size
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class ItemLanguageModule(pl.LightningModule):
         self.model = model
         self.settings = settings
         self.teacher = teacher
+        self._means = Means()
         self._clock = time.perf_counter()
 
     def training_step(self, batch: PromptBatch, batch_idx: int) -> Tensor:
@@ -86,15 +88,18 @@ class ItemLanguageModule(pl.LightningModule):
             FloatingPointError: if the loss is not finite; it names the examples.
         """
         loss = self._loss(batch)
-        if not torch.isfinite(loss):
+        # together, or the other processes would wait for this one
+        if anywhere(not torch.isfinite(loss)):
             raise FloatingPointError(
                 f"the loss is {float(loss.detach())} at step {self.global_step}, "
                 f"examples {', '.join(batch.example_ids)}; lower the learning rate or look at their vectors"
             )
         now = time.perf_counter()
-        speed = batch.n_tokens / max(now - self._clock, 1e-9)
+        # of all processes, for they go in step
+        speed = world_size() * batch.n_tokens / max(now - self._clock, 1e-9)
         self._clock = now
-        self.log_dict({"train/loss": loss.detach(), "train/tokens_per_second": speed}, batch_size=len(batch))
+        values = {"train/loss": loss.detach(), "train/tokens_per_second": speed}
+        self.log_dict(values, batch_size=1, sync_dist=world_size() > 1)
         return loss
 
     def _loss(self, batch: PromptBatch) -> Tensor:
@@ -102,16 +107,27 @@ class ItemLanguageModule(pl.LightningModule):
         # first the teacher: it switches LoRA's updates off and on again
         taught = None if self.teacher is None else self.teacher.read(self.model, batch)
         output: LMOutput = self.model(batch)
-        if self.teacher is None or taught is None:
-            return output.loss
-        divergence = self.teacher.loss(self.model, batch, output, taught)
-        self.log("train/divergence", divergence.detach(), batch_size=len(batch))
-        return output.loss + self.teacher.weight * divergence
+        loss = joint_mean(output.loss, output.weight())
+        if self.teacher is None or (taught is None and world_size() == 1):
+            return loss
+        divergence, weight = loss.new_zeros(()), loss.new_zeros(())
+        if taught is not None:
+            assert batch.context is not None
+            divergence = self.teacher.loss(self.model, batch, output, taught)
+            weight = output.weight(batch.context.rows)
+        divergence = joint_mean(divergence, weight)
+        self.log("train/divergence", divergence.detach(), batch_size=1, sync_dist=world_size() > 1)
+        return loss + self.teacher.weight * divergence
 
     def validation_step(self, batch: PromptBatch, batch_idx: int) -> None:
-        """Log the mean loss over all target tokens: unweighted and without a teacher, so that variants compare."""
-        losses = self.model(batch).token_losses
-        self.log("val/loss", losses.mean(), batch_size=len(losses), sync_dist=True)
+        """Sum up the losses of all target tokens, unweighted and without a teacher; ranks take turns."""
+        if batch_idx % world_size() == rank():
+            losses = self.model(batch).token_losses
+            self._means.add("val/loss", losses.mean().item(), len(losses))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean loss over all target tokens, by which variants compare."""
+        self.log_dict(self._means.take())
 
     def on_validation_end(self) -> None:
         """Leave validation out of the measured speed."""

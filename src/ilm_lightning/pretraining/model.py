@@ -18,6 +18,7 @@ from ilm_lightning.pretraining import losses as L
 from ilm_lightning.pretraining.batches import Batch, ItemTextBatch, PairBatch
 from ilm_lightning.pretraining.pairs import ITEM_ITEM, USER_ITEM
 from ilm_lightning.pretraining.settings import PretrainingSettings
+from ilm_lightning.ranks import Share, joint_mean, rows_from_main
 
 TEMPERATURE_RANGE = (0.01, 0.5)
 MAX_SCALE = 100.0
@@ -139,30 +140,35 @@ class PretrainingModel(nn.Module):
     def item_text_step(self, batch: ItemTextBatch) -> dict[str, Tensor]:
         """ITC, ITM, ITG and VG, as far as they are on, from one query pass over the batch's distinct items."""
         rows, inverse = _distinct(batch.items)
+        share = Share(len(rows), self.training)
         sources, visible = self.items(rows), self._visible(len(rows))
-        output = self.qformer(sources, visible)
+        mine = {name: share.mine(vectors) for name, vectors in sources.items()}
+        output = self.qformer(mine, None if visible is None else share.mine(visible))
         terms: dict[str, Tensor] = {}
         if "itc" in self.settings.losses:
-            contrast = self._itc(output.hidden[inverse], batch)
+            contrast = self._itc(output.hidden, share, inverse, batch)
             terms |= {"itc": contrast.loss, "temperature": self.temperature.detach()}
             if "itm" in self.settings.losses:
-                terms |= self._itm(contrast.similarities, sources, visible, inverse, batch)
+                terms |= self._itm(contrast.similarities, sources, visible, share, inverse, batch)
         if "itg" in self.settings.losses:
-            terms |= self._itg(output, inverse, batch)
+            terms |= self._itg(output, share, inverse, batch)
         if "vg" in self.settings.losses:
             assert isinstance(self.adapter, QFormerAdapter)
-            terms |= self._vg(self.adapter.output_projection(output.hidden), inverse, batch)
+            terms |= self._vg(self.adapter.output_projection(output.hidden), share, inverse, batch)
         return terms
 
     def grounding_step(self, batch: ItemTextBatch) -> dict[str, Tensor]:
         """VG alone: needs soft tokens only, so no text branch and no particular adapter."""
         rows, inverse = _distinct(batch.items)
-        return self._vg(self.adapter(self.items(rows), self._visible(len(rows))), inverse, batch)
+        share = Share(len(rows), self.training)
+        mine = share.mine(rows)
+        return self._vg(self.adapter(self.items(mine), self._visible(len(mine))), share, inverse, batch)
 
     def item_item_step(self, batch: PairBatch) -> dict[str, Tensor]:
         """IIC on items that follow one another; one query pass over the distinct items."""
         rows, inverse = _distinct(torch.cat([batch.left, batch.right]))
-        pooled = self._pooled(self.items(rows))[inverse]
+        share = Share(len(rows), self.training)
+        pooled = share.join(self._pooled(self.items(share.mine(rows))))[inverse]
         return self._pair_terms("iic", pooled[: len(batch.left)], pooled[len(batch.left) :], batch)
 
     def user_item_step(self, batch: PairBatch) -> dict[str, Tensor]:
@@ -172,7 +178,9 @@ class PretrainingModel(nn.Module):
         user_rows, user_inverse = _distinct(batch.left)
         item_rows, item_inverse = _distinct(batch.right)
         users, items = self.users(user_rows), self.items(item_rows)
-        pooled = self._pooled({name: torch.cat([users[name], items[name]]) for name in users})
+        share = Share(len(user_rows) + len(item_rows), self.training)
+        both = {name: share.mine(torch.cat([users[name], items[name]])) for name in users}
+        pooled = share.join(self._pooled(both))
         left, right = pooled[user_inverse], pooled[len(user_rows) + item_inverse]
         return self._pair_terms("uic", left, right, batch)
 
@@ -202,12 +210,13 @@ class PretrainingModel(nn.Module):
     def _project(self, head: nn.Linear, hidden: Tensor) -> Tensor:
         return F.normalize(head(hidden).float(), dim=-1)
 
-    def _itc(self, hidden: Tensor, batch: ItemTextBatch) -> L.ItcOutput:
+    def _itc(self, hidden: Tensor, share: Share, inverse: Tensor, batch: ItemTextBatch) -> L.ItcOutput:
         if self.training:
             with torch.no_grad():
                 self.temperature.clamp_(*TEMPERATURE_RANGE)
-        queries = self._project(self.item_proj, hidden)
-        texts = self.texts(batch.token_ids, batch.mask)
+        queries = share.join(self._project(self.item_proj, hidden))[inverse]
+        by_text = Share(len(inverse), self.training)
+        texts = by_text.join(self.texts(by_text.mine(batch.token_ids), by_text.mine(batch.mask)))
         # cosines are divided by a small temperature: bf16's three digits would show
         with torch.autocast(queries.device.type, enabled=False):
             return L.itc_loss(
@@ -224,14 +233,17 @@ class PretrainingModel(nn.Module):
         similarities: Tensor,
         sources: Mapping[str, Tensor],
         visible: Tensor | None,
+        share: Share,
         inverse: Tensor,
         batch: ItemTextBatch,
     ) -> dict[str, Tensor]:
         """True pairs, then a negative item per text, then a negative text per item; rows without one are left out."""
         assert self.text_branch is not None
         negatives = L.sample_hard_negatives(similarities, batch.items, batch.text_ids)
-        own = torch.arange(len(inverse), device=inverse.device)
-        some = own[negatives.valid]
+        if self.training:
+            negatives = L.HardNegatives(*(rows_from_main(drawn) for drawn in negatives))
+        own = _own(share, inverse)
+        some = own[negatives.valid[own]]
         items = inverse[torch.cat([own, negatives.items[some], some])]
         texts = torch.cat([own, some, negatives.texts[some]])
         hidden = self.text_branch.encode_joint(
@@ -241,31 +253,37 @@ class PretrainingModel(nn.Module):
             batch.mask[texts],
             None if visible is None else visible[items],
         )
-        loss, accuracy = L.itm_loss(self.itm_head(hidden).mean(dim=1), n_matched=len(own))
+        measures = L.itm_loss(self.itm_head(hidden).mean(dim=1), n_matched=len(own))
+        loss, accuracy = (joint_mean(value, len(items), self.training) for value in measures)
         return {"itm": loss, "itm_accuracy": accuracy}
 
-    def _itg(self, output: QueryOutput, inverse: Tensor, batch: ItemTextBatch) -> dict[str, Tensor]:
+    def _itg(self, output: QueryOutput, share: Share, inverse: Tensor, batch: ItemTextBatch) -> dict[str, Tensor]:
         assert self.text_branch is not None
-        keys_values = tuple((key[inverse], value[inverse]) for key, value in output.keys_values)
-        ids = self.text_branch.decoder_ids(batch.token_ids)
-        hidden = self.text_branch.decode_text(self.qformer, keys_values, ids, batch.mask)
+        own = _own(share, inverse)
+        items, mask, tokens = share.local(inverse[own]), batch.mask[own], batch.token_ids[own]
+        keys_values = tuple((key[items], value[items]) for key, value in output.keys_values)
+        ids = self.text_branch.decoder_ids(tokens)
+        hidden = self.text_branch.decode_text(self.qformer, keys_values, ids, mask)
         # the vocabulary head is the costliest map: only where a next token exists
-        follows = batch.mask[:, 1:]
+        follows = mask[:, 1:]
         logits = self.text_branch.logits(hidden[:, :-1][follows])
-        smoothed, plain = L.itg_loss(
-            logits, batch.token_ids[:, 1:][follows], label_smoothing=self.settings.label_smoothing
-        )
+        measures = L.itg_loss(logits, tokens[:, 1:][follows], label_smoothing=self.settings.label_smoothing)
+        smoothed, plain = (joint_mean(value, follows.sum(), self.training) for value in measures)
         return {"itg": smoothed, "itg_nll": plain}
 
-    def _vg(self, soft: Tensor, inverse: Tensor, batch: ItemTextBatch) -> dict[str, Tensor]:
+    def _vg(self, soft: Tensor, share: Share, inverse: Tensor, batch: ItemTextBatch) -> dict[str, Tensor]:
+        items = inverse[batch.bag_items]
+        own = share.holds(items)
+        local = share.local(items[own])
         loss = L.vocabulary_grounding_loss(
             soft,
             self.get_buffer("llm_embeddings"),
-            inverse[batch.bag_items],
-            batch.bag_tokens,
+            local,
+            batch.bag_tokens[own],
             self.scale(),
             token_weights=self.token_weights if isinstance(self.token_weights, Tensor) else None,
         )
+        loss = joint_mean(loss, len(torch.unique(local)), self.training)
         return {"vg": loss, "vg_scale": self.scale().detach()}
 
     def scale(self) -> Tensor:
@@ -300,6 +318,11 @@ def _distinct(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Sorted distinct rows, and where each row of the argument is among them."""
     found, inverse = torch.unique(rows, return_inverse=True)
     return found, inverse
+
+
+def _own(share: Share, inverse: Tensor) -> Tensor:
+    """Rows of the batch whose item is in this rank's share."""
+    return torch.nonzero(share.holds(inverse))[:, 0]
 
 
 def _checked(sources: Mapping[str, Tensor], adapter: Adapter) -> dict[str, Tensor]:

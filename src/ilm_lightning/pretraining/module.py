@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import defaultdict
 from typing import Any
 
 import lightning as pl
@@ -17,6 +16,7 @@ from ilm_lightning.pretraining.optim import parameter_groups, warmup_cosine
 from ilm_lightning.pretraining.pairs import Ints, TextPairs
 from ilm_lightning.pretraining.priors import nothing_learned
 from ilm_lightning.pretraining.retrieval import bag_retrieval, retrieval
+from ilm_lightning.ranks import Means, anywhere, rank, world_size
 
 log = logging.getLogger("ilm_lightning")
 
@@ -55,25 +55,29 @@ class PretrainingModule(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters("total_steps", "learning_rate", "warmup_steps", "weight_decay", "seed")
         self.model, self.held_out, self.vocabulary = model, held_out, vocabulary
-        self._sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self._means = Means()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Weighted sum of the batch's losses; stops on a loss that is not a number."""
         terms = self.model(batch)
         total = self.model.total(terms)
-        if not torch.isfinite(total):
+        # together, or the other processes would wait for this one
+        if anywhere(not torch.isfinite(total)):
             ids = batch.left if isinstance(batch, PairBatch) else batch.items
             values = ", ".join(f"{name}={value.item():.4g}" for name, value in terms.items())
             raise NonFiniteLossError(
                 f"phase 1, batch {batch.step}: a loss is not finite ({values}); rows {ids.tolist()}; "
                 "lower pretraining.lr, or look at these rows' vectors"
             )
-        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=1)
-        self.log("train/loss", total.detach(), batch_size=1)
+        terms = {"loss": total, **terms}
+        shared = world_size() > 1
+        self.log_dict({f"train/{k}": v.detach() for k, v in terms.items()}, batch_size=1, sync_dist=shared)
         return total
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Sum up the held-out terms, each weighted by the pairs it was taken over."""
+        """Sum up the held-out terms, each weighted by the pairs it was taken over; ranks take turns."""
+        if batch_idx % world_size() != rank():
+            return
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(self.hparams["seed"] * 1_000_003 + batch_idx)
             terms = self.model(batch)
@@ -83,13 +87,11 @@ class PretrainingModule(pl.LightningModule):
             # what equal similarities give
             values["itc_prior"] = math.log(size)
         for name, value in values.items():
-            self._sums[name][0] += value * size
-            self._sums[name][1] += size
+            self._means.add(name, value, size)
 
     def on_validation_epoch_end(self) -> None:
         """Log held-out means, their weighted sum and retrieval; warn of a loss that learned nothing."""
-        means = {name: total / size for name, (total, size) in self._sums.items()}
-        self._sums.clear()
+        means = self._means.take()
         if not means:
             return
         values = {f"val/{name}": value for name, value in means.items()}

@@ -108,7 +108,7 @@ def _skip_if_finished(job: Job) -> None:
     status = read_status(job.folder)
     # the folder's configuration was compared before: it is this job's
     if status.get("state") == FINISHED and (job.folder / "metrics.json").is_file():
-        job.state, job.objective = BEFORE, _number(status.get("objective"))
+        job.state, job.objective, job.seconds = BEFORE, _number(status.get("objective")), _number(status.get("seconds"))
 
 
 def follow_twins(jobs: Sequence[Job]) -> None:

@@ -40,7 +40,7 @@ class RunnerSettings:
 
     at_once: int = 1
     rerun: bool = False
-    grace_s: float = 15.0
+    grace_s: float = 30.0
     report_s: float = 15.0
 
     def __post_init__(self) -> None:
@@ -146,7 +146,7 @@ class Runner:
             job = self.jobs[number]
             job.seconds = time.monotonic() - start
             job.read_end(status)
-            self._mend_status(job)
+            self._complete_status(job)
             result = f", score {job.objective:.4g}" if job.objective is not None else ""
             how = f"{job.state} after {clock(job.seconds)}{result}" + (f": {job.error}" if job.error else "")
             self._say("[%d/%d] %s: %s", number + 1, len(self.jobs), self._labels[number], how)
@@ -154,9 +154,12 @@ class Runner:
             self.on_change(self.jobs)
 
     @staticmethod
-    def _mend_status(job: Job) -> None:
-        """A process that was killed could not say so itself."""
-        if job.state not in (FINISHED, INTERRUPTED):
+    def _complete_status(job: Job) -> None:
+        """Add what a process cannot say itself: how long it took in all, or that it was killed."""
+        if job.state == FINISHED:
+            assert job.seconds is not None
+            write_status(job.folder, FINISHED, objective=job.objective, seconds=round(job.seconds, 1))
+        elif job.state != INTERRUPTED:
             write_status(job.folder, job.state, error=job.error)
 
     def _stop_all(self) -> None:

@@ -207,7 +207,7 @@ def _trial(context: Context, inputs: Inputs, reference: str | None) -> Artifact:
         cost = {key: sum(phase[key] for phase in phases) for key in ("train_seconds", "train_flops")}
         return {**rates, "val_loss": loss if math.isfinite(loss) else None, **cost}
 
-    return context.store.get("trial", settings, artifacts, build)
+    return context.store.get("trial", settings, artifacts, build, together=True)
 
 
 def _with(context: Context, **tuning: Any) -> Context:

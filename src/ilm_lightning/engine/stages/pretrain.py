@@ -96,7 +96,9 @@ def pretrain(context: Context, prepared: Artifact, embedded: Artifact) -> Artifa
         "bert": context.asset(config.adapter.bert).sha256,
         "lm": context.asset(config.lm.name).sha256,
     }
-    return context.store.get("pretrain", settings, inputs, lambda folder: _build(context, prepared, embedded, folder))
+    return context.store.get(
+        "pretrain", settings, inputs, lambda folder: _build(context, prepared, embedded, folder), together=True
+    )
 
 
 def _build(context: Context, prepared: Artifact, embedded: Artifact, folder: Path) -> dict[str, Any]:

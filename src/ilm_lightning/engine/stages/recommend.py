@@ -130,7 +130,9 @@ def tune(context: Context, inputs: Inputs) -> Artifact:
         artifacts["pretrain"] = inputs.pretrained
     elif config.adapter.init == "bert":
         artifacts["bert"] = context.asset(config.adapter.bert).sha256
-    return context.store.get("recommend", settings, artifacts, lambda folder: _build(context, inputs, folder))
+    return context.store.get(
+        "recommend", settings, artifacts, lambda folder: _build(context, inputs, folder), together=True
+    )
 
 
 def _build(context: Context, inputs: Inputs, folder: Path) -> dict[str, Any]:
@@ -154,7 +156,7 @@ def _fit(context: Context, bench: Bench, model: "ItemLanguageModel", folder: Pat
     from ilm_lightning.engine.datamodule import StreamDataModule
     from ilm_lightning.engine.forecast import phase2_forecast
     from ilm_lightning.engine.training import FitSettings, fit
-    from ilm_lightning.lm import sorted_batches
+    from ilm_lightning.lm import own_share, sorted_batches
     from ilm_lightning.lm.module import ItemLanguageModule, OptimiserSettings
     from ilm_lightning.lm.recommendation import StepBatches
 
@@ -182,7 +184,7 @@ def _fit(context: Context, bench: Bench, model: "ItemLanguageModel", folder: Pat
         tuning.checkpoint_every_s,
         sizes=in_use,
     )
-    data = StreamDataModule(lambda step: bench.collator([bench.renderer(example) for example in batches(step)]), checks)
+    data = StreamDataModule(lambda step: bench.collator(own_share([bench.renderer(e) for e in batches(step)])), checks)
     done = fit(ItemLanguageModule(model, settings), data, fitting, config.trainer, folder, context.logger("tune"))
     share = tuning.steps / batches.steps_per_epoch
     return {"train_examples": len(index), "epochs": share, "mean_tokens": float(lengths.mean()), "tune": done}

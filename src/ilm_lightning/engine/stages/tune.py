@@ -123,7 +123,9 @@ def tune(context: Context, inputs: Inputs, reference: str | None = None) -> Arti
         The artefact; its ``model`` folder is what ``ItemLanguageModel.from_pretrained`` reads.
     """
     settings, artifacts = recipe(context, inputs, reference)
-    return context.store.get("tune", settings, artifacts, lambda folder: _build(context, inputs, reference, folder))
+    return context.store.get(
+        "tune", settings, artifacts, lambda to: _build(context, inputs, reference, to), together=True
+    )
 
 
 def prompts_with(frame: pl.DataFrame, catalog: Any, reference: str | None) -> pl.DataFrame:
@@ -274,7 +276,7 @@ def train(
     Returns:
         The report: numbers of examples and tokens, and of each phase its best validation loss and its cost.
     """
-    from ilm_lightning.engine.datamodule import StreamDataModule
+    from ilm_lightning.engine.datamodule import Stream, StreamDataModule
     from ilm_lightning.engine.forecast import phase2_forecast
     from ilm_lightning.engine.training import FitSettings, fit
     from ilm_lightning.lm import Collator, ContextCollator, sorted_batches
@@ -342,20 +344,3 @@ class frozen_lm:  # noqa: N801 - reads as a statement
         """Thaw what was trained before."""
         for parameter in self.parameters:
             parameter.requires_grad_(True)
-
-
-@dataclass
-class Stream:
-    """Training batch of each step: the sampler's order is a function of (seed, epoch), so of the step."""
-
-    rows: Sequence[Any]
-    sampler: Any
-    collator: Any
-    _epoch: int = -1
-
-    def __call__(self, step: int) -> Any:
-        """Collate the batch of a step."""
-        epoch, place = divmod(step, len(self.sampler))
-        if epoch != self._epoch:
-            self._batches, self._epoch = self.sampler.batches(epoch), epoch
-        return self.collator([self.rows[i] for i in self._batches[place]])

@@ -1,0 +1,258 @@
+"""The processes of one run: started here or found started by srun or torchrun, joined to a group, ended together."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ilm_lightning.engine.config import TrainerConfig
+from ilm_lightning.engine.launcher.jobs import last_line
+from ilm_lightning.engine.launcher.processes import ProcessTree, stop
+from ilm_lightning.engine.runs import write_status
+from ilm_lightning.engine.validate import ConfigError
+
+if TYPE_CHECKING:
+    from torch.distributed import Store
+
+log = logging.getLogger("ilm_lightning")
+STARTED_HERE = "ILM_RANK_OF"
+"""Set for processes that a run started itself."""
+GRACE_S = 15.0
+
+
+class RankError(RuntimeError):
+    """Another process of the run failed."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process among those of a run.
+
+    Attributes:
+        rank: its number.
+        local_rank: its number on this machine.
+        world: how many there are.
+        address: where rank 0 listens.
+        port: the port.
+    """
+
+    rank: int
+    local_rank: int
+    world: int
+    address: str
+    port: int
+
+
+def found_place(environment: Mapping[str, str] = os.environ) -> Place | None:
+    """This process's place where something else started it: torchrun or srun; None where it runs by itself.
+
+    Args:
+        environment: the environment variables.
+    """
+    if {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= set(environment):
+        rank, local_rank, world = (int(environment[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
+        return Place(rank, local_rank, world, environment["MASTER_ADDR"], int(environment["MASTER_PORT"]))
+    if int(environment.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in environment:
+        from lightning.fabric.plugins.environments import SLURMEnvironment
+
+        nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_NODELIST", "127.0.0.1")
+        return Place(
+            int(environment["SLURM_PROCID"]),
+            int(environment["SLURM_LOCALID"]),
+            int(environment["SLURM_NTASKS"]),
+            environment.get("MASTER_ADDR") or SLURMEnvironment.resolve_root_node_address(nodes),
+            # every process must find the same one, two jobs of a user not
+            int(environment.get("MASTER_PORT") or 15000 + int(environment["SLURM_JOB_ID"]) % 10000),
+        )
+    return None
+
+
+def is_first() -> bool:
+    """Whether this process writes the run's files; known before the processes are joined."""
+    place = found_place()
+    return place is None or place.rank == 0
+
+
+def check_place(trainer: TrainerConfig, place: Place | None) -> None:
+    """Compare the processes there are with those the configuration asks for.
+
+    Raises:
+        ConfigError: they differ; it says how to start them.
+    """
+    wanted = trainer.devices * trainer.nodes
+    if place is not None and place.world != wanted:
+        raise ConfigError(
+            f"{place.world} processes were started, but trainer.devices={trainer.devices} on trainer.nodes="
+            f"{trainer.nodes} are {wanted}: start as many, or set both keys"
+        )
+    if place is None and trainer.nodes > 1:
+        raise ConfigError(
+            f"trainer.nodes={trainer.nodes}: start the processes with srun, with hydra/launcher=slurm, or with\n"
+            f"  torchrun --nnodes={trainer.nodes} --nproc-per-node={trainer.devices} --rdzv-backend=c10d "
+            "--rdzv-endpoint=HOST:PORT -m ilm_lightning.train …\non each machine"
+        )
+
+
+@contextmanager
+def processes(trainer: TrainerConfig, folder: Path) -> Iterator[Any]:
+    """Join the processes of a run for the duration of a ``with`` block; with one process nothing happens.
+
+    Args:
+        trainer: how many.
+        folder: the run folder, whose configuration the processes that are started here read.
+
+    Yields:
+        What an artefact store needs to know of them, or None with one process.
+
+    Raises:
+        ConfigError: the processes there are do not fit the configuration.
+        RankError: another process failed.
+    """
+    place = found_place()
+    check_place(trainer, place)
+    if trainer.devices * trainer.nodes == 1:
+        yield None
+        return
+    from ilm_lightning import ranks
+
+    if place is not None:
+        with _group(trainer, place, None):
+            yield ranks
+    else:
+        with _Others(trainer, folder) as others, _group(trainer, others.place, others.store):
+            yield ranks
+
+
+@contextmanager
+def _group(trainer: TrainerConfig, place: Place, store: "Store | None") -> Iterator[None]:
+    """Set the group up, and what Lightning reads from the environment to find it."""
+    import torch
+    import torch.distributed as dist
+    from torch.distributed.distributed_c10d import TCPStore
+
+    from ilm_lightning import ranks
+
+    values = {
+        "RANK": place.rank,
+        # Lightning starts no processes where this is set
+        "LOCAL_RANK": place.local_rank,
+        "NODE_RANK": place.rank // trainer.devices,
+        "WORLD_SIZE": place.world,
+        "MASTER_ADDR": place.address,
+        "MASTER_PORT": place.port,
+    }
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update({name: str(value) for name, value in values.items()})
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and trainer.accelerator != "cpu" else "gloo"
+    if place.rank > 0:
+        log.setLevel(logging.ERROR)
+    if store is None and STARTED_HERE in os.environ:
+        store = TCPStore(place.address, place.port, place.world, is_master=False)
+    joined = {"store": store, "rank": place.rank, "world_size": place.world} if store is not None else {}
+    try:
+        dist.init_process_group(backend, **joined)
+        ranks.open_talk()
+        yield
+        # nobody leaves before all are through: rank 0 holds the store
+        ranks.from_main(None)
+    finally:
+        ranks.close_talk()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+class _Others:
+    """The other processes of a run on one machine; they end with this one, and this one with them.
+
+    Attributes:
+        place: this process's place.
+        store: where all meet.
+    """
+
+    def __init__(self, trainer: TrainerConfig, folder: Path) -> None:
+        from torch.distributed.distributed_c10d import TCPStore
+
+        world = trainer.devices
+        # the port is chosen by listening on it, so no other process can take it in between
+        self.store = TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False)
+        self.place = Place(0, 0, world, "127.0.0.1", self.store.port)
+        self._folder = folder
+        self._trees: dict[int, ProcessTree] = {}
+        self._failed: tuple[int, int] | None = None
+        self._done = threading.Event()
+
+    def __enter__(self) -> "_Others":
+        """Start them."""
+        command = [sys.executable, "-m", "ilm_lightning.engine.job", str(self._folder)]
+        for rank in range(1, self.place.world):
+            place = {
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": str(self.place.world),
+                "MASTER_ADDR": self.place.address,
+                "MASTER_PORT": str(self.place.port),
+                STARTED_HERE: str(os.getpid()),
+            }
+            log_file = self._log(rank)
+            log_file.unlink(missing_ok=True)
+            self._trees[rank] = ProcessTree(command, log_file, {**os.environ, **place}, own_session=False)
+        threading.Thread(target=self._watch, name="ranks", daemon=True).start()
+        return self
+
+    def _log(self, rank: int) -> Path:
+        return self._folder / f"rank{rank}.log"
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
+        """End them; where one failed first, this process's own error only says that it is gone."""
+        self._done.set()
+        if error is None:
+            end = time.monotonic() + GRACE_S
+            while any(tree.poll() is None for tree in self._trees.values()) and time.monotonic() < end:
+                time.sleep(0.05)
+        elif isinstance(error, KeyboardInterrupt):
+            stop(self._trees.values(), GRACE_S)
+        elif self._failed is None:
+            # what they were waiting for will not come
+            time.sleep(0.5)
+            self._look()
+        for tree in self._trees.values():
+            tree.kill()
+        if self._failed is not None and error is not None and not isinstance(error, KeyboardInterrupt):
+            raise RankError(self._story()) from error
+
+    def _look(self) -> None:
+        for rank, tree in self._trees.items():
+            if self._failed is None and (status := tree.poll()):
+                self._failed = (rank, status)
+
+    def _story(self) -> str:
+        assert self._failed is not None
+        rank, status = self._failed
+        how = f"ended by signal {-status}" if status < 0 else (last_line(self._log(rank)) or f"status {status}")
+        return f"process {rank} of {self.place.world}: {how} (see {self._log(rank)})"
+
+    def _watch(self) -> None:
+        """End this process when another has failed and this one waits for it in vain."""
+        while not self._done.wait(0.2):
+            self._look()
+            if self._failed is None:
+                continue
+            # most often the broken connection raises here by itself
+            if not self._done.wait(GRACE_S):
+                log.error("error: %s", self._story())
+                write_status(self._folder, "failed", error=self._story())
+                for tree in self._trees.values():
+                    tree.kill()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return

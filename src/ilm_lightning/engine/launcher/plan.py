@@ -1,0 +1,187 @@
+"""A queue's plan: runs in order of importance, what each costs, and what fits into the time that is left."""
+
+import re
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ilm_lightning.engine.command import check_data, check_keys, conf_dir, open_mapping, register_schema
+from ilm_lightning.engine.config import Config, as_config
+from ilm_lightning.engine.launcher.jobs import BEFORE, FINISHED, Job
+from ilm_lightning.engine.validate import validate
+
+
+class PlanError(ValueError):
+    """A plan that cannot be read, and how to mend it."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a plan: one run, or several where values are listed with commas.
+
+    Attributes:
+        overrides: as on the command line; ``seed=0,1,2`` makes three runs.
+        minutes: what one of its runs costs, measured or guessed; None where nobody knows.
+        note: what it is for.
+    """
+
+    overrides: tuple[str, ...]
+    minutes: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan file.
+
+    Attributes:
+        common: overrides of all runs.
+        entries: in order of importance.
+        results: where each run's metrics are copied to.
+    """
+
+    common: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    results: Path
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan.
+
+    Args:
+        path: a YAML file with ``runs``, a list of ``overrides`` (one string), ``minutes`` and ``note``; and perhaps
+            ``common``, overrides of all runs, and ``results``, a folder (by default ``results`` beside the file).
+
+    Raises:
+        PlanError: names the file and what is wrong.
+    """
+    try:
+        found = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except FileNotFoundError:
+        raise PlanError(f"{path}: there is no such plan") from None
+    except (OmegaConfBaseException, ValueError, OSError) as error:
+        raise PlanError(f"{path} cannot be read: {error}") from error
+    except Exception as error:  # yaml's errors share no base that is ours to import
+        raise PlanError(f"{path} is no YAML: {error}") from error
+    if not isinstance(found, dict) or not isinstance(found.get("runs"), list) or not found["runs"]:
+        raise PlanError(f"{path} must hold a list `runs`, each with `overrides`")
+    _only(path, "the plan", found, {"common", "runs", "results"})
+    entries = tuple(_entry(path, number, entry) for number, entry in enumerate(found["runs"], 1))
+    results = Path(str(found.get("results", path.parent / "results")))
+    return Plan(_words(path, "common", found.get("common", "")), entries, results)
+
+
+def _entry(path: Path, number: int, found: Any) -> Entry:
+    if not isinstance(found, dict) or "overrides" not in found:
+        raise PlanError(f"{path}: run {number} needs `overrides: experiment=…`")
+    _only(path, f"run {number}", found, {"overrides", "minutes", "note"})
+    minutes = found.get("minutes")
+    if minutes is not None and (not isinstance(minutes, int | float) or minutes <= 0):
+        raise PlanError(f"{path}: run {number}: minutes={minutes} must be a number above 0")
+    return Entry(_words(path, f"run {number}", found["overrides"]), minutes, str(found.get("note", "")))
+
+
+def _words(path: Path, where: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, str):
+        raise PlanError(f"{path}: {where}: write the overrides as one line, as on the command line")
+    return tuple(shlex.split(value))
+
+
+def _only(path: Path, where: str, found: Mapping[Any, Any], known: set[str]) -> None:
+    if unknown := sorted(str(key) for key in set(found) - known):
+        raise PlanError(f"{path}: {where} has the unknown key {unknown[0]}; known are {', '.join(sorted(known))}")
+
+
+def expand(entry: Entry, common: Sequence[str]) -> list[list[str]]:
+    """The runs of one entry, as Hydra's sweeps have them: the last listed value changes fastest."""
+    arguments = [open_mapping(argument) for argument in (*common, *entry.overrides)]
+    check_keys(arguments)
+    try:
+        parsed = OverridesParser.create().parse_overrides(arguments)
+        return BasicSweeper.split_arguments(parsed, None)[0]
+    except HydraException as error:
+        raise PlanError(f"{' '.join(entry.overrides)}: {error}") from error
+
+
+def configure(runs: Sequence[Sequence[str]]) -> list[Config | str]:
+    """Per run its configuration, or why it cannot run."""
+    register_schema()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return [_configure(overrides) for overrides in runs]
+
+
+def _configure(overrides: Sequence[str]) -> Config | str:
+    try:
+        config = as_config(compose("train", list(overrides)))
+        validate(config)
+        check_data(config)
+    except (ValueError, HydraException) as error:
+        return str(error)
+    return config
+
+
+def label(job: Job, common: Sequence[str]) -> str:
+    """Name of a run's results: the row, what distinguishes it, the seed.
+
+    ``ilm_mlp-semantic-num_queries_4-seed0``.
+    """
+    assert job.config is not None
+    parts = [job.config.name]
+    for override in job.overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        if override in common or key in ("experiment", "seed", "budget"):
+            continue
+        short = key.split(".")[-1]
+        parts.append(value if "." not in key else f"{short}_{value}")
+    return "-".join(re.sub(r"[^\w.]+", "_", part).strip("_") for part in parts) + f"-seed{job.config.seed}"
+
+
+@dataclass
+class Budget:
+    """Says which run still fits into the time that is left.
+
+    A run is forecast by its plan's minutes, times how much longer or shorter the finished runs took than planned; where
+    nobody planned, by the median of what ran.
+
+    Attributes:
+        hours: from now on; None for no limit.
+        minutes: per job its planned minutes.
+        now: the clock, in seconds.
+    """
+
+    hours: float | None
+    minutes: Mapping[int, float | None]
+    now: Callable[[], float] = time.monotonic
+    _start: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._start = self.now()
+
+    def left(self) -> float:
+        """Seconds."""
+        return float("inf") if self.hours is None else self.hours * 3600 - (self.now() - self._start)
+
+    def forecast(self, number: int, jobs: Sequence[Job]) -> float | None:
+        """Seconds that a job will take; None where nothing is known."""
+        ran = [(i, job.seconds) for i, job in enumerate(jobs) if job.state in (FINISHED, BEFORE) and job.seconds]
+        planned = self.minutes.get(number)
+        if planned is None:
+            return median(seconds for _, seconds in ran) if ran else None
+        ratios = [seconds / (60 * m) for i, seconds in ran if (m := self.minutes.get(i))]
+        return 60 * planned * (median(ratios) if ratios else 1.0)
+
+    def fits(self, number: int, jobs: Sequence[Job]) -> bool:
+        """Whether a job may start: it will end in time, or nothing is known of it and time is left."""
+        seconds = self.forecast(number, jobs)
+        return self.left() > 0 if seconds is None else seconds <= self.left()

@@ -1,0 +1,107 @@
+"""Many small runs in order of importance: ``python -m ilm_lightning.queue experiments/cpu/plan.yaml --hours 12``."""
+
+import argparse
+import logging
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ilm_lightning.engine.artifacts import write_json
+from ilm_lightning.engine.command import setup_logging
+from ilm_lightning.engine.launcher.jobs import BEFORE, FAILED, FINISHED, WAITING, Job, as_rows, plan
+from ilm_lightning.engine.launcher.plan import Budget, Plan, configure, expand, label, read_plan
+from ilm_lightning.engine.launcher.runner import Runner, RunnerSettings, outcome
+from ilm_lightning.engine.launcher.sweep import show_jobs
+from ilm_lightning.progress import clock
+
+log = logging.getLogger("ilm_lightning")
+STATE = "queue.json"
+
+
+class Queue:
+    """The runs of a plan and what is known of them.
+
+    Args:
+        path: the plan file.
+        hours: the budget from now on; None for none.
+
+    Raises:
+        PlanError: the plan cannot be read.
+    """
+
+    def __init__(self, path: Path, hours: float | None) -> None:
+        self.plan: Plan = read_plan(path)
+        expanded = [(o, entry.minutes) for entry in self.plan.entries for o in expand(entry, self.plan.common)]
+        runs = [overrides for overrides, _ in expanded]
+        self.jobs = plan(list(zip(runs, configure(runs), strict=True)))
+        self.budget = Budget(hours, {i: minutes for i, (_, minutes) in enumerate(expanded)})
+        self._numbers = {id(job): number for number, job in enumerate(self.jobs)}
+
+    def may_start(self, job: Job) -> bool:
+        """Ask the budget; say why where it refuses."""
+        number = self._numbers[id(job)]
+        if self.budget.fits(number, self.jobs):
+            return True
+        seconds = self.budget.forecast(number, self.jobs)
+        wants = "its time unknown" if seconds is None else f"about {clock(seconds)}"
+        log.info("%s waits: %s, and %s are left", job.name, wants, clock(max(0.0, self.budget.left())))
+        return False
+
+    def keep(self, jobs: Sequence[Job]) -> None:
+        """Write how the queue stands, and each finished run's metrics into the folder of results."""
+        self.plan.results.mkdir(parents=True, exist_ok=True)
+        for job in jobs:
+            if job.state not in (FINISHED, BEFORE) or job.twin is not None:
+                continue
+            target = self.plan.results / f"{label(job, self.plan.common)}.json"
+            source = job.folder / "metrics.json"
+            if not target.is_file() or target.read_bytes() != source.read_bytes():
+                temporary = target.with_name(f".{target.name}.part")
+                shutil.copyfile(source, temporary)
+                temporary.replace(target)
+        write_json(self.plan.results / STATE, as_rows(jobs))
+
+    def show_forecast(self) -> None:
+        """Say what is left to do and how long it will take."""
+        known = [self.budget.forecast(i, self.jobs) for i, job in enumerate(self.jobs) if job.state == WAITING]
+        total = sum(seconds for seconds in known if seconds is not None)
+        unknown = sum(seconds is None for seconds in known)
+        more = f", and {unknown} of unknown length" if unknown else ""
+        log.info("queue     %s; about %s to go%s", outcome(self.jobs), clock(total), more)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="python -m ilm_lightning.queue", description=__doc__)
+    made.add_argument("plan", type=Path, help="YAML file with the runs, the most important first")
+    made.add_argument("--hours", type=float, help="start no run that would not end within so many hours from now")
+    made.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    made.add_argument("--list", action="store_true", help="show the runs and what they will take, and start none")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status: 0, 1 where a run failed, 130 after an interruption."""
+    options = parser().parse_args(arguments)
+    setup_logging()
+    try:
+        queue = Queue(options.plan, options.hours)
+        settings = RunnerSettings(at_once=options.jobs)
+    except ValueError as error:
+        log.error("error: %s", error)
+        return 1
+    queue.show_forecast()
+    try:
+        if not options.list:
+            Runner(queue.jobs, settings, on_change=queue.keep, may_start=queue.may_start).run()
+    except KeyboardInterrupt:
+        log.error("interrupted: what was finished is kept; the same command continues")
+        return 130
+    finally:
+        show_jobs(queue.jobs)
+    return 1 if any(job.state == FAILED for job in queue.jobs) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

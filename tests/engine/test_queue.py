@@ -1,0 +1,159 @@
+"""The queue with small programs in place of runs: order, budget, results, and what is wrong with a plan."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from ilm_lightning import queue as command
+from ilm_lightning.engine.launcher.jobs import BEFORE, FAILED, FINISHED, WAITING, Job
+from ilm_lightning.engine.launcher.plan import Budget, Entry, PlanError, expand, label, read_plan
+from ilm_lightning.engine.launcher.runner import Runner, RunnerSettings
+from ilm_lightning.queue import Queue, main
+
+PLAN = """
+common: budget=tiny outputs={folder}/outputs trainer.accelerator=cpu
+results: {folder}/results
+runs:
+  - overrides: experiment=ilm_qformer_random,ilm_mlp seed=0,1
+    minutes: 2
+    note: the rows that matter
+  - overrides: experiment=ilm_mlp encoder=semantic adapter.num_queries=4
+    minutes: 1
+"""
+DONE = """
+import json, pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+(folder / "metrics.json").write_text(json.dumps({"of": folder.name}))
+(folder / "status.json").write_text(json.dumps({"state": "finished", "objective": 40.5}))
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "plan.yaml"
+    file.write_text(PLAN.format(folder=tmp_path), encoding="utf-8")
+    return file
+
+
+def run(queue: Queue, program: str = DONE) -> None:
+    started = lambda job: [sys.executable, "-c", program, str(job.folder)]  # noqa: E731
+    Runner(queue.jobs, RunnerSettings(), on_change=queue.keep, may_start=queue.may_start, command=started).run()
+
+
+def test_runs_are_taken_in_order_and_results_written(path: Path, tmp_path: Path) -> None:
+    queue = Queue(path, hours=None)
+    assert [job.overrides[-2:] for job in queue.jobs[:2]] == [
+        ("experiment=ilm_qformer_random", "seed=0"),
+        ("experiment=ilm_qformer_random", "seed=1"),
+    ]
+    run(queue)
+    assert [job.state for job in queue.jobs] == [FINISHED] * 5
+    names = {file.name for file in (tmp_path / "results").glob("*.json")}
+    assert names == {
+        "queue.json", "ilm_qformer_random-seed0.json", "ilm_qformer_random-seed1.json", "ilm_mlp-seed0.json",
+        "ilm_mlp-seed1.json", "ilm_mlp-semantic-num_queries_4-seed0.json",
+    }  # fmt: skip
+    found = json.loads((tmp_path / "results" / "ilm_mlp-seed1.json").read_text())
+    assert found["of"].startswith("ilm_mlp-")
+    again = Queue(path, hours=None)
+    assert [job.state for job in again.jobs] == [BEFORE] * 5
+    # how long they took is kept for the next forecast
+    assert all(job.seconds is not None for job in again.jobs)
+
+
+def test_a_run_that_would_not_end_in_time_is_not_started(path: Path) -> None:
+    queue = Queue(path, hours=1.5 / 60)
+    run(queue)
+    # the first is forecast two minutes; what comes after it waits too, though the last would fit
+    assert [job.state for job in queue.jobs] == [WAITING] * 5
+    queue = Queue(path, hours=2.5 / 60)
+    run(queue)
+    # it took a fraction of a second instead of two minutes, and the others are forecast accordingly
+    assert [job.state for job in queue.jobs] == [FINISHED] * 5
+
+
+def test_forecast_follows_what_was_measured(path: Path) -> None:
+    jobs = Queue(path, hours=None).jobs
+    clock = [0.0]
+    budget = Budget(1.0, {0: 2.0, 1: 2.0, 2: None, 3: 10.0}, now=lambda: clock[0])
+    assert budget.forecast(2, jobs) is None
+    assert budget.forecast(3, jobs) == 600
+    assert budget.fits(2, jobs)
+    jobs[0].state, jobs[0].seconds = FINISHED, 240.0
+    jobs[1].state, jobs[1].seconds = BEFORE, 360.0
+    # twice and three times as long as planned
+    assert budget.forecast(3, jobs) == 600 * 2.5
+    assert budget.forecast(2, jobs) == 300
+    clock[0] = 3600 - 1499
+    assert not budget.fits(3, jobs)
+    assert budget.fits(2, jobs)
+    clock[0] = 3601
+    assert not budget.fits(2, jobs)
+
+
+def test_a_failed_run_is_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = Queue(path, hours=None)
+    run(queue, "import sys; sys.exit(2)")
+    assert [job.state for job in queue.jobs] == [FAILED] * 5
+    run(again := Queue(path, hours=None))
+    assert [job.state for job in again.jobs] == [FINISHED] * 5
+    monkeypatch.setattr(command, "show_jobs", lambda jobs: None)
+    assert main([str(path)]) == 0
+
+
+def test_list_starts_nothing(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(path), "--list"]) == 0
+    screen = capsys.readouterr().err
+    assert "5 jobs: 5 waiting; about 9m00s to go" in screen
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_refused_run_is_told_and_the_others_stay(tmp_path: Path) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text(f"common: outputs={tmp_path}/o\nruns:\n  - overrides: adapter.num_queries=0,2\n")
+    jobs = Queue(file, hours=None).jobs
+    assert [job.state for job in jobs] == [FAILED, WAITING]
+    assert jobs[0].error == "adapter.num_queries=0 must be above 0"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no such plan"),
+        ("runs: []", "must hold a list `runs`"),
+        ("[1, 2]", "must hold a list `runs`"),
+        ("runs: [{}]", "run 1 needs `overrides"),
+        ("runs:\n  - overrides: seed=1\n    hours: 3", "run 1 has the unknown key hours; known are minutes"),
+        ("runs:\n  - overrides: seed=1\n    minutes: soon", "run 1: minutes=soon must be a number"),
+        ("runs:\n  - overrides: [seed=1]", "write the overrides as one line"),
+        ("runs:\n  - overrides: seed=1\nlater: 2", "unknown key later"),
+        ("runs: [", "is no YAML"),
+        ("runs:\n  - overrides: adapter.num_querys=1", "did you mean adapter.num_queries"),
+        ("runs:\n  - overrides: seed", "seed"),
+    ],
+)
+def test_what_is_wrong_with_a_plan_is_told(
+    text: str | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "plan.yaml"
+    if text is not None:
+        file.write_text(text)
+    assert main([str(file)]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_expansion_is_hydras() -> None:
+    runs = expand(Entry(("experiment=elm,ilm_mlp", "data.columns.user=u", "seed=range(0,2)")), ["budget=tiny"])
+    assert runs[0] == ["budget=tiny", "experiment=elm", "++data.columns.user=u", "seed=0"]
+    assert len(runs) == 4
+
+
+def test_labels_name_what_differs(path: Path) -> None:
+    plan, jobs = read_plan(path), Queue(path, hours=None).jobs
+    job = Job((*plan.common, "encoder=semantic", "adapter.num_queries=4", "seed=3"), jobs[0].config, Path("x"))
+    assert label(job, plan.common) == "ilm_qformer_random-semantic-num_queries_4-seed0"
+    path.write_text("runs:\n  - overrides: a=1\n    what: 1")
+    with pytest.raises(PlanError, match="unknown key"):
+        read_plan(path)

@@ -1,0 +1,207 @@
+"""One of several processes of ``test_ranks.py``: ``python ranks_worker.py CASE FOLDER``, its place in the environment.
+
+Each computes the losses and gradients of one process on the joint batch, then its share of them under DDP, and rank 0
+writes how far they are apart, relative to the tensor's largest entry.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE / "lm"), str(HERE / "pretraining")]
+
+Gradients = dict[str, Tensor | None]
+
+
+def gradients(module: nn.Module) -> Gradients:
+    return {n: None if p.grad is None else p.grad.clone() for n, p in module.named_parameters() if p.requires_grad}
+
+
+def distance(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-6))
+
+
+def compare(found: Gradients, expected: Gradients) -> float:
+    unused = [name for name in expected if (expected[name] is None) != (found[name] is None)]
+    assert not unused, unused
+    # a gradient that is zero but for rounding says nothing: compare with the largest of all
+    largest = max(float(g.abs().max()) for g in expected.values() if g is not None)
+    pairs = [(f, e) for f, e in zip(found.values(), expected.values(), strict=True) if f is not None and e is not None]
+    return max(float((f - e).abs().max()) / max(float(e.abs().max()), 1e-3 * largest) for f, e in pairs)
+
+
+class Step(nn.Module):
+    """What a LightningModule does with a model and a batch."""
+
+    def __init__(self, model: nn.Module, loss: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.model, self.loss = model, loss
+
+    def forward(self, batch: object) -> Tensor:
+        return self.loss(self.model, batch)
+
+
+def wrapped(model: nn.Module, loss: Callable[..., Tensor]) -> DistributedDataParallel:
+    return DistributedDataParallel(Step(model, loss), find_unused_parameters=True, broadcast_buffers=False)
+
+
+def run(module: nn.Module, model: nn.Module, batch: object) -> tuple[Tensor, Gradients]:
+    model.zero_grad(set_to_none=True)
+    # of both ways alike, so that hard negatives are drawn alike
+    torch.manual_seed(5)
+    loss = module(batch)
+    loss.backward()
+    return loss.detach(), gradients(model)
+
+
+def average(value: Tensor) -> Tensor:
+    dist.all_reduce(value)
+    return value / dist.get_world_size()
+
+
+def pretraining() -> dict[str, float]:
+    from pretraining_tiny import make_world
+
+    from ilm_lightning.pretraining.batches import collate
+    from ilm_lightning.pretraining.pairs import ITEM_ITEM, USER_ITEM
+
+    world = make_world()
+    # one item twice, an odd number of rows, and of distinct items
+    text = collate(world.texts, np.array([3, 7, 9, 3, 1, 12, 14, 5, 0]), 0, 0, world.vocabulary)
+    items = collate(world.item_item, np.arange(9), 1, 0, None)
+    users = collate(world.user_item, np.arange(9), 2, 0, None)
+    assert (items.kind, users.kind) == (ITEM_ITEM, USER_ITEM)
+    every = ("itc", "itm", "itg", "vg", "iic", "uic")
+    cases = {name: (world.model(*every, pair_mode="margin"), text, (name,)) for name in ("itc", "itm", "itg", "vg")}
+    cases["all"] = (world.model(*every), text, every)
+    for mode in ("margin", "margin_all", "infonce"):
+        cases[f"iic {mode}"] = (world.model(*every, pair_mode=mode), items, ("iic",))
+    cases["uic"] = (world.model(*every), users, ("uic",))
+    cases["vg alone"] = (world.model("vg"), text, ("vg",))
+
+    def loss(model: nn.Module, batch: object, terms: tuple[str, ...]) -> Tensor:
+        return torch.stack([value for name, value in model(batch).items() if name in terms]).sum()
+
+    whole = {}
+    for name, (model, batch, terms) in cases.items():
+        step = Step(model.train(), lambda m, b, terms=terms: loss(m, b, terms))
+        whole[name] = run(step, model, batch)
+    join()
+    apart = {}
+    for name, (model, batch, terms) in cases.items():
+        step = wrapped(model, lambda m, b, terms=terms: loss(m, b, terms))
+        value, found = run(step, model, batch)
+        apart[f"{name}: loss"] = distance(average(value), whole[name][0])
+        apart[f"{name}: gradient"] = compare(found, whole[name][1])
+    return apart
+
+
+def phase2() -> dict[str, float]:
+    from lm_tiny import ITEMS, QUERIES, byte_tokenizer, make_model
+
+    from ilm_lightning.engine.datamodule import Stream
+    from ilm_lightning.lm import (
+        Collator,
+        ContextCollator,
+        ContextTeacher,
+        LengthGroupedSampler,
+        PromptTokenizer,
+        Tuning,
+    )
+    from ilm_lightning.lm.module import ItemLanguageModule, OptimiserSettings
+
+    prompts = PromptTokenizer(byte_tokenizer(), QUERIES)
+    examples = prompts.encode(
+        {
+            "example_id": str(i),
+            "prompt": f"Say {{item}} {'so ' * i}",
+            "slots": [[i]],
+            "target": "long " * (1 + i * i % 7),
+        }
+        for i in range(9)
+    )
+    generator = torch.Generator().manual_seed(7)
+    width = {"semantic": 6, "behavioral": 4}
+    collator = Collator({name: torch.randn(ITEMS, d, generator=generator) for name, d in width.items()})
+
+    # texts for some: a process may have none in its share
+    taught = {e.example_id: e.prompt_ids[e.prompt_ids >= 0] for e in examples[:4]}
+    collator = ContextCollator(collator, taught)
+
+    def stream() -> Stream:
+        # 9 examples in batches of 4: the last holds one, so that a rank has none
+        return Stream(examples, LengthGroupedSampler([len(e) for e in examples], 4, 0), collator)
+
+    def loss(model: nn.Module, batch: object) -> Tensor:
+        teacher = ContextTeacher(0.5) if model.tuning is not Tuning.FULL else None
+        return ItemLanguageModule(model, OptimiserSettings(3), teacher)._loss(batch)
+
+    models = {mode: make_model(mode).double().train() for mode in (Tuning.FROZEN, Tuning.LORA, Tuning.FULL)}
+    for model in models.values():
+        model.compute_dtype = torch.float64
+    single = stream()
+    sizes = [len(single(step)) for step in range(3)]
+    assert sorted(sizes) == [1, 4, 4]
+    whole = {(mode, k): run(Step(m, loss), m, single(k)) for mode, m in models.items() for k in range(3)}
+    join()
+    shared, apart = stream(), {}
+    for mode, model in models.items():
+        step = wrapped(model, loss)
+        for k in range(3):
+            value, found = run(step, model, shared(k))
+            apart[f"{mode}, batch {k} of {sizes[k]}: loss"] = distance(average(value), whole[mode, k][0])
+            apart[f"{mode}, batch {k} of {sizes[k]}: gradient"] = compare(found, whole[mode, k][1])
+    return apart
+
+
+def talk() -> dict[str, float]:
+    from ilm_lightning import ranks
+
+    assert (ranks.rank(), ranks.world_size(), ranks.from_main("a"), ranks.is_main()) == (0, 1, "a", True)
+    join()
+    me = ranks.rank()
+    means = ranks.Means()
+    means.add("both", 1.0 + me, 1.0 + 2 * me)
+    if me == 1:
+        means.add("second", 5.0, 2.0)
+    taken = means.take()
+    assert taken == {"both": (1 + 3 * 2) / 4, "second": 5.0}, taken
+    assert means.take() == {}
+    assert ranks.from_main({"me": me}) == {"me": 0}
+    assert ranks.rows_from_main(torch.full((2,), me)).tolist() == [0, 0]
+    rows = torch.arange(5)
+    share = ranks.Share(5)
+    assert share.mine(rows).tolist() == [[0, 2, 4], [1, 3]][me]
+    assert share.join(share.mine(rows)).tolist() == rows.tolist()
+    assert ranks.Share(5, active=False).mine(rows).tolist() == rows.tolist()
+    with pytest.raises(ValueError, match="raise the batch size"):
+        ranks.Share(1)
+    return {"talk": 0.0}
+
+
+def join() -> None:
+    from ilm_lightning import ranks
+
+    dist.init_process_group("gloo")
+    ranks.open_talk()
+
+
+if __name__ == "__main__":
+    case, folder = sys.argv[1:]
+    torch.set_num_threads(1)
+    # all of it in double precision, also what asks for single: what is left is an error, not rounding
+    torch.set_default_dtype(torch.float64)
+    torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
+    result = {"pretraining": pretraining, "phase2": phase2, "talk": talk}[case]()
+    if dist.get_rank() == 0:
+        (Path(folder) / f"{case}.json").write_text(json.dumps(result))
+    dist.destroy_process_group()

@@ -27,7 +27,7 @@ def gradients(module: nn.Module) -> Gradients:
 
 
 def distance(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-6))
+    return float((found - expected.double()).abs().max() / expected.abs().max().clamp_min(1e-6))
 
 
 def compare(found: Gradients, expected: Gradients) -> float:
@@ -64,6 +64,7 @@ def run(module: nn.Module, model: nn.Module, batch: object) -> tuple[Tensor, Gra
 
 
 def average(value: Tensor) -> Tensor:
+    value = value.double()
     dist.all_reduce(value)
     return value / dist.get_world_size()
 

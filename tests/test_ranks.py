@@ -47,6 +47,7 @@ def test_phase_1_equals_one_process_on_the_joint_batch(tmp_path: Path) -> None:
 
 def test_phase_2_equals_one_process_on_the_joint_batch(tmp_path: Path) -> None:
     apart = together("phase2", tmp_path)
-    assert {name: value for name, value in apart.items() if not value <= 1e-9} == {}
+    # the vocabulary's losses are taken in single precision by themselves
+    assert {name: value for name, value in apart.items() if not value <= 1e-5} == {}
     # loss and gradient of three batches, one of them smaller than the number of processes: frozen, LoRA, full
     assert len(apart) == 18

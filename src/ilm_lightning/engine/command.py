@@ -47,6 +47,8 @@ def setup_logging() -> None:
     # bars of loading weights would tear our own lines apart
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # DDP's advice on unused parameters, which come and go with the kind of batch
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     # what libraries will change one day is nothing that a user can act on
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 

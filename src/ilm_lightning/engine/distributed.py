@@ -10,16 +10,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ilm_lightning.engine.config import TrainerConfig
 from ilm_lightning.engine.launcher.jobs import last_line
 from ilm_lightning.engine.launcher.processes import ProcessTree, stop
 from ilm_lightning.engine.runs import write_status
 from ilm_lightning.engine.validate import ConfigError
-
-if TYPE_CHECKING:
-    from torch.distributed import Store
 
 log = logging.getLogger("ilm_lightning")
 STARTED_HERE = "ILM_RANK_OF"
@@ -131,11 +128,10 @@ def processes(trainer: TrainerConfig, folder: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def _group(trainer: TrainerConfig, place: Place, store: "Store | None") -> Iterator[None]:
+def _group(trainer: TrainerConfig, place: Place, store: Any) -> Iterator[None]:
     """Set the group up, and what Lightning reads from the environment to find it."""
     import torch
     import torch.distributed as dist
-    from torch.distributed.distributed_c10d import TCPStore
 
     from ilm_lightning import ranks
 
@@ -154,8 +150,12 @@ def _group(trainer: TrainerConfig, place: Place, store: "Store | None") -> Itera
     if place.rank > 0:
         log.setLevel(logging.ERROR)
     if store is None and STARTED_HERE in os.environ:
-        store = TCPStore(place.address, place.port, place.world, is_master=False)
-    joined = {"store": store, "rank": place.rank, "world_size": place.world} if store is not None else {}
+        store = dist.TCPStore(  # type: ignore[attr-defined]
+            place.address, place.port, place.world, is_master=False
+        )
+    joined: dict[str, Any] = (
+        {"store": store, "rank": place.rank, "world_size": place.world} if store is not None else {}
+    )
     try:
         dist.init_process_group(backend, **joined)
         ranks.open_talk()
@@ -181,11 +181,13 @@ class _Others:
     """
 
     def __init__(self, trainer: TrainerConfig, folder: Path) -> None:
-        from torch.distributed.distributed_c10d import TCPStore
+        import torch.distributed as dist
 
         world = trainer.devices
         # the port is chosen by listening on it, so no other process can take it in between
-        self.store = TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False)
+        self.store = dist.TCPStore(  # type: ignore[attr-defined]
+            "127.0.0.1", 0, world, is_master=True, wait_for_workers=False
+        )
         self.place = Place(0, 0, world, "127.0.0.1", self.store.port)
         self._folder = folder
         self._trees: dict[int, ProcessTree] = {}

@@ -57,6 +57,7 @@ def quiet_lightning() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"lightning\..*")
     warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=r".*broadcast_buffers. is deprecated.*")
 
 
 def validation_interval(steps: int, wish: int) -> int:

@@ -65,13 +65,18 @@ def rows_from_main(rows: Tensor) -> Tensor:
     return rows
 
 
+def highest(number: int) -> int:
+    """The largest of all ranks' numbers; all ranks must ask."""
+    if world_size() == 1:
+        return number
+    found = torch.tensor([number])
+    dist.all_reduce(found, dist.ReduceOp.MAX, group=_talk)
+    return int(found.item())
+
+
 def anywhere(flag: bool) -> bool:
     """Whether it is so on any rank; all ranks must ask."""
-    if world_size() == 1:
-        return flag
-    count = torch.tensor([int(flag)])
-    dist.all_reduce(count, group=_talk)
-    return bool(count.item())
+    return bool(highest(int(flag)))
 
 
 class _Gather(torch.autograd.Function):

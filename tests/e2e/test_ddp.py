@@ -2,19 +2,24 @@
 
 import json
 import os
+import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
-from test_pipeline import built, run
+import torch
+from safetensors.torch import load_file
+from test_pipeline import built, composed, run
 
-from ilm_lightning.engine.callbacks import Progress
 from ilm_lightning.engine.config import TrainerConfig
 from ilm_lightning.engine.distributed import Place, RankError, check_place, found_place
+from ilm_lightning.engine.interruptions import StoppedError, stop_signals
 from ilm_lightning.engine.validate import ConfigError
-from ilm_lightning.hardware import process_tree_rss
+from ilm_lightning.lm.batch import PromptBatch
+from ilm_lightning.lm.module import ItemLanguageModule
 
 
 def children(pid: int) -> list[int]:
@@ -61,21 +66,62 @@ def test_two_processes_give_what_one_gives(tiny_settings: list[str], tmp_path: P
     assert own["example_id"].n_unique() == len(own)
 
 
-def test_a_lost_process_ends_the_run_and_says_so(shared_overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Progress.on_train_batch_end
+TWO = ["trainer=ddp", "trainer.accelerator=cpu"]
+LONGER = ["evaluation.conditions=[own]", "evaluation.losses=false", "tuning.steps=6", "tuning.val_every=3"]
 
-    def kill(self, trainer, *rest, **kwargs):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN003, ANN202
-        original(self, trainer, *rest, **kwargs)
-        for child in children(os.getpid()):
-            os.kill(child, signal.SIGKILL)
 
-    monkeypatch.setattr(Progress, "on_train_batch_end", kill)
+def at_step(step: int, act: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
+    """Do something in rank 0 in the midst of a step of phase 2."""
+    original = ItemLanguageModule.training_step
+
+    def acting(self: ItemLanguageModule, batch: PromptBatch, batch_idx: int) -> torch.Tensor:
+        if self.global_step == step:
+            act()
+        return original(self, batch, batch_idx)
+
+    patch.setattr(ItemLanguageModule, "training_step", acting)
+
+
+def kill_children() -> None:
+    for child in children(os.getpid()):
+        os.kill(child, signal.SIGKILL)
+
+
+def stopped(overrides: list[str], error: type[BaseException], match: str, seconds: float = 60) -> dict[str, str]:
+    """Run into an error; return what the run's status says."""
     start = time.monotonic()
-    with pytest.raises(RankError, match=r"process 1 of 2: ended by signal 9 \(see .*rank1.log\)"):
-        run(["experiment=ilm_mlp", "run=lost", *shared_overrides, *QUICK[:4], "trainer=ddp", "trainer.accelerator=cpu"])
-    assert time.monotonic() - start < 60
+    with stop_signals(), pytest.raises(error, match=match):
+        run(overrides)
+    assert time.monotonic() - start < seconds
     assert children(os.getpid()) == []
-    assert process_tree_rss(os.getpid()) > 0
+    config = composed(overrides)
+    return dict(json.loads((Path(config.outputs) / str(config.run) / "status.json").read_text()))
+
+
+def test_lost_ranks_and_signals_are_told_and_the_run_ends_as_if_nothing_had_been(
+    shared_overrides: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ["experiment=ilm_mlp", "run=lost", *shared_overrides, *LONGER, *TWO]
+    artifacts = Path(composed(overrides).artifacts)
+    with monkeypatch.context() as patch:
+        at_step(4, kill_children, patch)
+        status = stopped(overrides, RankError, r"rank 1 of 2: ended by SIGKILL \(see .*rank1.log\)")
+    assert status["state"] == "failed"
+    assert "rank 1 of 2: ended by SIGKILL" in status["error"]
+    for number in (signal.SIGUSR1, signal.SIGTERM):
+        with monkeypatch.context() as patch:
+            # the first continues from the validation after step 3, the second from where the first stopped
+            at_step(4 if number == signal.SIGUSR1 else 5, lambda: os.kill(os.getpid(), number), patch)  # noqa: B023
+            assert stopped(overrides, StoppedError, number.name)["state"] == "preempted"
+        (last,) = artifacts.glob("tune/*.part/checkpoints/tune/last.ckpt")
+        assert torch.load(last, weights_only=True)["global_step"] == (5 if number == signal.SIGUSR1 else 6)
+    _, folder = run(overrides)
+    resumed = load_file(folder / "model" / "model.safetensors")
+    tune = json.loads((folder / "metrics.json").read_text())["protocol"]["tune"]
+    shutil.rmtree(artifacts / tune)
+    run(overrides)
+    whole = load_file(folder / "model" / "model.safetensors")
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import csv
 import logging
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ from tqdm import tqdm
 
 from ilm_lightning.engine.interruptions import StoppedError, StopSignals
 from ilm_lightning.progress import PLAIN_INTERVAL_S, clock
-from ilm_lightning.ranks import from_main, rank
+from ilm_lightning.ranks import highest, is_main, rank
 
 log = logging.getLogger("ilm_lightning")
 
@@ -66,28 +65,26 @@ class LastCheckpoint(Checkpoint):
         """Save when the time has come, or a signal has."""
         if self.val_every is not None and trainer.global_step % self.val_every == 0:
             return
-        stopped = self._stopped(trainer)
         # saving takes all processes, so one clock decides
-        if stopped or from_main(time.monotonic() - self._saved >= self.every_s):
-            self._save(trainer)
-        if stopped:
-            raise StoppedError(stopped)
+        due = is_main() and time.monotonic() - self._saved >= self.every_s
+        self._save_and_leave(trainer, highest(self._pending() or int(due)))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save with the validation's result."""
         if trainer.sanity_checking:
             return
-        stopped = self._stopped(trainer)
-        self._save(trainer)
-        if stopped:
-            raise StoppedError(stopped)
+        self._save_and_leave(trainer, highest(self._pending() or 1))
 
-    def _stopped(self, trainer: pl.Trainer) -> int:
-        """The signal that ends the fit here, 0 without; the same for all processes of a run, which stop together."""
-        pending = self.signals.pending
-        if not trainer.strategy.reduce_boolean_decision(pending is not None, all=False):
-            return 0
-        return pending or signal.SIGTERM
+    def _pending(self) -> int:
+        """The signal that ends the fit, plus 1; 0 without."""
+        return 0 if self.signals.pending is None else self.signals.pending + 1
+
+    def _save_and_leave(self, trainer: pl.Trainer, word: int) -> None:
+        """Save where the word, the same for all processes of a run, is above 0; above 1 it names the signal."""
+        if word:
+            self._save(trainer)
+        if word > 1:
+            raise StoppedError(word - 1)
 
     def _save(self, trainer: pl.Trainer) -> None:
         # a finite loss can have gradients that are not; the state before them stays

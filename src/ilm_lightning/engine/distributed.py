@@ -15,7 +15,7 @@ from typing import Any
 from ilm_lightning.engine.config import TrainerConfig
 from ilm_lightning.engine.launcher.jobs import last_line
 from ilm_lightning.engine.launcher.processes import ProcessTree, stop
-from ilm_lightning.engine.runs import write_status
+from ilm_lightning.engine.runs import read_status, write_status
 from ilm_lightning.engine.validate import ConfigError
 
 log = logging.getLogger("ilm_lightning")
@@ -75,6 +75,18 @@ def is_first() -> bool:
     """Whether this process writes the run's files; known before the processes are joined."""
     place = found_place()
     return place is None or place.rank == 0
+
+
+def starter_gone(folder: Path) -> None:
+    """Say that rank 0, which started this process, is gone without a word.
+
+    Args:
+        folder: the run folder.
+    """
+    story = f"rank 0 of {os.environ.get('WORLD_SIZE')} is gone without a word: killed, or out of memory"
+    log.error("error: %s", story)
+    if read_status(folder).get("state") == "running":
+        write_status(folder, "failed", error=story)
 
 
 def check_place(trainer: TrainerConfig, place: Place | None) -> None:
@@ -241,8 +253,11 @@ class _Others:
     def _story(self) -> str:
         assert self._failed is not None
         rank, status = self._failed
-        how = f"ended by signal {-status}" if status < 0 else (last_line(self._log(rank)) or f"status {status}")
-        return f"process {rank} of {self.place.world}: {how} (see {self._log(rank)})"
+        if status < 0:
+            how = f"ended by {signal.Signals(-status).name}"
+        else:
+            how = last_line(self._log(rank)).removeprefix("error: ") or f"ended with status {status}"
+        return f"rank {rank} of {self.place.world}: {how} (see {self._log(rank)})"
 
     def _watch(self) -> None:
         """End this process when another has failed and this one waits for it in vain."""
@@ -256,5 +271,6 @@ class _Others:
                 write_status(self._folder, "failed", error=self._story())
                 for tree in self._trees.values():
                     tree.kill()
-                os.kill(os.getpid(), signal.SIGKILL)
+                # the main thread waits where no exception reaches it
+                os._exit(1)
             return

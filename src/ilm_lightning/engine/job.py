@@ -4,8 +4,10 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from ilm_lightning.engine.command import USER_ERRORS, check_data, load_run_config, setup_logging
+from ilm_lightning.engine.distributed import STARTED_HERE, starter_gone
 from ilm_lightning.engine.interruptions import leave, stop_signals
 from ilm_lightning.engine.launcher.processes import end_with_starter
 from ilm_lightning.engine.validate import validate
@@ -15,9 +17,9 @@ log = logging.getLogger("ilm_lightning")
 
 def main(arguments: Sequence[str]) -> int:
     """Entry point; returns the exit status: 0, 1 after an error that was printed, or that of a signal."""
-    end_with_starter()
-    setup_logging()
     (folder,) = arguments
+    setup_logging()
+    end_with_starter((lambda: starter_gone(Path(folder))) if STARTED_HERE in os.environ else lambda: None)
     try:
         with stop_signals():
             config = load_run_config(folder, "")

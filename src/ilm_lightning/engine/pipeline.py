@@ -136,6 +136,5 @@ def _stages(context: Context, crew: Crew | None) -> float:
     if crew is not None:
         # what the first has fetched, the others find
         crew.from_main(None)
-        check_assets(context)
     work = run_recommendation if context.config.tasks.kind == "openp5" else run_language_tasks
     return work(context)

@@ -18,7 +18,7 @@ def check_machine(config: Config) -> None:
         ConfigError: names the key and what to set instead.
     """
     trainer = config.trainer
-    one_of("trainer.strategy", trainer.strategy, ("auto", "ddp", "fsdp"))
+    one_of("trainer.strategy", trainer.strategy, ("auto", "ddp"))
     positive(trainer__devices=trainer.devices, trainer__nodes=trainer.nodes)
     _devices(trainer)
     for key, size in (

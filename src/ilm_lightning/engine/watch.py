@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ilm_lightning.engine.artifacts import write_json
+from ilm_lightning.ranks import anywhere, is_main, rank
 
 log = logging.getLogger("ilm_lightning")
 NOT_FINITE = "not-finite.json"
@@ -90,9 +91,12 @@ class LossWatch(pl.Callback):
         self._batch = batch
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        """Refuse a loss that is no number."""
-        if not torch.isfinite(loss).all():
-            raise FloatingPointError(f"the loss is {float(loss.detach())}")
+        """Refuse a loss that is no number, on all processes of a run together."""
+        fine = bool(torch.isfinite(loss).all())
+        if anywhere(not fine):
+            raise FloatingPointError(
+                "another process's loss is no number" if fine else f"the loss is {float(loss.detach())}"
+            )
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -107,7 +111,8 @@ class LossWatch(pl.Callback):
             return
         last = {kind: losses[-KEPT_LOSSES:] for kind, losses in self.losses.items()}
         facts = {"phase": self.label, "step": trainer.global_step, "error": str(exception)}
-        write_json(self.folder / NOT_FINITE, {**facts, "batch": batch_ids(self._batch), "last_losses": last})
+        name = NOT_FINITE if is_main() else f"rank{rank()}-{NOT_FINITE}"
+        write_json(self.folder / name, {**facts, "batch": batch_ids(self._batch), "last_losses": last})
 
     def told(self, error: ArithmeticError, step: int) -> FloatingPointError:
         """The error with where it happened and what was kept."""

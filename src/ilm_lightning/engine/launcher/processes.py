@@ -99,8 +99,12 @@ def stop(trees: Iterable[ProcessTree], grace_s: float) -> None:
             tree.kill()
 
 
-def end_with_starter() -> None:
-    """Watch the pipe of the process that started this one, and end with it: by SIGKILL to all that was started here."""
+def end_with_starter(farewell: Callable[[], None] = lambda: None) -> None:
+    """Watch the pipe of the process that started this one, and end with it: by SIGKILL to all that was started here.
+
+    Args:
+        farewell: called before.
+    """
     number = os.environ.pop(LIFELINE, None)
     if number is None:
         return
@@ -108,6 +112,8 @@ def end_with_starter() -> None:
     def watch() -> None:
         with contextlib.suppress(OSError):
             os.read(int(number), 1)
+        with contextlib.suppress(Exception):
+            farewell()
         if os.getpgrp() == os.getpid():
             os.killpg(os.getpid(), signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)

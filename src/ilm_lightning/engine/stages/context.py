@@ -62,8 +62,10 @@ class Context:
         return {"dtype": dtype} if implied else {"dtype": dtype, "precision": precision}
 
     def logger(self, stage: str) -> Any:
-        """Lightning's W&B logger where asked for, else False; the CSV history is always written."""
-        if not self.config.logger.wandb:
+        """Lightning's W&B logger where asked for, on rank 0, else False; the CSV history is always written."""
+        from ilm_lightning.ranks import is_main
+
+        if not self.config.logger.wandb or not is_main():
             return False
         from ilm_lightning.engine.tracking import wandb_logger
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -98,30 +99,43 @@ def stopped(overrides: list[str], error: type[BaseException], match: str, second
     return dict(json.loads((Path(config.outputs) / str(config.run) / "status.json").read_text()))
 
 
-def test_lost_ranks_and_signals_are_told_and_the_run_ends_as_if_nothing_had_been(
+def finished_as_if_whole(overrides: list[str]) -> None:
+    """Continue a run, then begin it anew: both must end with the same weights."""
+    _, folder = run(overrides)
+    resumed = load_file(folder / "model" / "model.safetensors")
+    tune = json.loads((folder / "metrics.json").read_text())["protocol"]["tune"]
+    shutil.rmtree(Path(composed(overrides).artifacts) / tune)
+    run(overrides)
+    whole = load_file(folder / "model" / "model.safetensors")
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
+
+
+def test_a_lost_rank_is_named_and_the_run_ends_as_if_it_had_not_been(
     shared_overrides: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = ["experiment=ilm_mlp", "run=lost", *shared_overrides, *LONGER, *TWO]
-    artifacts = Path(composed(overrides).artifacts)
     with monkeypatch.context() as patch:
         at_step(4, kill_children, patch)
         status = stopped(overrides, RankError, r"rank 1 of 2: ended by SIGKILL \(see .*rank1.log\)")
     assert status["state"] == "failed"
     assert "rank 1 of 2: ended by SIGKILL" in status["error"]
-    for number in (signal.SIGUSR1, signal.SIGTERM):
+    finished_as_if_whole(overrides)
+
+
+@pytest.mark.faults
+def test_signals_to_the_first_rank_stop_all_once_saved(
+    shared_overrides: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ["experiment=ilm_mlp", "run=signals", "seed=1", *shared_overrides, *LONGER, *TWO]
+    artifacts = Path(composed(overrides).artifacts)
+    # the second run continues from where the first stopped, its last step ends with a validation
+    for number, step in ((signal.SIGUSR1, 4), (signal.SIGTERM, 5)):
         with monkeypatch.context() as patch:
-            # the first continues from the validation after step 3, the second from where the first stopped
-            at_step(4 if number == signal.SIGUSR1 else 5, lambda: os.kill(os.getpid(), number), patch)  # noqa: B023
+            at_step(step, partial(os.kill, os.getpid(), number), patch)
             assert stopped(overrides, StoppedError, number.name)["state"] == "preempted"
         (last,) = artifacts.glob("tune/*.part/checkpoints/tune/last.ckpt")
-        assert torch.load(last, weights_only=True)["global_step"] == (5 if number == signal.SIGUSR1 else 6)
-    _, folder = run(overrides)
-    resumed = load_file(folder / "model" / "model.safetensors")
-    tune = json.loads((folder / "metrics.json").read_text())["protocol"]["tune"]
-    shutil.rmtree(artifacts / tune)
-    run(overrides)
-    whole = load_file(folder / "model" / "model.safetensors")
-    assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
+        assert torch.load(last, weights_only=True)["global_step"] == step + 1
+    finished_as_if_whole(overrides)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from test_pipeline import built, composed, run
 
-from ilm_lightning.engine.config import TrainerConfig
+from ilm_lightning.engine.config_trainer import TrainerConfig
 from ilm_lightning.engine.distributed import Place, RankError, check_place, found_place
 from ilm_lightning.engine.interruptions import StoppedError, stop_signals
 from ilm_lightning.engine.validate import ConfigError

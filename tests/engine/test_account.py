@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from ilm_lightning.engine.account import Account, FlopCount, spent
 from ilm_lightning.engine.artifacts import Store
-from ilm_lightning.engine.config import TrainerConfig
+from ilm_lightning.engine.config_trainer import TrainerConfig
 from ilm_lightning.engine.datamodule import StreamDataModule
 from ilm_lightning.engine.training import FitSettings, fit
 

@@ -15,7 +15,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from ilm_lightning.engine.command import conf_dir, register_schema
-from ilm_lightning.engine.config import Config, TrainerConfig, as_config
+from ilm_lightning.engine.config import Config, as_config
+from ilm_lightning.engine.config_trainer import TrainerConfig
 from ilm_lightning.engine.launcher.jobs import BEFORE, FAILED, FINISHED, INTERRUPTED, WAITING, Job, as_rows, plan
 from ilm_lightning.engine.launcher.processes import ProcessTree, stop
 from ilm_lightning.engine.launcher.resources import THREADS, Resources, job_environment

@@ -12,7 +12,8 @@ import pytest
 from torch import nn
 
 from ilm_lightning.engine.artifacts import Artifact, Store
-from ilm_lightning.engine.config import Config, LMConfig, TrainerConfig, TuningConfig
+from ilm_lightning.engine.config import Config, LMConfig, TuningConfig
+from ilm_lightning.engine.config_trainer import TrainerConfig
 from ilm_lightning.engine.stages import phase2
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.signals import (

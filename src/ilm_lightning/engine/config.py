@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from ilm_lightning.engine.config_teacher import TeacherConfig
+from ilm_lightning.engine.config_trainer import TrainerConfig
 
 
 @dataclass
@@ -264,24 +265,6 @@ class EvaluationConfig:
     """Also score the targets themselves: loss, and bits against the blind control."""
     samples: int = 3
     """Movies whose texts are printed."""
-
-
-@dataclass
-class TrainerConfig:
-    """Hardware."""
-
-    accelerator: str = "auto"
-    devices: int = 1
-    """Processes on each node, each with a GPU of its own where there are GPUs."""
-    nodes: int = 1
-    """Machines; with more than one, srun or torchrun starts the processes."""
-    strategy: str = "auto"
-    """ddp: each process holds the whole model; auto: the same with several processes."""
-    precision: str = "auto"
-    """auto: bf16-mixed where the processor gains from it, else 32-true."""
-    threads: int = 0
-    """CPU threads of each process; 0: all cores, shared out."""
-    log_every: int = 20
 
 
 @dataclass

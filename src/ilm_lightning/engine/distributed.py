@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ilm_lightning.engine.config import TrainerConfig
+from ilm_lightning.engine.config_trainer import TrainerConfig
 from ilm_lightning.engine.launcher.jobs import last_line
 from ilm_lightning.engine.launcher.processes import ProcessTree, stop
 from ilm_lightning.engine.runs import read_status, write_status

@@ -16,7 +16,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from ilm_lightning.engine.account import Account
 from ilm_lightning.engine.artifacts import SCRATCH
 from ilm_lightning.engine.callbacks import History, LastCheckpoint, Progress, StepSeed
-from ilm_lightning.engine.config import TrainerConfig
+from ilm_lightning.engine.config_trainer import TrainerConfig
 from ilm_lightning.engine.datamodule import StreamDataModule
 from ilm_lightning.engine.interruptions import active_signals
 from ilm_lightning.engine.watch import LossWatch, memory_advice
@@ -121,8 +121,7 @@ def fit(
         devices=trainer_config.devices,
         num_nodes=trainer_config.nodes,
         strategy=strategy_of(trainer_config),
-        # started by us, whatever cluster this is
-        plugins=[LightningEnvironment()] if world_size() > 1 else None,
+        plugins=[LightningEnvironment()] if world_size() > 1 else None,  # whatever cluster this is
         use_distributed_sampler=False,
         precision=precision_of(trainer_config),
         max_steps=settings.steps,

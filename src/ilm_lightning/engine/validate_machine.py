@@ -4,7 +4,8 @@ import tempfile
 from pathlib import Path
 
 from ilm_lightning.engine.checks import ConfigError, one_of, positive
-from ilm_lightning.engine.config import Config, TrainerConfig
+from ilm_lightning.engine.config import Config
+from ilm_lightning.engine.config_trainer import TrainerConfig
 from ilm_lightning.hardware import usable_cores, visible_gpus
 
 

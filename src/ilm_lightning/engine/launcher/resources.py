@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 
-from ilm_lightning.engine.config import TrainerConfig
+from ilm_lightning.engine.config_trainer import TrainerConfig
 from ilm_lightning.hardware import usable_cores, visible_gpus
 
 THREADS = "ILM_THREADS"

@@ -46,6 +46,8 @@ def test_two_processes_give_what_one_gives(tiny_settings: list[str], tmp_path: P
         place = [f"artifacts={tmp_path}/{name}/artifacts", f"outputs={tmp_path}/{name}/outputs"]
         _, folders[name] = run(["experiment=ilm_qformer_lora", *tiny_settings, *QUICK, *place, *extra])
     assert children(os.getpid()) == []
+    # the other process wrote nothing but its name, and nothing went wrong there
+    assert (folders["two"] / "rank1.log").read_text().splitlines() == [f"run       {folders['two']}"]
     one, two = built(tmp_path / "one"), built(tmp_path / "two")
     # the number of processes is no setting of what is computed: the same artefacts under the same names
     assert one == two

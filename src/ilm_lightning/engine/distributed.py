@@ -184,6 +184,12 @@ def _group(trainer: TrainerConfig, place: Place, store: Any) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def broken_connection(error: BaseException) -> bool:
+    """Whether an error only says that another process is gone."""
+    words = ("gloo", "nccl", "tcpstore", "connection reset", "connection closed", "broken pipe")
+    return isinstance(error, RuntimeError | OSError) and any(word in str(error).lower() for word in words)
+
+
 class _Others:
     """The other processes of a run on one machine; they end with this one, and this one with them.
 
@@ -236,13 +242,15 @@ class _Others:
                 time.sleep(0.05)
         elif isinstance(error, KeyboardInterrupt):
             stop(self._trees.values(), GRACE_S)
-        elif self._failed is None:
-            # what they were waiting for will not come
-            time.sleep(0.5)
-            self._look()
+        elif broken_connection(error):
+            # somebody else is the cause, and may take a while to go
+            end = time.monotonic() + GRACE_S
+            while self._failed is None and time.monotonic() < end:
+                time.sleep(0.05)
+                self._look()
         for tree in self._trees.values():
             tree.kill()
-        if self._failed is not None and error is not None and not isinstance(error, KeyboardInterrupt):
+        if self._failed is not None and error is not None and broken_connection(error):
             raise RankError(self._story()) from error
 
     def _look(self) -> None:

@@ -80,17 +80,19 @@ def run_language_tasks(context: Context) -> float:
     from ilm_lightning.engine.stages.evaluate import evaluate
     from ilm_lightning.engine.stages.export import export
     from ilm_lightning.engine.stages.phase2 import phase2
+    from ilm_lightning.ranks import is_main
 
     inputs = train_variant(context)
     tuned = phase2(context, inputs)
     evaluated = evaluate(context, inputs, tuned)
-    return export(context, inputs, tuned, evaluated) if is_first() else float("nan")
+    return export(context, inputs, tuned, evaluated) if is_main() else float("nan")
 
 
 def run_recommendation(context: Context) -> float:
     """Phase 2 on OpenP5's tasks, measured by HR and NDCG."""
     from ilm_lightning.engine.stages import recommend
     from ilm_lightning.engine.stages.recommend_export import export
+    from ilm_lightning.ranks import is_main
 
     prepared = prepare(context)
     embedded = embed(context, prepared)
@@ -98,7 +100,7 @@ def run_recommendation(context: Context) -> float:
     inputs = Inputs(prepared, embedded, prepared, pretrained)
     tuned = recommend.tune(context, inputs)
     evaluated = recommend.evaluate(context, inputs, tuned)
-    return export(context, inputs, tuned, evaluated) if is_first() else float("nan")
+    return export(context, inputs, tuned, evaluated) if is_main() else float("nan")
 
 
 def run_pipeline(config: Config) -> float:

@@ -112,6 +112,7 @@ def finished_as_if_whole(overrides: list[str]) -> None:
     assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
 
 
+@pytest.mark.faults
 def test_a_lost_rank_is_named_and_the_run_ends_as_if_it_had_not_been(
     shared_overrides: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ from ilm_lightning.engine.loaded import (
     whole_number,
 )
 from ilm_lightning.engine.new_items import FACTS, NewItems, read_new_items, sources_told, split_list, vectors_of
+from ilm_lightning.permissions import follow_umask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -177,6 +178,7 @@ def write_out(found: Embedded, run: LoadedRun, folder: Path) -> None:
 
     found.vectors.save(folder)
     save_file({"soft_tokens": found.soft.contiguous()}, folder / "soft_tokens.safetensors")
+    follow_umask(folder)
     found.items.catalog.write(folder / "items.parquet")
     rows = [{"item": one["item"], **answer} for one in found.report for answer in one["answers"]]
     schema = dict.fromkeys(("item", "task", "prompt", "text"), pl.String)

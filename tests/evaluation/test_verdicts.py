@@ -26,8 +26,18 @@ def test_an_interval_that_touches_zero_decides_nothing() -> None:
 
 
 def test_references_are_not_claimed_to_be_beaten() -> None:
-    row = {"low": -2.0, "high": -1.0, "significantly_better": []}
+    row = {"low": -2.0, "high": -1.0, "significantly_better": [], "n_movies": 40}
     found = claims({"sc": {"title": row, "blind": row}, "rouge_l": {"blind": row}})
     assert list(found) == ["blind"]
     assert found["blind"] == {"verdict": "refuted", "by": {"sc": "below", "rouge_l": "below"}, "supported_tasks": 0}
     assert claims({}) == {}
+
+
+def test_few_movies_give_no_verdict() -> None:
+    row = {"low": 1.0, "high": 2.0, "significantly_better": []}
+    for movies, expected in ((9, "undecided"), (10, "confirmed")):
+        counted = {**row, "n_movies": movies}
+        found = claims({"sc": {"blind": counted}, "sc_second": {"blind": counted}})["blind"]
+        assert found["verdict"] == expected
+        assert found["by"] == {"sc": "above", "sc_second": "above"}
+        assert found.get("why", "") == ("too few movies for a verdict (9 of at least 10)" if movies == 9 else "")

@@ -44,6 +44,8 @@ def test_round_trip_gives_equal_logits(tuning: Tuning, tmp_path: Path, examples:
     beside = {Tuning.FROZEN: set(), Tuning.LORA: {"lora"}, Tuning.FULL: {"lm"}}[tuning]
     assert files == {"config.json", "model.safetensors"} | beside
     assert not any(name.startswith("lm.") for name in load_file(tmp_path / "model.safetensors"))
+    plain = (tmp_path / "config.json").stat().st_mode
+    assert {path.stat().st_mode for path in tmp_path.rglob("*.safetensors")} == {plain}
 
 
 def test_language_model_is_found_by_folder_and_checked(tmp_path: Path) -> None:

@@ -111,6 +111,19 @@ def test_findings_say_who_wins(metrics: dict[str, Any]) -> None:
     assert said[1].startswith("own not apart from blind: ")
 
 
+def test_few_movies_get_no_verdict(frame: pl.DataFrame) -> None:
+    own = pl.col("condition") == "own"
+    few = frame.filter(pl.col("movie").is_in(["m0", "m1", "m2", "m3"]))
+    metrics = summarise(few.with_columns(rouge_l=pl.when(own).then(40.0).otherwise(20.0)), resamples=200)
+    lines = [line for line in findings(metrics) if line.startswith("own against")]
+    assert lines
+    assert all(line.endswith("too few movies for a verdict (4 of at least 10)") for line in lines)
+    assert not any(word in line for line in lines for word in ("above", "below", "significantly", "confirmed"))
+    assert metrics["differences"]["sc"]["shuffled"]["significantly_better"] == []
+    spread = {"spread": {}, "uninformative": []}
+    assert "]*" not in "\n".join(printed(difference_table({**metrics, **spread})))
+
+
 def test_second_measures_stand_beside_sc(frame: pl.DataFrame) -> None:
     own = pl.col("condition") == "own"
     both = frame.with_columns(

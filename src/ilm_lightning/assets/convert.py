@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ilm_lightning.permissions import follow_umask
+
 from .cache import verify_file
 from .registry import MOVIELENS_TABLE_SHA256
 
@@ -33,6 +35,7 @@ def gguf_to_folder(raw: Path, out: Path) -> None:
     )
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
+    follow_umask(out)
     bars.enable_progress_bar()
 
 

@@ -52,28 +52,33 @@ def build_vectors(
     Raises:
         ValueError: unknown encoder, tables that do not fit together, no model for semantic vectors.
     """
-    if encoder not in ENCODERS:
-        raise ValueError(f"unknown encoder {encoder!r}: choose one of {', '.join(ENCODERS)}")
-    if interactions.n_items != len(catalog):
-        raise ValueError(f"interactions are over {interactions.n_items} items, the catalogue holds {len(catalog)}")
-    names = ENCODERS[encoder]
-    if "semantic" in names and model_folder is None:
-        raise ValueError(f"encoder={encoder} needs a sentence-transformers model; or choose encoder=behavioral")
+    _check(interactions, catalog, encoder, model_folder)
     train = np.ones(len(catalog), dtype=np.bool_) if train is None else np.asarray(train, dtype=np.bool_)
     items: dict[str, Floats] = {}
     users: dict[str, Floats] = {}
     scalings: dict[str, Scaling] = {}
     has_text = np.array([bool(catalog.text_fields(i, fields)) for i in range(len(catalog))], dtype=np.bool_)
     has_ratings = rated_items(interactions)
-    if "behavioral" in names:
-        raw_items, raw_users = fit_als(interactions, factors, regularization, alpha, iterations, seed, num_threads)
-        scaling = scalings["behavioral"] = fit_scaling(raw_items, train & has_ratings)
-        items["behavioral"], users["behavioral"] = scaling.apply(raw_items), scaling.apply(raw_users)
+
+    def add(name: str, raw_items: Floats, raw_users: Floats, known: Mask) -> None:
+        scaling = scalings[name] = fit_scaling(raw_items, train & known)
+        items[name], users[name] = scaling.apply(raw_items), scaling.apply(raw_users)
+
+    if "behavioral" in ENCODERS[encoder]:
+        fitted = fit_als(interactions, factors, regularization, alpha, iterations, seed, num_threads)
+        add("behavioral", *fitted, has_ratings)
         # an item nobody rated says nothing: the mean item, not the corner that a zero factor would be
         items["behavioral"][~has_ratings] = 0.0
-    if model_folder is not None and "semantic" in names:
-        raw_items, has_text = encode_items(catalog, model_folder, fields, batch_size, bf16, train)
-        raw_users = mean_of_items(raw_items, interactions.matrix(), has_text)
-        scaling = scalings["semantic"] = fit_scaling(raw_items, train & has_text)
-        items["semantic"], users["semantic"] = scaling.apply(raw_items), scaling.apply(raw_users)
+    if model_folder is not None and "semantic" in ENCODERS[encoder]:
+        encoded, has_text = encode_items(catalog, model_folder, fields, batch_size, bf16, train)
+        add("semantic", encoded, mean_of_items(encoded, interactions.matrix(), has_text), has_text)
     return ItemVectors(items, users, has_text, scalings, has_ratings)
+
+
+def _check(interactions: Interactions, catalog: ItemCatalog, encoder: str, model_folder: str | Path | None) -> None:
+    if encoder not in ENCODERS:
+        raise ValueError(f"unknown encoder {encoder!r}: choose one of {', '.join(ENCODERS)}")
+    if interactions.n_items != len(catalog):
+        raise ValueError(f"interactions are over {interactions.n_items} items, the catalogue holds {len(catalog)}")
+    if "semantic" in ENCODERS[encoder] and model_folder is None:
+        raise ValueError(f"encoder={encoder} needs a sentence-transformers model; or choose encoder=behavioral")

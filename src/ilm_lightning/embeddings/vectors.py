@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from ilm_lightning.permissions import follow_umask
+
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
@@ -219,6 +221,7 @@ class ItemVectors:
         for name, scaling in self.scaling.items():
             tensors[f"centre.{name}"] = scaling.centre
         save_file(tensors, folder / TENSOR_FILE)
+        follow_umask(folder / TENSOR_FILE)
         meta = {"format": FORMAT, "dims": self.dims, "scale": {k: v.scale for k, v in self.scaling.items()}}
         (folder / META_FILE).write_text(json.dumps(meta, indent=2), encoding="utf-8")
 

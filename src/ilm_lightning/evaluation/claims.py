@@ -5,6 +5,9 @@ from typing import Any
 
 ABOVE, BELOW, LEVEL = "above", "below", "not apart"
 CONFIRMED, REFUTED, UNDECIDED = "confirmed", "refuted", "undecided"
+LEAST_MOVIES = 10
+"""A 95 % bootstrap interval over fewer movies holds the truth less than nine times of ten: over 4 of a normal spread in
+80 % of 4,000 draws, over 8 in 88 %, over 10 in 91 %."""
 SECOND = "sc_second"
 # without a second scorer
 INSTEAD = ("rouge_l", "slot_accuracy")
@@ -52,6 +55,15 @@ def verdict(first: str, others: Mapping[str, str]) -> str:
     return UNDECIDED
 
 
+def too_few(movies: int) -> str:
+    """Why so few movies decide nothing; empty where they are enough.
+
+    >>> too_few(4), too_few(40)
+    ('too few movies for a verdict (4 of at least 10)', '')
+    """
+    return "" if movies >= LEAST_MOVIES else f"too few movies for a verdict ({movies} of at least {LEAST_MOVIES})"
+
+
 def claims(differences: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Judge "the own vector beats X" for every control X that was scored.
 
@@ -60,7 +72,8 @@ def claims(differences: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, 
 
     Returns:
         Per control ``verdict``, the direction ``by`` each measure that counts, and ``supported_tasks``: tasks in which
-        the own vector is significantly better by SC and by a second measure, both after Holm.
+        the own vector is significantly better by SC and by a second measure, both after Holm. Fewer movies than
+        ``LEAST_MOVIES`` leave the verdict undecided, and ``why`` says so.
     """
     seconds = [SECOND] if SECOND in differences else [name for name in INSTEAD if name in differences]
     found = {}
@@ -72,9 +85,11 @@ def claims(differences: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, 
         first = direction(row["low"], row["high"])
         better = [set(one["significantly_better"]) for one in rows.values()]
         supported = set(row["significantly_better"]) & set().union(*better)
+        why = too_few(row["n_movies"])
         found[control] = {
-            "verdict": verdict(first, by),
+            "verdict": UNDECIDED if why else verdict(first, by),
             "by": {"sc": first, **by},
             "supported_tasks": len(supported),
+            **({"why": why} if why else {}),
         }
     return found

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ilm_lightning.evaluation.claims import claims
+from ilm_lightning.evaluation.claims import claims, too_few
 from ilm_lightning.evaluation.retrieval import target_retrieval
 from ilm_lightning.evaluation.scores import Scorer
 from ilm_lightning.evaluation.slots import Facts, Mentions, slot_accuracy
@@ -79,7 +79,25 @@ def summarise(
         "n_tasks": len(tasks),
         "tasks": {task: _means(means.filter(pl.col("task") == task), measures) for task in tasks},
         "all": _macro(means, measures, tasks),
-        "differences": _differences(means, measures, resamples, seed),
+        **_compared(means, measures, resamples, seed),
+        "spread": {} if scorer is None else _spreads(own, scorer),
+    }
+    result["uninformative"] = [task for task, spread in result["spread"].items() if not spread["informative"]]
+    texts = frame.filter(pl.col("generated").is_not_null())
+    for key, by in (("retrieval", scorer), ("retrieval_second", second)):
+        if by is not None:
+            result[key] = _retrievals(texts, by)
+    if mentions is not None:
+        result["slots"] = _slots(texts, mentions, truth, seen)
+    return result
+
+
+def _compared(means: pl.DataFrame, measures: Sequence[str], resamples: int, seed: int) -> dict[str, Any]:
+    """Own against its controls: differences, how they were tested, and what they say."""
+    differences = _differences(means, measures, resamples, seed)
+    specific = _item_specific(differences)
+    return {
+        "differences": differences,
         "statistics": {
             "unit": "movie",
             "resamples": resamples,
@@ -87,23 +105,10 @@ def summarise(
             "tasks": "Holm over tasks, read only where the mean of task means is significant",
             "runs": 1,
         },
+        "controls": _controls(means),
+        "claims": claims(differences),
+        **({} if specific is None else {"item_specific_sc": specific}),
     }
-    result["controls"] = _controls(means)
-    result["claims"] = claims(result["differences"])
-    specific = _item_specific(result["differences"])
-    if specific is not None:
-        result["item_specific_sc"] = specific
-    spreads = {} if scorer is None else _spreads(own, scorer)
-    result["spread"] = spreads
-    result["uninformative"] = [task for task, spread in spreads.items() if not spread["informative"]]
-    texts = frame.filter(pl.col("generated").is_not_null())
-    if scorer is not None:
-        result["retrieval"] = _retrievals(texts, scorer)
-    if second is not None:
-        result["retrieval_second"] = _retrievals(texts, second)
-    if mentions is not None:
-        result["slots"] = _slots(texts, mentions, truth, seen)
-    return result
 
 
 def _check(frame: pl.DataFrame) -> None:
@@ -203,7 +208,7 @@ def _difference(pairs: pl.DataFrame, resamples: int, seed: int) -> dict[str, Any
     for name, task in plain["tasks"].items():
         task["against"] = against[name]
     # the mean of task means first: only where it is significant are single tasks read
-    opened = result.p < SIGNIFICANCE
+    opened = result.p < SIGNIFICANCE and not too_few(result.n_movies)
     apart = {name: task.mean for name, task in result.tasks.items() if opened and task.p_holm < SIGNIFICANCE}
     plain["significant"] = opened
     plain["better_tasks"] = sum(task.mean > 0 for task in result.tasks.values())

@@ -22,6 +22,7 @@ from ilm_lightning.lm.backbone import (
     merge_updates,
     parse_tuning,
 )
+from ilm_lightning.permissions import follow_umask
 
 if TYPE_CHECKING:
     from ilm_lightning.lm.model import ItemLanguageModel
@@ -125,6 +126,7 @@ def save_pretrained(
         lm.save_pretrained(target / LM_FOLDER)
     if model.updates is not None and model.tuning is not Tuning.FULL:
         shutil.copytree(model.updates, target / UPDATES_FOLDER, dirs_exist_ok=True)
+    follow_umask(target)
     # last, so that a folder with a config is a complete one
     (target / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 

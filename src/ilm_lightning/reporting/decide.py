@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import product
 
+from ilm_lightning.evaluation.claims import too_few
 from ilm_lightning.evaluation.components import Components, needed
 from ilm_lightning.reporting.groups import Column, Comparison, Group
 from ilm_lightning.reporting.tables import measure_name
@@ -172,6 +173,8 @@ def _decide(
     assert found is not None
     if len(found.seeds) < LEAST_SEEDS:
         verdict, why = Verdict.UNDECIDED, few_seeds(len(found.seeds))
+    if few := too_few(found.difference.n_movies):
+        verdict, why = Verdict.UNDECIDED, few
     if verdict is Verdict.UNDECIDED:
         why = f"{why}; {what_it_takes(found, margin)}"
     note = "".join(f"; {c.variant.name} with S={c.variant.source_tokens}" for c in pair if c.variant.source_tokens != 1)

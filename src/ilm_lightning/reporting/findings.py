@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ilm_lightning.evaluation.claims import UNDECIDED, direction
+from ilm_lightning.evaluation.claims import LEAST_MOVIES, LEVEL, UNDECIDED, direction, too_few
 
 NAMES = {
     "sc": "SC",
@@ -64,21 +64,24 @@ def _listing(names: Sequence[str]) -> str:
 
 def _comparison(key: str, row: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """Own against one control: by SC, by the second measures, and what both together say."""
+    few = too_few(row.get("n_movies", metrics.get("n_movies", LEAST_MOVIES)))
+    said = direction(row["low"], row["high"])
+    # with few movies an interval on one side of 0 says little
+    relation = "against" if few else f"{said} from" if said == LEVEL else said
     line = (
-        f"own {direction(row['low'], row['high'])} {'from ' if row['low'] <= 0 <= row['high'] else ''}"
-        f"{_name(key, metrics)}: {row['mean']:+.1f} SC [{row['low']:.1f}, {row['high']:.1f}], better in "
-        f"{row['better_tasks']} of {row['n_tasks']} tasks, significantly in {row['significant_tasks']}"
+        f"own {relation} {_name(key, metrics)}: {row['mean']:+.1f} SC [{row['low']:.1f}, {row['high']:.1f}], better in "
+        f"{row['better_tasks']} of {row['n_tasks']} tasks"
     )
+    line += "" if few else f", significantly in {row['significant_tasks']}"
     claim = metrics.get("claims", {}).get(key)
     if claim is None:
-        return line
+        return f"{line}: {few}" if few else line
     others = [name for name in claim["by"] if name != "sc"]
     beside = [f"{NAMES[name]} {_interval(metrics['differences'][name][key])}" for name in others]
-    said = f"; {', '.join(beside)}" if beside else ""
-    if claim["verdict"] != UNDECIDED:
-        return f"{line}{said}: {claim['verdict']}"
-    alone = direction(row["low"], row["high"]) in ("above", "below")
-    return f"{line}{said}: undecided{', SC alone says so' if alone else ''}"
+    line += f"; {', '.join(beside)}" if beside else ""
+    if few or claim["verdict"] != UNDECIDED:
+        return f"{line}: {few or claim['verdict']}"
+    return f"{line}: undecided{'' if said == LEVEL else ', SC alone says so'}"
 
 
 def _retrieval(metrics: Mapping[str, Any]) -> list[str]:

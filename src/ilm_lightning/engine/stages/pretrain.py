@@ -14,6 +14,7 @@ from ilm_lightning.engine.config import AdapterConfig
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import read_tables
 from ilm_lightning.engine.training import precision_of
+from ilm_lightning.permissions import follow_umask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -140,6 +141,7 @@ def _build(context: Context, prepared: Artifact, embedded: Artifact, folder: Pat
         context.logger("pretrain"),
     )
     save_file(model.adapter_state(), folder / "adapter.safetensors")
+    follow_umask(folder)
     write_json(folder / "adapter.json", model.adapter.config)
     write_json(folder / "origin.json", origin)
     counts = {kind: {"train": len(train[kind]), "held_out": len(held_out[kind])} for kind in train}

@@ -203,22 +203,7 @@ def build_examples(
         if isinstance(written, str):
             left_out[draft.task][written] += 1
             continue
-        blended = draft.task == INTERPOLATION and interpolation == "mean"
-        slots = [draft.rows] if blended else [[row] for row in draft.rows]
-        prompts = phrasings(draft.task, len(slots))
-        phrasing = pick(len(prompts), "phrasing", seed, draft.task, items[draft.row].item_id)
-        rows.append(
-            {
-                "example_id": draft.example_id(items),
-                "task": draft.task,
-                "split": draft.split,
-                "phrasing": phrasing,
-                "prompt": prompts[phrasing],
-                "slots": slots,
-                "items": draft.rows,
-                "target": written.text,
-            }
-        )
+        rows.append(_row(draft, items, written.text, seed, interpolation))
     frame = pl.DataFrame(rows, schema=EXAMPLE_SCHEMA)
     counts = Counter(row["task"] for row in rows)
     report = {
@@ -228,6 +213,24 @@ def build_examples(
         "left_out": {task: dict(sorted(reasons.items())) for task, reasons in left_out.items()},
     }
     return frame, report
+
+
+def _row(draft: Draft, items: Sequence[Item], target: str, seed: int, interpolation: str) -> dict[str, Any]:
+    """A row of `EXAMPLE_SCHEMA`: one of the task's phrasings, chosen by hash, and the target."""
+    blended = draft.task == INTERPOLATION and interpolation == "mean"
+    slots = [draft.rows] if blended else [[row] for row in draft.rows]
+    prompts = phrasings(draft.task, len(slots))
+    phrasing = pick(len(prompts), "phrasing", seed, draft.task, items[draft.row].item_id)
+    return {
+        "example_id": draft.example_id(items),
+        "task": draft.task,
+        "split": draft.split,
+        "phrasing": phrasing,
+        "prompt": prompts[phrasing],
+        "slots": slots,
+        "items": draft.rows,
+        "target": target,
+    }
 
 
 def _by_facts(items: Sequence[Item]) -> Write:

@@ -28,7 +28,7 @@ class RecommendError(ValueError):
 
 @dataclass(frozen=True)
 class Recommended:
-    """One line of the answer: catalogue row, and log-probability of the item's text in nats."""
+    """One line of the answer: catalogue row, and log-probability in nats, of the item's text or among all items."""
 
     row: int
     score: float
@@ -138,6 +138,7 @@ def _rank(
     from ilm_lightning.evaluation.trie import build_trie
     from ilm_lightning.lm import ItemLanguageModel
     from ilm_lightning.lm.decoding import recommend
+    from ilm_lightning.lm.item_head import catalogue_scores
     from ilm_lightning.tasks.openp5 import Example
 
     config, k = context.config, int(options.get("k", "10"))
@@ -146,6 +147,11 @@ def _rank(
     bench = Bench(context, inputs, model.num_queries, (sequences, indexing))
     prompt = bench.prompts.tested(options.get("task", "sequential"), "seen")
     rows = [bench.renderer(Example(user, len(sequences.items(user)), prompt), with_target=False)]
+    if model.item_head is not None:
+        ((_, scores),) = catalogue_scores(model, rows, bench.collator, sequences.n_items)
+        scores[0, sequences.items(user)] = -np.inf
+        best = np.argsort(-scores[0], kind="stable")[:k].tolist()
+        return [Recommended(row, float(scores[0, row])) for row in best if np.isfinite(scores[0, row])]
     trie = build_trie([ids.tolist() for ids in bench.renderer.targets(prompt.output)])
     seen = np.zeros((1, sequences.n_items), dtype=np.bool_)
     seen[0, sequences.items(user)] = True

@@ -34,7 +34,9 @@ def matmul_rate(dtype: torch.dtype, device: torch.device, seconds: float = 0.3) 
     return runs * 2 * 1024 * 576 * 1536 / (time.perf_counter() - start)
 
 
-def phase2_forecast(model: Any, tokens_per_step: int, steps: int, distilled: bool = False) -> str:
+def phase2_forecast(
+    model: Any, tokens_per_step: int, steps: int, distilled: bool = False, more_flops: float = 0.0
+) -> str:
     """Estimate time and memory of phase 2 from the model's size and this machine's measured speed.
 
     Args:
@@ -42,6 +44,7 @@ def phase2_forecast(model: Any, tokens_per_step: int, steps: int, distilled: boo
         tokens_per_step: tokens of one batch.
         steps: optimiser steps.
         distilled: whether a teacher reads every batch as well, with the items' texts in its prompts.
+        more_flops: operations a step beside the language model's.
 
     Returns:
         One line for the screen.
@@ -52,7 +55,7 @@ def phase2_forecast(model: Any, tokens_per_step: int, steps: int, distilled: boo
     # items' texts about double what a teacher reads
     passes = (3 if lm_trained > weights // 2 else 2) + 2 * distilled
     rate = matmul_rate(model.compute_dtype, model.device)
-    seconds = OVERHEAD * steps * tokens_per_step * 2 * weights * passes / rate
+    seconds = OVERHEAD * steps * (tokens_per_step * 2 * weights * passes + more_flops) / rate
     width = {torch.float32: 4, torch.bfloat16: 2}[model.compute_dtype]
     config = model.lm.config
     # per token and layer: about 14 activations of the hidden width are kept for the backward pass

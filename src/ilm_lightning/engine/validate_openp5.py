@@ -43,7 +43,13 @@ def validate_tasks(config: Config) -> None:
         )
     if evaluation.decoding == "free" and evaluation.filter_seen:
         raise ConfigError("evaluation.filter_seen needs evaluation.decoding=trie: free beams write what they like")
-    if config.tuning.mode == "frozen" and not tasks.soft_tokens and tasks.user_vector == "none":
+    _check_head(config)
+    if (
+        config.tuning.mode == "frozen"
+        and not tasks.soft_tokens
+        and tasks.user_vector == "none"
+        and tasks.head == "text"
+    ):
         raise ConfigError(
             "tasks.soft_tokens=false with a frozen language model leaves nothing to train: "
             "set tuning=lora or tuning=full"
@@ -52,6 +58,21 @@ def validate_tasks(config: Config) -> None:
         raise ConfigError(f"evaluation.users={evaluation.users} must be 0 (all) or more")
     if config.encoder.name != "behavioral" and config.data.items is None:
         raise ConfigError(f"encoder={config.encoder.name} needs item texts, and data.items is null: encoder=behavioral")
+
+
+def _check_head(config: Config) -> None:
+    tasks = config.tasks
+    one_of("tasks.head", tasks.head, ("text", "item"))
+    if tasks.head_sample < 0:
+        raise ConfigError(f"tasks.head_sample={tasks.head_sample} must be 0 (all items) or more")
+    if tasks.head == "text":
+        return
+    if config.evaluation.decoding == "free":
+        raise ConfigError("tasks.head=item writes no text: leave evaluation.decoding=free to tasks.head=text")
+    if config.adapter.kind == "constant":
+        raise ConfigError(
+            "tasks.head=item compares items by their soft tokens, and adapter=constant gives all the same; take another"
+        )
 
 
 def check_openp5_files(data: DataConfig) -> None:

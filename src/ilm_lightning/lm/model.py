@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ilm_lightning.adapters import Adapter
 from ilm_lightning.lm.backbone import Backbone, Tuning, causal_lm, set_training_mode
 from ilm_lightning.lm.batch import IGNORE_INDEX, PLACEHOLDER_ID, PromptBatch
+from ilm_lightning.lm.heads import ItemHead
 from ilm_lightning.lm.splice import splice
 from ilm_lightning.lm.vocabulary import head_logits, head_losses
 
@@ -73,6 +74,7 @@ class ItemLanguageModel(nn.Module):
     Args:
         adapter: maps item vectors to soft tokens.
         backbone: the language model, set up for a tuning mode.
+        item_head: whether it scores items by a head of its own (see ``lm.item_head``).
 
     Raises:
         ValueError: if the adapter's output is not as wide as the language model's embeddings.
@@ -80,7 +82,7 @@ class ItemLanguageModel(nn.Module):
 
     embedding_rms: Tensor
 
-    def __init__(self, adapter: Adapter, backbone: Backbone) -> None:
+    def __init__(self, adapter: Adapter, backbone: Backbone, item_head: bool = False) -> None:
         super().__init__()
         self.adapter = adapter
         self.lm = backbone.lm
@@ -96,6 +98,9 @@ class ItemLanguageModel(nn.Module):
             )
         self.log_gain = nn.Parameter(torch.zeros(()))
         self.register_buffer("embedding_rms", self._measure_rms())
+        self.item_head = ItemHead(width) if item_head else None
+        if item_head:
+            self._freeze_vocabulary_head()
 
     def _embedding(self) -> nn.Embedding:
         embedding: nn.Embedding = causal_lm(self.lm).get_input_embeddings()
@@ -109,6 +114,12 @@ class ItemLanguageModel(nn.Module):
         ids = torch.linspace(0, rows - 1, min(rows, RMS_ROWS), device=embedding.weight.device).long()
         scale: Tensor = embedding(ids).float().square().mean().sqrt()
         return scale
+
+    def _freeze_vocabulary_head(self) -> None:
+        """No word is predicted where items are scored; a head that is not the embedding itself would learn nothing."""
+        head = causal_lm(self.lm).get_output_embeddings()
+        if head is not None and head.weight is not self._embedding().weight:
+            head.requires_grad_(False)
 
     @property
     def num_queries(self) -> int:

@@ -40,7 +40,7 @@ def trainable_state_dict(model: "ItemLanguageModel") -> dict[str, Tensor]:
     """Return what a checkpoint keeps.
 
     Returns:
-        The adapter, the gain and the embedding scale, trained or not, and the trained weights of the language model.
+        All outside the language model, trained or not, and the trained weights of the language model.
     """
     kept: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
@@ -92,9 +92,9 @@ def save_pretrained(
 ) -> None:
     """Write a portable folder.
 
-    It holds ``config.json``, ``model.safetensors`` (adapter, gain, scale) and, where the language model was trained,
-    ``lora/`` in peft's format or ``lm/`` in transformers'. A frozen language model is only referred to; updates
-    that were made part of it before tuning are copied to ``lm_updates/``.
+    It holds ``config.json``, ``model.safetensors`` (adapter, gain, scale, item head) and, where the language model was
+    trained, ``lora/`` in peft's format or ``lm/`` in transformers'. A frozen language model is only referred to;
+    updates that were made part of it before tuning are copied to ``lm_updates/``.
 
     Args:
         model: what to write.
@@ -108,6 +108,7 @@ def save_pretrained(
         "format_version": FORMAT_VERSION,
         "adapter": model.adapter.config,
         "num_queries": model.num_queries,
+        "item_head": model.item_head is not None,
         "tuning": model.tuning.value,
         "compute_dtype": str(model.compute_dtype).removeprefix("torch."),
         "lm": model.reference.to_dict(),
@@ -183,7 +184,7 @@ def from_pretrained(
     config = read_config(source)
     adapter = build_adapter(config["adapter"])
     backbone = _backbone(source, config, lm, dtype or config["compute_dtype"])
-    model = ItemLanguageModel(adapter, backbone)
+    model = ItemLanguageModel(adapter, backbone, bool(config.get("item_head", False)))
     try:
         state = load_file(source / WEIGHTS_FILE)
     except (OSError, SafetensorError) as error:

@@ -35,7 +35,8 @@ def parameter_report(model: ItemLanguageModel, origins: Mapping[str, str] | None
         One row per component that has parameters, the adapter first.
     """
     known = {"language model": model.reference.name, **(origins or {})}
-    counts: dict[str, list[int]] = {"adapter": [0, 0], "gain": [0, 0], "LoRA": [0, 0], "language model": [0, 0]}
+    parts = ("adapter", "gain", "item head", "LoRA", "language model")
+    counts: dict[str, list[int]] = {part: [0, 0] for part in parts}
     for name, parameter in model.named_parameters():
         counts[_component(name)][0 if parameter.requires_grad else 1] += parameter.numel()
     return [
@@ -47,5 +48,5 @@ def parameter_report(model: ItemLanguageModel, origins: Mapping[str, str] | None
 
 def _component(name: str) -> str:
     if not name.startswith("lm."):
-        return "adapter" if name.startswith("adapter.") else "gain"
+        return {"adapter": "adapter", "item_head": "item head"}.get(name.partition(".")[0], "gain")
     return "LoRA" if "lora_" in name else "language model"

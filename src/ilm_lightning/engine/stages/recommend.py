@@ -15,6 +15,7 @@ from ilm_lightning.engine.artifacts import Artifact, file_hash, source_hash, wri
 from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.generate import load_model
+from ilm_lightning.engine.stages.item_head import head_settings, rank_all, rank_batch, step_flops
 from ilm_lightning.engine.stages.openp5 import load_sequences
 from ilm_lightning.engine.stages.tune import MODEL, Inputs, new_model
 from ilm_lightning.tasks.openp5 import Example, PromptSets, TrainingIndex, held_out_examples, read_prompts
@@ -61,12 +62,23 @@ class Bench:
         vectors = ItemVectors.load(inputs.embedded.path).select(config.encoder.name)
         users = UsersBefore(self.sequences, vectors, context)
         self.collator: Collator = UserCollator(vectors.tensors(), self.sequences, users)
+        self.head = config.tasks.head
+
+    def batch(self, examples: Sequence[Example], shared: bool = False) -> Any:
+        """Collate what the head trains on, written answers or target items; of shared examples this process's part."""
+        from ilm_lightning.lm import own_share
+
+        if self.head == "item":
+            return rank_batch(self, examples, shared)
+        rows = [self.renderer(example) for example in examples]
+        return self.collator(own_share(rows) if shared else rows)
 
 
 def can_learn(config: Config, task: str) -> bool:
-    """Whether phase 2 can change what a task's prompts say: a frozen language model needs soft tokens in them."""
-    items = config.tasks.soft_tokens and task == "sequential"
-    return config.tuning.mode != "frozen" or items or config.tasks.user_vector != "none"
+    """Whether phase 2 can learn from a task's prompts; with a frozen language model soft tokens or an item head do."""
+    tasks = config.tasks
+    items = tasks.soft_tokens and task == "sequential"
+    return config.tuning.mode != "frozen" or items or tasks.user_vector != "none" or tasks.head == "item"
 
 
 class UsersBefore:
@@ -116,6 +128,7 @@ def tune(context: Context, inputs: Inputs) -> Artifact:
         "history": config.tasks.history,
         "soft_tokens": config.tasks.soft_tokens,
         "user_vector": config.tasks.user_vector,
+        **head_settings(config),
         **context.arithmetic,
         "seed": config.seed,
     }
@@ -156,7 +169,8 @@ def _fit(context: Context, bench: Bench, model: "ItemLanguageModel", folder: Pat
     from ilm_lightning.engine.datamodule import StreamDataModule
     from ilm_lightning.engine.forecast import phase2_forecast
     from ilm_lightning.engine.training import FitSettings, fit
-    from ilm_lightning.lm import own_share, sorted_batches
+    from ilm_lightning.lm import sorted_batches
+    from ilm_lightning.lm.item_head_module import ItemHeadModule
     from ilm_lightning.lm.module import ItemLanguageModule, OptimiserSettings
     from ilm_lightning.lm.recommendation import StepBatches
 
@@ -167,10 +181,13 @@ def _fit(context: Context, bench: Bench, model: "ItemLanguageModel", folder: Pat
     index = TrainingIndex(bench.sequences, bench.trained)
     lengths = bench.renderer.lengths(index)
     batches = StepBatches(index, lengths, tuning.batch_size, config.seed)
-    checked = [bench.renderer(example) for example in _validation(bench, tuning.val_examples)]
-    checks = [bench.collator([checked[i] for i in part]) for part in sorted_batches([len(r) for r in checked], 16)]
+    checked = _validation(bench, tuning.val_examples)
+    sizes = [len(bench.renderer(example)) for example in checked]
+    checks = [bench.batch([checked[i] for i in part]) for part in sorted_batches(sizes, 16)]
     tokens = int(lengths.mean() * tuning.batch_size)
-    log.info("%-9s %s examples; %s", "tune", f"{len(index):,}", phase2_forecast(model, tokens, tuning.steps))
+    more = step_flops(model, config, bench.sequences.n_items) if bench.head == "item" else 0.0
+    forecast = phase2_forecast(model, tokens, tuning.steps, more_flops=more)
+    log.info("%-9s %s examples; %s", "tune", f"{len(index):,}", forecast)
     settings = OptimiserSettings(
         tuning.steps, tuning.adapter_lr, tuning.lm_lr, min(1.0, tuning.warmup_steps / tuning.steps), tuning.weight_decay
     )
@@ -184,8 +201,11 @@ def _fit(context: Context, bench: Bench, model: "ItemLanguageModel", folder: Pat
         tuning.checkpoint_every_s,
         sizes=in_use,
     )
-    data = StreamDataModule(lambda step: bench.collator(own_share([bench.renderer(e) for e in batches(step)])), checks)
-    done = fit(ItemLanguageModule(model, settings), data, fitting, config.trainer, folder, context.logger("tune"))
+    data = StreamDataModule(lambda step: bench.batch(batches(step), shared=True), checks)
+    module = ItemLanguageModule(model, settings)
+    if bench.head == "item":
+        module = ItemHeadModule(model, settings, bench.collator.vectors, config.tasks.head_sample)
+    done = fit(module, data, fitting, config.trainer, folder, context.logger("tune"))
     share = tuning.steps / batches.steps_per_epoch
     return {"train_examples": len(index), "epochs": share, "mean_tokens": float(lengths.mean()), "tune": done}
 
@@ -221,7 +241,7 @@ def evaluate(context: Context, inputs: Inputs, tuned: Artifact) -> Artifact:
 
 
 def _rank(context: Context, inputs: Inputs, tuned: Artifact, folder: Path) -> dict[str, Any]:
-    from ilm_lightning.evaluation.ranking import ranking_of_lists
+    from ilm_lightning.evaluation.ranking import ranking_from_ranks, ranking_of_lists, ranks_in_lists
 
     evaluation = context.config.evaluation
     model = load_model(context, tuned)
@@ -234,10 +254,15 @@ def _rank(context: Context, inputs: Inputs, tuned: Artifact, folder: Path) -> di
         for task in _tasks(bench.prompts, name):
             prompt = bench.prompts.tested(task, name)
             examples = held_out_examples(bench.sequences, prompt, evaluation.split, users)
-            lists = _lists(context, bench, model, examples, f"{task}, {name}")
-            ranking = ranking_of_lists(lists, targets, drop_invalid=evaluation.decoding == "free")
+            if bench.head == "item":
+                lists, ranks = rank_all(context, bench, model, examples, targets, f"{task}, {name}")
+                ranking = ranking_from_ranks(ranks)
+            else:
+                lists = _lists(context, bench, model, examples, f"{task}, {name}")
+                ranking = ranking_of_lists(lists, targets, drop_invalid=evaluation.decoding == "free")
+                ranks = ranks_in_lists(lists, targets)
             found.setdefault(name, {})[task] = asdict(ranking)
-            tables.append(_table(bench, examples, lists, targets, task, name))
+            tables.append(_table(bench, examples, lists, ranks, targets, task, name))
     pl.concat(tables).write_parquet(folder / "predictions.parquet")
     baselines = {name: asdict(ranking) for name, ranking in rank_baselines(context, inputs, bench, users).items()}
     metrics = {"ranking": found, "baselines": baselines}
@@ -285,8 +310,10 @@ def _lists(
     return recommend(model, rows, bench.collator, trie, settings.top_k, settings.beams, chosen, size, label=label).items
 
 
-def _table(bench: Bench, examples: Sequence[Example], lists: Any, targets: Any, task: str, name: str) -> pl.DataFrame:
-    from ilm_lightning.evaluation.ranking import NO_ITEM, ranks_in_lists
+def _table(
+    bench: Bench, examples: Sequence[Example], lists: Any, ranks: Any, targets: Any, task: str, name: str
+) -> pl.DataFrame:
+    from ilm_lightning.evaluation.ranking import NO_ITEM
 
     ids = np.array([*bench.sequences.item_ids, None], dtype=object)
     return pl.DataFrame(
@@ -295,7 +322,7 @@ def _table(bench: Bench, examples: Sequence[Example], lists: Any, targets: Any, 
             "prompts": [name] * len(examples),
             "user": [bench.sequences.user_ids[example.user] for example in examples],
             "target": ids[targets].tolist(),
-            "rank": ranks_in_lists(lists, targets),
+            "rank": ranks,
             "items": [[ids[row] for row in rows if row != NO_ITEM] for rows in lists],
         },
         schema_overrides={"items": pl.List(pl.String), "target": pl.String},

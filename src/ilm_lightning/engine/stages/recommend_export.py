@@ -5,6 +5,7 @@ import shutil
 from typing import Any
 
 from ilm_lightning.engine.artifacts import Artifact, write_json
+from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.export import run_facts
 from ilm_lightning.engine.stages.recommend import objective
@@ -39,8 +40,7 @@ def protocol(context: Context, inputs: Inputs) -> dict[str, Any]:
         "indexing": report["indexing"],
         "split": evaluation.split,
         "users": f"{users:,} of {report['users']:,}",
-        "decoding": f"{evaluation.decoding}, {evaluation.beams if evaluation.decoding == 'trie' else evaluation.top_k} "
-        f"beams, seen items {'filtered' if evaluation.filter_seen else 'not filtered'}",
+        "decoding": f"{_search(config)}, seen items {'filtered' if evaluation.filter_seen else 'not filtered'}",
         "history": config.tasks.history,
         "soft_tokens": config.tasks.soft_tokens,
         "user_vector": config.tasks.user_vector,
@@ -49,3 +49,13 @@ def protocol(context: Context, inputs: Inputs) -> dict[str, Any]:
         "tuning": config.tuning.mode,
         "seed": config.seed,
     }
+
+
+def _search(config: Config) -> str:
+    evaluation = config.evaluation
+    if config.tasks.head == "item":
+        sampled = (
+            f", trained by a softmax over {config.tasks.head_sample} drawn items" if config.tasks.head_sample else ""
+        )
+        return f"item head (ours): all items ranked{sampled}"
+    return f"{evaluation.decoding}, {evaluation.beams if evaluation.decoding == 'trie' else evaluation.top_k} beams"

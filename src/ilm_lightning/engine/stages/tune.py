@@ -187,7 +187,8 @@ def new_model(context: Context, inputs: Inputs) -> tuple["ItemLanguageModel", di
     source = f"{asset.name} ({asset.source})"
     if inputs.first is not None:
         source += f", the tasks' format learned blind ({inputs.first.id})"
-    return ItemLanguageModel(adapter, backbone), {"adapter": origin, "language model": source}
+    model = ItemLanguageModel(adapter, backbone, config.tasks.head == "item")
+    return model, {"adapter": origin, "language model": source}
 
 
 def lm_name(asset: "ResolvedAsset") -> str:

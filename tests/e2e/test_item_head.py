@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from test_recommendation import check_command, finished, overrides, run, shop  # noqa: F401 - fixtures
 
 from ilm_lightning.engine.artifacts import Store
-from ilm_lightning.engine.command import conf_dir
+from ilm_lightning.engine.command import conf_dir, register_schema
 from ilm_lightning.engine.config import as_config
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import embed, prepare
@@ -89,6 +89,7 @@ def test_bad_settings_are_told(
 
 
 def test_no_target_stands_in_its_prompt(overrides: list[str], tmp_path: Path) -> None:  # noqa: F811
+    register_schema()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         node = compose("train", ["experiment=ilm_mlp", "tasks.head=item", "tasks.user_vector=fold_in", *overrides])
     context = Context(as_config(node), Store(tmp_path / "artifacts"), tmp_path)

@@ -200,7 +200,7 @@ def test_rankings_equal_scores_one_by_one(
     for row, example in enumerate(examples):
         alone = RankBatch(collator.prompts([example]), torch.tensor([4]))
         loss = training_losses(model, alone, vectors, 0)
-        assert -found[row, 4] == pytest.approx(float(loss), abs=1e-4)
+        assert -found[row, 4] == pytest.approx(loss.item(), abs=1e-4)
 
 
 def test_an_answer_is_not_read(collator: Collator, prompts: PromptTokenizer) -> None:

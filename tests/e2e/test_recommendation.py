@@ -20,7 +20,7 @@ from ilm_lightning.engine.config import AlsConfig, Config, EncoderConfig, TasksC
 from ilm_lightning.engine.loaded import RunError, find_run
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.openp5 import load_sequences
-from ilm_lightning.engine.stages.recommend import UsersBefore
+from ilm_lightning.engine.stages.users_before import UsersBefore
 from ilm_lightning.tasks.openp5.examples import chosen_users
 
 PROMPTS = """sequential; seen; {dataset} user_{user_id} bought {history} . Next ?; {dataset} {target}

@@ -34,7 +34,7 @@ def headed(tuning: Tuning = Tuning.FROZEN, lm: nn.Module | None = None) -> ItemL
 
 @pytest.fixture
 def batch(collator: Collator, examples: list[TokenisedExample]) -> RankBatch:
-    return RankBatch(collator.prompts(examples), torch.tensor([3, 7, 0, 11, 5]))
+    return RankBatch(collator.prompts(examples), torch.tensor([3, 7, 0, 11, 5]), 5)
 
 
 def test_scores_worked_by_hand() -> None:
@@ -163,7 +163,7 @@ def test_gradients_reach_prompts_and_items(batch: RankBatch, vectors: Mapping[st
         # every item stands in the softmax
         assert (rows.grad.abs().sum(1) > 0).all()
     slots = {name: rows.clone().requires_grad_(True) for name, rows in batch.prompts.sources.items()}
-    prompts = RankBatch(replace(batch.prompts, sources=slots), batch.targets)
+    prompts = replace(batch, prompts=replace(batch.prompts, sources=slots))
     training_losses(model, prompts, vectors, 0).sum().backward()
     assert all(rows.grad is not None and (rows.grad.abs().sum(1) > 0).all() for rows in slots.values())
 
@@ -198,7 +198,7 @@ def test_rankings_equal_scores_one_by_one(
     assert calls == math.ceil(len(examples) / 2)
     assert np.exp(found).sum(1) == pytest.approx(np.ones(len(examples)), abs=1e-4)
     for row, example in enumerate(examples):
-        alone = RankBatch(collator.prompts([example]), torch.tensor([4]))
+        alone = RankBatch(collator.prompts([example]), torch.tensor([4]), 1)
         loss = training_losses(model, alone, vectors, 0)
         assert -found[row, 4] == pytest.approx(loss.item(), abs=1e-4)
 
@@ -244,8 +244,6 @@ def test_validation_is_exact_and_computes_items_once(
     batch: RankBatch, vectors: Mapping[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = ItemHeadModule(headed(), OptimiserSettings(1), vectors, sample=3)
-    logged: list[float] = []
-    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.append(float(value)))
     runs = []
     monkeypatch.setattr(
         "ilm_lightning.lm.item_head_module.item_directions",
@@ -256,7 +254,7 @@ def test_validation_is_exact_and_computes_items_once(
         module.validation_step(batch, 0)
         module.validation_step(batch, 1)
         exact = float(training_losses(module.model, batch, vectors, 0).mean())
-        assert logged == pytest.approx([exact, exact], abs=1e-5)
+        assert module._means.take() == pytest.approx({"val/loss": exact}, abs=1e-5)
         assert len(runs) == 1
         module.on_validation_start()
         module.validation_step(batch, 0)

@@ -37,10 +37,12 @@ class RankBatch:
     Attributes:
         prompts: padded on the left; it has no labels.
         targets: ``[B]``, int64, catalogue rows.
+        counted: how many examples the batch's mean counts for among those of all processes.
     """
 
     prompts: PromptBatch
     targets: Tensor
+    counted: int
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -58,7 +60,8 @@ class RankBatch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "RankBatch":
         """Return the batch with all its tensors on ``device``."""
-        return RankBatch(self.prompts.to(device, non_blocking), self.targets.to(device, non_blocking=non_blocking))
+        prompts, targets = self.prompts.to(device, non_blocking), self.targets.to(device, non_blocking=non_blocking)
+        return replace(self, prompts=prompts, targets=targets)
 
     def pin_memory(self) -> "RankBatch":
         """Return the batch in page-locked memory."""

@@ -8,6 +8,7 @@ from torch import Tensor
 from ilm_lightning.lm.item_head import RankBatch, head_of, item_directions, item_losses, prompt_states, training_losses
 from ilm_lightning.lm.model import ItemLanguageModel
 from ilm_lightning.lm.module import ItemLanguageModule, OptimiserSettings
+from ilm_lightning.ranks import joint_mean, rank, world_size
 
 
 class ItemHeadModule(ItemLanguageModule):
@@ -36,18 +37,20 @@ class ItemHeadModule(ItemLanguageModule):
         return {name: getattr(self, f"catalogue_{name}") for name in self.names}
 
     def _loss(self, batch: RankBatch) -> Tensor:  # type: ignore[override]
-        """Cross-entropy of the targets among the items."""
-        return training_losses(self.model, batch, self.sources, self.sample).mean()
+        """Cross-entropy of the targets among the items, the mean over all processes' examples."""
+        return joint_mean(training_losses(self.model, batch, self.sources, self.sample).mean(), batch.counted)
 
     def on_validation_start(self) -> None:
         """Forget the items as they were before the last steps."""
         self._items = None
 
     def validation_step(self, batch: RankBatch, batch_idx: int) -> None:  # type: ignore[override]
-        """Log the loss by the exact softmax, whatever training samples; the items are computed once a validation."""
+        """Sum up losses by the exact softmax, whatever training samples; the items are computed once a validation."""
+        if batch_idx % world_size() != rank():
+            return
         if self._items is None:
             self._items = item_directions(self.model, self.sources)
         scores = head_of(self.model)(prompt_states(self.model, batch.prompts), self._items)
         own, rows = scores.gather(1, batch.targets[:, None])[:, 0], torch.arange(scores.shape[1], device=scores.device)
         losses = item_losses(own, scores, rows, batch.targets, scores.shape[1])
-        self.log("val/loss", losses.mean(), batch_size=len(batch), sync_dist=True)
+        self._means.add("val/loss", losses.mean().item(), len(losses))

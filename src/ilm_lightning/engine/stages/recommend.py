@@ -18,6 +18,7 @@ from ilm_lightning.engine.stages.generate import load_model
 from ilm_lightning.engine.stages.item_head import head_settings, rank_all, rank_batch, step_flops
 from ilm_lightning.engine.stages.openp5 import load_sequences
 from ilm_lightning.engine.stages.tune import MODEL, Inputs, new_model
+from ilm_lightning.engine.stages.users_before import UsersBefore
 from ilm_lightning.tasks.openp5 import Example, PromptSets, TrainingIndex, held_out_examples, read_prompts
 from ilm_lightning.tasks.openp5.examples import chosen_users
 from ilm_lightning.tasks.openp5.prompts import TASKS
@@ -79,40 +80,6 @@ def can_learn(config: Config, task: str) -> bool:
     tasks = config.tasks
     items = tasks.soft_tokens and task == "sequential"
     return config.tuning.mode != "frozen" or items or tasks.user_vector != "none" or tasks.head == "item"
-
-
-class UsersBefore:
-    """Vectors of users as they were before a position (``fold_in``), or fitted on all training items (``full``)."""
-
-    def __init__(self, sequences: Sequences, vectors: ItemVectors, context: Context) -> None:
-        self.sequences, self.vectors = sequences, vectors
-        self.als, self.full = context.config.encoder.als, context.config.tasks.user_vector == "full"
-        self.raw = {name: vectors.raw(name) for name in vectors.sources}
-
-    def __call__(self, users: Any, positions: Any) -> dict[str, Any]:
-        """Per source ``[n, d]``; see `ilm_lightning.lm.recommendation.UserVectors`."""
-        import torch
-        from scipy.sparse import csr_matrix
-
-        from ilm_lightning.embeddings.behavioral import fold_in
-        from ilm_lightning.embeddings.semantic import mean_of_items
-
-        if self.full:
-            return {name: torch.from_numpy(rows[users]) for name, rows in self.vectors.user_sources.items()}
-        parts = [self.sequences.items(int(user))[:position] for user, position in zip(users, positions, strict=True)]
-        bounds = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
-        shape = (len(parts), self.sequences.n_items)
-        met = csr_matrix((np.ones(bounds[-1], np.float32), np.concatenate(parts), bounds), shape=shape)
-        met.sum_duplicates()
-        met.data[:] = 1.0
-        found = {}
-        for name, raw in self.raw.items():
-            if name == "behavioral":
-                rows = fold_in(raw, met, self.als.regularization, self.als.alpha)
-            else:
-                rows = mean_of_items(raw, met, self.vectors.has_text)
-            found[name] = torch.from_numpy(self.vectors.scaling[name].apply(rows))
-        return found
 
 
 def tune(context: Context, inputs: Inputs) -> Artifact:

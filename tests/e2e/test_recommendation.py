@@ -11,16 +11,18 @@ import polars as pl
 import pytest
 import torch
 
-from ilm_lightning import recommend, train
+from ilm_lightning import baselines, recommend, train
 from ilm_lightning.data.openp5 import Sequences
 from ilm_lightning.embeddings.behavioral import fit_als
 from ilm_lightning.embeddings.vectors import ItemVectors, fit_scaling
 from ilm_lightning.engine.artifacts import Artifact, Store
 from ilm_lightning.engine.config import AlsConfig, Config, EncoderConfig, TasksConfig
 from ilm_lightning.engine.loaded import RunError, find_run
+from ilm_lightning.engine.stages.baselines import NAMES
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.openp5 import load_sequences
 from ilm_lightning.engine.stages.users_before import UsersBefore
+from ilm_lightning.engine.validate_openp5 import BASELINES
 from ilm_lightning.tasks.openp5.examples import chosen_users
 
 PROMPTS = """sequential; seen; {dataset} user_{user_id} bought {history} . Next ?; {dataset} {target}
@@ -180,6 +182,52 @@ def test_bad_settings_are_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert run(["experiment=ilm_mlp", *overrides, *extra], monkeypatch) == 1
+    assert message in capsys.readouterr().err
+
+
+def rank_without_model(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["baselines", *arguments])
+    with pytest.raises(SystemExit) as end:
+        baselines.main()
+    return int(end.value.code or 0)
+
+
+def test_baselines_without_a_language_model(
+    overrides: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # neither prompts nor a language model are read
+    mine = [o for o in overrides if not o.startswith(("lm.", "tasks", "evaluation.b"))]
+    assert rank_without_model([*mine, "evaluation.filter_seen=true"], monkeypatch) == 0, capsys.readouterr().err
+    assert "seen items filtered" in " ".join(capsys.readouterr().err.split())
+    folder = finished(overrides)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert set(metrics["baselines"]) == {NAMES[name] for name in BASELINES}
+    ranks = pl.read_parquet(folder / "baselines.parquet")
+    assert ranks["user"].to_list() == [f"u{u}" for u in range(20)]
+    for name, row in metrics["baselines"].items():
+        assert row["hr"]["5"] == pytest.approx((ranks[name] <= 5).mean())
+    assert rank_without_model([*mine, "evaluation.baselines=[als]", "evaluation.users=3"], monkeypatch) == 0
+    assert "3 of 20" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["evaluation.baselines=[]"], "evaluation.baselines is empty"),
+        (["evaluation.baselines=[als,svd]"], "evaluation.baselines=svd"),
+        (["evaluation.users=-1"], "must be 0 (all) or more"),
+        (["data=movielens_small"], "rank held-out items of sequences"),
+    ],
+)
+def test_bad_settings_of_baselines_are_told(
+    overrides: list[str],
+    extra: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    mine = [o for o in overrides if not o.startswith(("lm.", "tasks", "data"))] if "data" in extra[0] else overrides
+    assert rank_without_model([*mine, *extra], monkeypatch) == 1
     assert message in capsys.readouterr().err
 
 

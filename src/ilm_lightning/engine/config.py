@@ -215,6 +215,8 @@ class EvaluationConfig:
     top_k: int = 10
     filter_seen: bool = False
     """openp5: leave out items that the user has met."""
+    baselines: list[str] = field(default_factory=lambda: ["markov", "popularity", "item_knn", "als"])
+    """openp5: recommenders without a language model that are ranked beside."""
     scorer: str = "all-minilm-l6-v2"
     """Asset name, folder or hub name of a sentence-transformers model."""
     second_scorer: str | None = None

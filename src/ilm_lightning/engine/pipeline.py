@@ -91,6 +91,7 @@ def run_language_tasks(context: Context) -> float:
 def run_recommendation(context: Context) -> float:
     """Phase 2 on OpenP5's tasks, measured by HR and NDCG."""
     from ilm_lightning.engine.stages import recommend
+    from ilm_lightning.engine.stages.baselines import rank_baselines
     from ilm_lightning.engine.stages.recommend_export import export
     from ilm_lightning.ranks import is_main
 
@@ -99,8 +100,9 @@ def run_recommendation(context: Context) -> float:
     pretrained = pretrain(context, prepared, embedded) if context.config.adapter.init == "pretrained" else None
     inputs = Inputs(prepared, embedded, prepared, pretrained)
     tuned = recommend.tune(context, inputs)
-    evaluated = recommend.evaluate(context, inputs, tuned)
-    return export(context, inputs, tuned, evaluated) if is_main() else float("nan")
+    ranked = recommend.evaluate(context, inputs, tuned)
+    baselines = rank_baselines(context, prepared, embedded)
+    return export(context, inputs, tuned, ranked, baselines) if is_main() else float("nan")
 
 
 def run_pipeline(config: Config) -> float:

@@ -80,8 +80,9 @@ def show_ranking(metrics: Mapping[str, Any], folder: Path) -> None:
     protocol = metrics["protocol"]
     screen.print("; ".join(f"{name}: {value}" for name, value in protocol.items() if name != "name"), markup=False)
     shares = [row for tasks in metrics["ranking"].values() for row in tasks.values()]
-    invalid, twice = (max(row[key] for row in shares) for key in ("invalid", "duplicates"))
-    screen.print(f"outputs that name no item: at most {invalid:.1%}; repeated items: at most {twice:.1%}")
+    if shares:
+        invalid, twice = (max(row[key] for row in shares) for key in ("invalid", "duplicates"))
+        screen.print(f"outputs that name no item: at most {invalid:.1%}; repeated items: at most {twice:.1%}")
     screen.print(f"results: {folder}", markup=False)
 
 

@@ -7,6 +7,7 @@ from ilm_lightning.engine.config import Config, DataConfig
 
 LIST_LENGTH = 10
 """Longest K of HR@K and NDCG@K."""
+BASELINES = ("markov", "popularity", "item_knn", "als")
 
 
 def validate_tasks(config: Config) -> None:
@@ -25,6 +26,7 @@ def validate_tasks(config: Config) -> None:
         return
     if not tasks.prompts or not Path(tasks.prompts).is_file():
         raise ConfigError(f"tasks.prompts={tasks.prompts}: there is no such file; give OpenP5's prompt.txt or your own")
+    check_ranking(config)
     one_of("tasks.user_vector", tasks.user_vector, ("none", "fold_in", "full"))
     one_of("evaluation.decoding", evaluation.decoding, ("trie", "free"))
     if not evaluation.prompt_sets:
@@ -54,8 +56,6 @@ def validate_tasks(config: Config) -> None:
             "tasks.soft_tokens=false with a frozen language model leaves nothing to train: "
             "set tuning=lora or tuning=full"
         )
-    if evaluation.users < 0:
-        raise ConfigError(f"evaluation.users={evaluation.users} must be 0 (all) or more")
     if config.encoder.name != "behavioral" and config.data.items is None:
         raise ConfigError(f"encoder={config.encoder.name} needs item texts, and data.items is null: encoder=behavioral")
 
@@ -73,6 +73,18 @@ def _check_head(config: Config) -> None:
         raise ConfigError(
             "tasks.head=item compares items by their soft tokens, and adapter=constant gives all the same; take another"
         )
+
+
+def check_ranking(config: Config) -> None:
+    """Check what concerns every ranking, with or without a language model.
+
+    Raises:
+        ConfigError: as in `validate_tasks`.
+    """
+    for name in config.evaluation.baselines:
+        one_of("evaluation.baselines", name, BASELINES)
+    if config.evaluation.users < 0:
+        raise ConfigError(f"evaluation.users={config.evaluation.users} must be 0 (all) or more")
 
 
 def check_openp5_files(data: DataConfig) -> None:

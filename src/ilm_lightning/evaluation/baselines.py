@@ -102,8 +102,8 @@ def dot_product(users: Scores, items: Scores) -> Scorer:
     return score
 
 
-def evaluate(scorer: Scorer, targets: Ints, seen: sparse.csr_matrix | None = None) -> Ranking:
-    """Rank every user's target.
+def ranks_of(scorer: Scorer, targets: Ints, seen: sparse.csr_matrix | None = None) -> Ints:
+    """Rank every user's target among the whole catalogue.
 
     Args:
         scorer: scores of a block of users.
@@ -111,10 +111,15 @@ def evaluate(scorer: Scorer, targets: Ints, seen: sparse.csr_matrix | None = Non
         seen: ``[U, I]`` items that are filtered out; None filters nothing.
 
     Returns:
-        HR and NDCG over all users.
+        ``[U]`` ranks from 1.
     """
     ranks = [
         ranks_of_scores(scorer(part), targets[part], None if seen is None else seen[part])
         for part in blocks(len(targets))
     ]
-    return ranking_from_ranks(np.concatenate(ranks))
+    return np.concatenate(ranks)
+
+
+def evaluate(scorer: Scorer, targets: Ints, seen: sparse.csr_matrix | None = None) -> Ranking:
+    """HR and NDCG over all users; arguments as in `ranks_of`."""
+    return ranking_from_ranks(ranks_of(scorer, targets, seen))

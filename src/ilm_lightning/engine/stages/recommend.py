@@ -24,7 +24,6 @@ from ilm_lightning.tasks.openp5.examples import chosen_users
 from ilm_lightning.tasks.openp5.prompts import TASKS
 
 if TYPE_CHECKING:
-    from ilm_lightning.evaluation.ranking import Ranking
     from ilm_lightning.lm import ItemLanguageModel
     from ilm_lightning.lm.collate import Collator
 
@@ -189,7 +188,7 @@ def _validation(bench: Bench, count: int) -> list[Example]:
 
 
 def evaluate(context: Context, inputs: Inputs, tuned: Artifact) -> Artifact:
-    """Rank held-out items: the model on every task and prompt set, and the baselines on the same users."""
+    """Rank held-out items: the model on every task and prompt set."""
     config = context.config
     assert config.tasks.prompts is not None
     keys = ("users", "prompt_sets", "decoding", "beams", "top_k", "filter_seen", "split")
@@ -231,8 +230,7 @@ def _rank(context: Context, inputs: Inputs, tuned: Artifact, folder: Path) -> di
             found.setdefault(name, {})[task] = asdict(ranking)
             tables.append(_table(bench, examples, lists, ranks, targets, task, name))
     pl.concat(tables).write_parquet(folder / "predictions.parquet")
-    baselines = {name: asdict(ranking) for name, ranking in rank_baselines(context, inputs, bench, users).items()}
-    metrics = {"ranking": found, "baselines": baselines}
+    metrics = {"ranking": found}
     write_json(folder / "metrics.json", metrics)
     return {"objective": objective(metrics)}
 
@@ -294,27 +292,3 @@ def _table(
         },
         schema_overrides={"items": pl.List(pl.String), "target": pl.String},
     )
-
-
-def rank_baselines(context: Context, inputs: Inputs, bench: Bench, users: Any) -> "dict[str, Ranking]":
-    """Markov, popularity, item-kNN and ALS on the same users, targets and filter."""
-    from ilm_lightning.embeddings.behavioral import fold_in
-    from ilm_lightning.evaluation.baselines import Markov, Popularity, Scorer, dot_product, evaluate, item_knn
-
-    settings, sequences = context.config.evaluation, bench.sequences
-    targets = sequences.targets(settings.split)[users].astype(np.int64)
-    before = sequences.offsets[1:] + sequences.target_position(settings.split) - 1
-    last = sequences.values[before][users].astype(np.int64)
-    history = sequences.seen(settings.split)[users]
-    popularity = sequences.popularity()
-    factors, als = ItemVectors.load(inputs.embedded.path).raw("behavioral"), context.config.encoder.als
-    # as of the same history that the model and item-kNN read: the fitted users know less of it at test
-    owners = fold_in(factors, history, als.regularization, als.alpha)
-    scorers: dict[str, Scorer] = {
-        "Markov": Markov(sequences.transition_counts(), popularity, last),
-        "popularity": Popularity(popularity, len(users)),
-        "item-kNN": item_knn(sequences.training_interactions().matrix(), history),
-        "ALS": dot_product(owners, factors),
-    }
-    seen = history if settings.filter_seen else None
-    return {name: evaluate(scorer, targets, seen) for name, scorer in scorers.items()}

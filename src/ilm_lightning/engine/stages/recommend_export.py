@@ -6,23 +6,27 @@ from typing import Any
 
 from ilm_lightning.engine.artifacts import Artifact, write_json
 from ilm_lightning.engine.config import Config
+from ilm_lightning.engine.stages.baselines import RANKS, filter_text, read_baselines
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.export import run_facts
 from ilm_lightning.engine.stages.recommend import objective
 from ilm_lightning.engine.stages.tune import MODEL, Inputs, lm_name
 
 
-def export(context: Context, inputs: Inputs, tuned: Artifact, ranked: Artifact) -> float:
+def export(context: Context, inputs: Inputs, tuned: Artifact, ranked: Artifact, baselines: Artifact) -> float:
     """Fill the run folder and print the table; returns the objective of sweepers, HR@10."""
     from ilm_lightning.engine.screen import show_ranking
 
     folder = context.run_folder
     metrics = json.loads((ranked.path / "metrics.json").read_text(encoding="utf-8"))
-    made = [a for a in (inputs.prepared, inputs.embedded, inputs.pretrained, tuned, ranked) if a is not None]
+    metrics["baselines"] = read_baselines(baselines)
+    stages = (inputs.prepared, inputs.embedded, inputs.pretrained, tuned, ranked, baselines)
+    made = [artifact for artifact in stages if artifact is not None]
     metrics["protocol"] = protocol(context, inputs)
     metrics["run"] = run_facts(context, inputs, tuned, ranked)
     write_json(folder / "metrics.json", metrics)
     shutil.copyfile(ranked.path / "predictions.parquet", folder / "predictions.parquet")
+    shutil.copyfile(baselines.path / RANKS, folder / RANKS)
     shutil.copytree(tuned.path / MODEL, folder / MODEL, dirs_exist_ok=True)
     write_json(folder / "artifacts.json", {artifact.stage: artifact.id for artifact in made})
     show_ranking(metrics, folder)
@@ -33,14 +37,15 @@ def protocol(context: Context, inputs: Inputs) -> dict[str, Any]:
     """What stands beside each number."""
     config, evaluation = context.config, context.config.evaluation
     report = inputs.prepared.report
-    users = report["users"] if not evaluation.users else min(evaluation.users, report["users"])
+    free = evaluation.decoding == "free" and config.tasks.head == "text"
     return {
         "name": config.name,
-        "data": config.data.name + (" (ties broken differently)" if report["reconstructed"] else ""),
+        "data": data_text(config, report),
         "indexing": report["indexing"],
         "split": evaluation.split,
-        "users": f"{users:,} of {report['users']:,}",
-        "decoding": f"{_search(config)}, seen items {'filtered' if evaluation.filter_seen else 'not filtered'}",
+        "users": users_text(config, report),
+        "candidates": "any text" if free else f"all {report['items']:,} items",
+        "decoding": f"{_search(config)}, {filter_text(evaluation)}",
         "history": config.tasks.history,
         "soft_tokens": config.tasks.soft_tokens,
         "user_vector": config.tasks.user_vector,
@@ -59,3 +64,14 @@ def _search(config: Config) -> str:
         )
         return f"item head (ours): all items ranked{sampled}"
     return f"{evaluation.decoding}, {evaluation.beams if evaluation.decoding == 'trie' else evaluation.top_k} beams"
+
+
+def data_text(config: Config, report: dict[str, Any]) -> str:
+    """The data set's name, marked where its file is no exact copy."""
+    return config.data.name + (" (ties broken differently)" if report["reconstructed"] else "")
+
+
+def users_text(config: Config, report: dict[str, Any]) -> str:
+    """How many users are tested."""
+    everybody = report["users"]
+    return f"{min(config.evaluation.users or everybody, everybody):,} of {everybody:,}"

@@ -1,0 +1,103 @@
+"""HR and NDCG of recommenders without a language model: ``python -m ilm_lightning.baselines data=openp5_beauty``."""
+
+import os
+import shutil
+import sys
+from dataclasses import replace
+from typing import Any
+
+from ilm_lightning.engine.checks import ConfigError
+from ilm_lightning.engine.command import hydra_command
+from ilm_lightning.engine.config import Config
+from ilm_lightning.engine.validate_openp5 import check_ranking
+
+
+def run(config: Config) -> float:
+    """Rank every user's held-out item with each baseline and leave the numbers in a run folder.
+
+    Args:
+        config: the composed configuration; language model, adapter and prompts are not used.
+
+    Returns:
+        HR@10 of the best baseline.
+
+    Raises:
+        ConfigError: data without sequences.
+    """
+    if config.data.kind != "openp5":
+        raise ConfigError(
+            f"data.kind={config.data.kind}: baselines rank held-out items of sequences; give data=openp5_… or "
+            "data=openp5 data.path=FOLDER data.name=NAME"
+        )
+    check_ranking(config)
+    if not config.evaluation.baselines:
+        raise ConfigError("evaluation.baselines is empty: nothing would be ranked; leave it out for all")
+    # no text is read, so none is encoded
+    data, encoder = replace(config.data, items=None), replace(config.encoder, name="behavioral")
+    config = replace(config, name="baselines", data=data, encoder=encoder)
+
+    from ilm_lightning.engine.artifacts import write_json
+    from ilm_lightning.engine.pipeline import open_context, set_threads
+    from ilm_lightning.engine.runs import write_status
+    from ilm_lightning.engine.screen import show_ranking
+    from ilm_lightning.engine.stages.baselines import RANKS, rank_baselines, read_baselines
+    from ilm_lightning.engine.stages.data import embed, prepare
+
+    set_threads(config)
+    context = open_context(config)
+    prepared = prepare(context)
+    embedded = embed(context, prepared)
+    ranked = rank_baselines(context, prepared, embedded)
+    metrics: dict[str, Any] = {
+        "ranking": {},
+        "baselines": read_baselines(ranked),
+        "protocol": _protocol(config, prepared.report),
+        "run": _facts([prepared, embedded, ranked]),
+    }
+    write_json(context.run_folder / "metrics.json", metrics)
+    shutil.copyfile(ranked.path / RANKS, context.run_folder / RANKS)
+    best = max(float(row["hr"]["10"]) for row in metrics["baselines"].values())
+    write_status(context.run_folder, "finished", objective=best)
+    show_ranking(metrics, context.run_folder)
+    return best
+
+
+def _protocol(config: Config, report: dict[str, Any]) -> dict[str, Any]:
+    from ilm_lightning.engine.stages.baselines import filter_text
+    from ilm_lightning.engine.stages.recommend_export import data_text, users_text
+
+    evaluation = config.evaluation
+    return {
+        "name": config.name,
+        "data": data_text(config, report),
+        "split": evaluation.split,
+        "users": users_text(config, report),
+        "candidates": f"all {report['items']:,} items",
+        "decoding": f"whole catalogue scored, {filter_text(evaluation)}",
+        "als": "{factors} factors, regularization {regularization}, alpha {alpha}, {iterations} iterations".format(
+            **vars(config.encoder.als)
+        ),
+        "seed": config.seed,
+    }
+
+
+def _facts(made: list[Any]) -> dict[str, Any]:
+    from ilm_lightning.engine.artifacts import code_version
+    from ilm_lightning.engine.hardware_report import hardware_report
+
+    return {
+        "artifacts": [artifact.id for artifact in made],
+        "seconds": {artifact.stage: artifact.manifest["seconds"] for artifact in made},
+        "versions": code_version(),
+        "hardware": hardware_report(),
+        "command": os.environ.get("ILM_COMMAND") or " ".join(["python -m ilm_lightning.baselines", *sys.argv[1:]]),
+    }
+
+
+def main() -> None:
+    """Entry point."""
+    sys.exit(hydra_command("train", run))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Recommenders without a language model as a stage: the whole catalogue ranked for the same users and targets."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from ilm_lightning.embeddings.vectors import ItemVectors
+from ilm_lightning.engine.artifacts import Artifact, source_hash, write_json
+from ilm_lightning.engine.config import EvaluationConfig
+from ilm_lightning.engine.stages.context import Context
+from ilm_lightning.engine.stages.openp5 import load_sequences
+from ilm_lightning.tasks.openp5.examples import chosen_users
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+    from ilm_lightning.data.openp5 import Sequences
+    from ilm_lightning.evaluation.baselines import Scorer
+
+NAMES = {"markov": "Markov", "popularity": "popularity", "item_knn": "item-kNN", "als": "ALS"}
+"""Setting -> name in tables."""
+RANKS = "baselines.parquet"
+
+
+def rank_baselines(context: Context, prepared: Artifact, embedded: Artifact) -> Artifact:
+    """Rank each user's target with every baseline of ``evaluation.baselines``.
+
+    Args:
+        context: the run.
+        prepared: the sequences.
+        embedded: holds ALS's item factors.
+
+    Returns:
+        The artefact: ``metrics.json`` with the measures by name, ``baselines.parquet`` with each user's ranks.
+    """
+    evaluation = context.config.evaluation
+    settings = {
+        "sources": source_hash("evaluation"),
+        "names": list(evaluation.baselines),
+        "users": evaluation.users,
+        "split": evaluation.split,
+        "filter_seen": evaluation.filter_seen,
+        "als": asdict(context.config.encoder.als),
+        "seed": context.config.seed,
+    }
+    inputs: dict[str, Artifact | str] = {"prepare": prepared, "embed": embedded}
+    return context.store.get("baselines", settings, inputs, lambda folder: _rank(context, prepared, embedded, folder))
+
+
+def read_baselines(ranked: Artifact) -> dict[str, Any]:
+    """Measures by the baseline's name."""
+    found: dict[str, Any] = json.loads((ranked.path / "metrics.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _rank(context: Context, prepared: Artifact, embedded: Artifact, folder: Path) -> dict[str, Any]:
+    from ilm_lightning.evaluation.baselines import ranks_of
+    from ilm_lightning.evaluation.ranking import ranking_from_ranks
+
+    evaluation = context.config.evaluation
+    sequences, _ = load_sequences(prepared)
+    users = chosen_users(len(sequences), evaluation.users)
+    targets = sequences.targets(evaluation.split)[users].astype(np.int64)
+    history = sequences.seen(evaluation.split)[users]
+    seen = history if evaluation.filter_seen else None
+    metrics: dict[str, Any] = {}
+    ranks: dict[str, Any] = {"user": [sequences.user_ids[user] for user in users]}
+    for name in evaluation.baselines:
+        scorer = _scorer(context, name, sequences, embedded, users, history)
+        found = ranks_of(scorer, targets, seen)
+        metrics[NAMES[name]] = asdict(ranking_from_ranks(found))
+        ranks[NAMES[name]] = found
+    write_json(folder / "metrics.json", metrics)
+    pl.DataFrame(ranks).write_parquet(folder / RANKS)
+    return {"users": len(users), "items": sequences.n_items}
+
+
+def _scorer(
+    context: Context, name: str, sequences: "Sequences", embedded: Artifact, users: Any, history: "csr_matrix"
+) -> "Scorer":
+    from ilm_lightning.embeddings.behavioral import fold_in
+    from ilm_lightning.evaluation.baselines import Markov, Popularity, dot_product, item_knn
+
+    if name == "markov":
+        before = sequences.offsets[1:] + sequences.target_position(context.config.evaluation.split) - 1
+        last = sequences.values[before][users].astype(np.int64)
+        return Markov(sequences.transition_counts(), sequences.popularity(), last)
+    if name == "popularity":
+        return Popularity(sequences.popularity(), len(users))
+    if name == "item_knn":
+        return item_knn(sequences.training_interactions().matrix(), history)
+    als = context.config.encoder.als
+    factors = ItemVectors.load(embedded.path).raw("behavioral")
+    # as of the same history that the model and item-kNN read: the fitted users know less of it at test
+    return dot_product(fold_in(factors, history, als.regularization, als.alpha), factors)
+
+
+def filter_text(evaluation: EvaluationConfig) -> str:
+    """Whether items that a user has met may be recommended, in words.
+
+    >>> filter_text(EvaluationConfig(filter_seen=True))
+    'seen items filtered'
+    """
+    return f"seen items {'filtered' if evaluation.filter_seen else 'not filtered'}"

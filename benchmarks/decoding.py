@@ -1,27 +1,37 @@
 """Trie decoding against transformers' beam search with a prefix function, on real weights and real histories.
 
-    python benchmarks/decoding.py --data FOLDER/openp5/ML1M --prompts FOLDER/openp5/prompt.txt [--users 8] [--exact 0]
+    python benchmarks/decoding.py --data FOLDER/openp5/ML1M --prompts FOLDER/openp5/prompt.txt --users 8 --exact 200
 
-Both run on one thread in fp32, user by user in turns; prints JSON: users per second of each, their ratio with 10 beams
-and with the default beams, whether the rankings agree, and for how many of ``--exact`` users the default beams found
-the exact top 10 (scored over all items, about half a minute a user).
+``--run`` takes a trained model from the folder of a finished run; without it the pretrained language model reads its
+prompts through an untrained adapter on random vectors, and knows no item ids: its lists are the hardest to find.
+
+Speed: both decoders on one thread in fp32, user by user in turns. Exactness: for a seeded sample of ``--exact`` users,
+whether each number of ``--beams`` finds the top 10 of all items. A search that dropped nothing which could still have
+entered the list is known to be exact; a list that is not is compared with one from ever more beams, in the end as many
+as there are items. ``--all`` users are scored over all items in any case, half a minute each, to check that reasoning.
+Prints JSON.
 """
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+import yaml
 
 from ilm_lightning.adapters import build_adapter
 from ilm_lightning.assets import resolve
 from ilm_lightning.data.openp5 import make_indexing, read_indexing, read_sequences
+from ilm_lightning.embeddings.vectors import ItemVectors
+from ilm_lightning.engine.artifacts import code_version
 from ilm_lightning.evaluation.trie import NO_ITEM, ItemTrie, build_trie
 from ilm_lightning.lm import ItemLanguageModel, PromptTokenizer, load_backbone
 from ilm_lightning.lm.collate import Collator
-from ilm_lightning.lm.decoding import recommend
+from ilm_lightning.lm.decoding import Recommendations, recommend
 from ilm_lightning.lm.prompts import TokenisedExample
 from ilm_lightning.lm.recommendation import Renderer, RenderSettings
 from ilm_lightning.tasks.openp5 import held_out_examples, read_prompts
@@ -58,63 +68,140 @@ def item_of(trie: ItemTrie, ids: list[int]) -> int:
     return NO_ITEM
 
 
-def main() -> None:
-    """Run and print."""
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--prompts", type=Path, required=True)
     parser.add_argument("--lm", default="smollm2-135m-instruct")
-    parser.add_argument("--users", type=int, default=8)
-    parser.add_argument("--beams", type=int, default=30)
-    parser.add_argument("--exact", type=int, default=0)
-    options = parser.parse_args()
+    parser.add_argument("--run", type=Path, help="folder of a finished run on this data")
+    parser.add_argument("--users", type=int, default=8, help="users of the measurement of speed")
+    parser.add_argument("--exact", type=int, default=0, help="users of the check of exactness")
+    parser.add_argument("--all", type=int, default=0, help="of these, users scored over all items")
+    parser.add_argument("--beams", type=int, nargs="+", default=[30], help="numbers of beams; the first is timed")
+    parser.add_argument("--batch-size", type=int, default=8, help="of the check of exactness")
+    parser.add_argument("--out", type=Path, help="also write the JSON there")
+    return parser.parse_args()
+
+
+class Setting:
+    """A model, and users' prompts for it."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        from transformers import AutoTokenizer
+
+        self.sequences = read_sequences(options.data)
+        indexing = read_indexing(options.data, "sequential", self.sequences)
+        folder = resolve(options.lm).path
+        if options.run:
+            self.model = ItemLanguageModel.from_pretrained(options.run / "model", folder, "float32").merge_lora()
+            self.vectors = artifact_vectors(options.run)
+        else:
+            backbone = load_backbone(folder, "frozen", "float32")
+            width = backbone.lm.config.hidden_size  # type: ignore[union-attr]
+            settings = {"kind": "mlp", "source_dims": {"behavioral": 64}, "output_dim": width, "num_queries": 8}
+            self.model = ItemLanguageModel(build_adapter(settings | {"hidden_width": 64}), backbone).eval()
+            self.vectors = {"behavioral": torch.randn(self.sequences.n_items, 64)}
+        tokenizer = PromptTokenizer(AutoTokenizer.from_pretrained(str(folder)), self.model.num_queries)
+        indexing = indexing or make_indexing(self.sequences, "sequential")
+        renderer = Renderer(tokenizer, self.sequences, indexing, RenderSettings())
+        prompt = read_prompts(options.prompts).tested("sequential", "seen")
+        count = max(options.users, options.exact)
+        users = np.random.default_rng(0).choice(len(self.sequences), count, replace=False)
+        examples = held_out_examples(self.sequences, prompt, "test", users)
+        self.rows = [renderer(example, with_target=False) for example in examples]
+        self.trie = build_trie([ids.tolist() for ids in renderer.targets(prompt.output)])
+        self.collator = Collator(self.vectors)
+
+    def ours(self, rows: list[TokenisedExample], beams: int, batch_size: int = 1) -> Recommendations:
+        """Lists of our decoder."""
+        return recommend(self.model, rows, self.collator, self.trie, K, beams, batch_size=batch_size)
+
+
+def artifact_vectors(run: Path) -> dict[str, torch.Tensor]:
+    """Item vectors that a run read."""
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    embedded = json.loads((run / "artifacts.json").read_text(encoding="utf-8"))["embed"]
+    return ItemVectors.load(Path(config["artifacts"]) / embedded).select(config["encoder"]["name"]).tensors()
+
+
+def speed(setting: Setting, users: int, beams: int) -> dict[str, Any]:
+    """Seconds of both decoders in turns, and whether their lists agree."""
+    names = ("transformers, 10 beams", "trie, 10 beams", f"trie, {beams} beams")
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    agree = 0
+    for row in setting.rows[:users]:
+        start = time.process_time()
+        theirs = by_transformers(setting.model, setting.collator, row, setting.trie)
+        seconds[names[0]].append(time.process_time() - start)
+        for name, count in zip(names[1:], (K, beams), strict=True):
+            start = time.process_time()
+            ours = setting.ours([row], count).items[0].tolist()
+            seconds[name].append(time.process_time() - start)
+            agree += count == K and ours == theirs
+    found: dict[str, Any] = {name: users / sum(times) for name, times in seconds.items()}
+    ratios = {}
+    for name in names[1:]:
+        one = np.array(seconds[names[0]]) / np.array(seconds[name])
+        ratios[name] = {"ratio": found[name] / found[names[0]], "standard_error": float(one.std(ddof=1) / users**0.5)}
+    return {"users": users, "users_per_second": found, "against_transformers": ratios, "same_ranking_10_beams": agree}
+
+
+def exactness(setting: Setting, users: int, beams: list[int], batch_size: int, check: int) -> dict[str, Any]:
+    """For how many users a number of beams finds the top 10 of all items."""
+    rows = setting.rows[:users]
+    lists = {count: setting.ours(rows, count, batch_size) for count in beams}
+    widest = lists[max(beams)]
+    true, known = widest.items.copy(), widest.exact.copy()
+    wider = max(beams)
+    while not known.all():
+        wider = wider * 4 if wider * 4 < setting.sequences.n_items else 10**9
+        places = np.flatnonzero(~known)
+        found = setting.ours([rows[place] for place in places], wider, max(1, batch_size * 64 // wider))
+        true[places], known[places] = found.items, found.exact
+    result: dict[str, Any] = {}
+    for count, found in lists.items():
+        same = (found.items == true).all(1)
+        # a search that is known to be exact has to be
+        assert same[found.exact].all()
+        overlap = [len(set(a) & set(b)) / K for a, b in zip(found.items.tolist(), true.tolist(), strict=True)]
+        result[f"{count} beams"] = {
+            "exact": float(same.mean()),
+            "standard_error": float((same.mean() * (1 - same.mean()) / users) ** 0.5),
+            "known_to_be": float(found.exact.mean()),
+            "items_found": float(np.mean(overlap)),
+        }
+    every = [setting.ours([row], 10**9).items[0] for row in rows[:check]]
+    agree = sum(bool((one == two).all()) for one, two in zip(every, true, strict=False))
+    return {"users": users, **result, "scored_over_all_items": f"{agree} of {check} the same"}
+
+
+def main() -> None:
+    """Run and print."""
+    options = arguments()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    sequences = read_sequences(options.data)
-    indexing = read_indexing(options.data, "sequential", sequences) or make_indexing(sequences, "sequential")
-    folder = resolve(options.lm).path
-    backbone = load_backbone(folder, "frozen", "float32")
-    width = backbone.lm.config.hidden_size  # type: ignore[union-attr]
-    settings = {"kind": "mlp", "source_dims": {"behavioral": 64}, "output_dim": width, "num_queries": 8}
-    model = ItemLanguageModel(build_adapter(settings | {"hidden_width": 64}), backbone).eval()
-    from transformers import AutoTokenizer
-
-    tokenizer = PromptTokenizer(AutoTokenizer.from_pretrained(str(folder)), model.num_queries)
-    renderer = Renderer(tokenizer, sequences, indexing, RenderSettings())
-    prompt = read_prompts(options.prompts).tested("sequential", "seen")
-    users = np.random.default_rng(0).choice(len(sequences), max(options.users, options.exact), replace=False)
-    rows = [renderer(example, with_target=False) for example in held_out_examples(sequences, prompt, "test", users)]
-    trie = build_trie([ids.tolist() for ids in renderer.targets(prompt.output)])
-    collator = Collator({"behavioral": torch.randn(sequences.n_items, 64)})
-    seconds = {"transformers": 0.0, "trie, 10 beams": 0.0, f"trie, {options.beams} beams": 0.0}
-    agree = 0
-    for row in rows[: options.users]:
-        start = time.process_time()
-        theirs = by_transformers(model, collator, row, trie)
-        seconds["transformers"] += time.process_time() - start
-        for beams in (K, options.beams):
-            start = time.process_time()
-            ours = recommend(model, [row], collator, trie, K, beams).items[0].tolist()
-            seconds[f"trie, {beams} beams"] += time.process_time() - start
-            agree += beams == K and ours == theirs
-    exact = 0
-    for row in rows[: options.exact]:
-        found = [
-            recommend(model, [row], collator, trie, K, beams).items[0].tolist() for beams in (options.beams, 10**9)
-        ]
-        exact += found[0] == found[1]
-    result = {
-        "data": sequences.name,
-        "items": sequences.n_items,
-        "users": options.users,
-        "mean_prompt_tokens": float(np.mean([len(row.prompt_ids) for row in rows])),
-        "users_per_second": {name: options.users / value for name, value in seconds.items()},
-        "ratio": {name: seconds["transformers"] / value for name, value in seconds.items()},
-        "same_ranking": f"{agree} of {options.users}",
-        "exact_top_10": f"{exact} of {options.exact} users with {options.beams} beams",
-        "seconds": "process CPU time, one thread, fp32",
+    setting = Setting(options)
+    result: dict[str, Any] = {
+        "data": setting.sequences.name,
+        "items": setting.sequences.n_items,
+        "model": f"{options.lm}, {'trained: ' + options.run.name if options.run else 'untrained adapter'}",
+        "mean_prompt_tokens": float(np.mean([len(row.prompt_ids) for row in setting.rows])),
+        "versions": {"torch": torch.__version__, **code_version()},
+        "seconds": "process CPU time, one thread, fp32; load of the machine "
+        f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores",
     }
-    print(json.dumps(result, indent=2))
+    if options.users:
+        result["speed"] = speed(setting, options.users, options.beams[0])
+    if options.exact:
+        start = time.process_time()
+        result["exactness"] = exactness(setting, options.exact, options.beams, options.batch_size, options.all)
+        result["exactness"]["seconds"] = time.process_time() - start
+    text = json.dumps(result, indent=1)
+    print(text)
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -92,6 +92,20 @@ def test_enough_beams_are_exact(architecture: str) -> None:
         order = np.argsort(-scores, kind="stable")[:5]
         assert found.items[row].tolist() == order.tolist()
         assert found.scores[row] == pytest.approx(scores[order], abs=1e-4)
+    assert found.exact.all()
+
+
+@pytest.mark.parametrize("beams", [1, 2, 3, 5, 8])
+def test_lists_called_exact_are(beams: int) -> None:
+    model, collator, examples, trie = setting()
+    seen = np.random.default_rng(0).random((len(examples), len(IDS))) < 0.3
+    for hidden in (None, lambda places: seen[list(places)]):
+        full = recommend(model, examples, collator, trie, k=2, beams=len(IDS), seen=hidden)
+        few = recommend(model, examples, collator, trie, k=2, beams=beams, seen=hidden)
+        assert full.exact.all()
+        assert few.items[few.exact].tolist() == full.items[few.exact].tolist()
+    # five beams of twelve items are enough to know two of them, one beam never is
+    assert few.exact.any() == (beams >= 5)
 
 
 def test_seen_items_are_left_out_without_more_beams() -> None:

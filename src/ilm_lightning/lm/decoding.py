@@ -20,7 +20,7 @@ from ilm_lightning.lm.batch import PromptBatch
 from ilm_lightning.lm.collate import Collator, sorted_batches
 from ilm_lightning.lm.generate import SoftTokenBank
 from ilm_lightning.lm.model import ItemLanguageModel
-from ilm_lightning.lm.prompts import PromptTokenizer, TokenisedExample
+from ilm_lightning.lm.prompts import TokenisedExample
 from ilm_lightning.progress import track
 
 if TYPE_CHECKING:
@@ -38,10 +38,13 @@ class Recommendations:
     Attributes:
         items: ``[U, k]`` catalogue rows, best first; -1 where fewer items were found.
         scores: ``[U, k]`` log-probabilities of the items' texts given the prompt, in nats; -inf where there is none.
+        exact: ``[U]`` bool; True where no beam that was dropped could have led to a better item than the list's last,
+            so that the list is what scoring every item gives.
     """
 
     items: Ints
     scores: NDArray[np.float32]
+    exact: NDArray[np.bool_]
 
 
 @dataclass
@@ -113,6 +116,7 @@ def recommend(
         raise ValueError(f"k={k} and beams={beams} must be at least 1")
     items = np.full((len(examples), k), NO_ITEM, dtype=np.int64)
     scores = np.full((len(examples), k), -np.inf, dtype=np.float32)
+    exact = np.zeros(len(examples), dtype=np.bool_)
     training = model.training
     model.eval()
     bank = SoftTokenBank(model, examples, collator)
@@ -122,9 +126,9 @@ def recommend(
         batch = collator.prompts(chosen).to(model.device)
         hidden_items = None if seen is None else torch.from_numpy(seen(places)).to(model.device)
         found = beam_search(model, batch, trie, k, beams, hidden_items, bank.soft(chosen))
-        items[places], scores[places] = found.items, found.scores
+        items[places], scores[places], exact[places] = found.items, found.scores, found.exact
     model.train(training)
-    return Recommendations(items, scores)
+    return Recommendations(items, scores, exact)
 
 
 @torch.inference_mode()
@@ -164,17 +168,21 @@ def beam_search(
             state.nodes.new_full((len(batch), 0), NO_ITEM),
             state.scores.new_zeros(len(batch), 0),
         )
+        # scores only fall from a beam to its items, so what was dropped bounds what was lost
+        lost = state.scores.new_full((len(batch),), -torch.inf)
         while True:
-            nodes, scores, parents = _candidates(model, tree, state, unseen, 2 * beams)
+            nodes, scores, parents, rest = _candidates(model, tree, state, unseen, 2 * beams)
             finished = (tree.items[nodes] != NO_ITEM) & torch.isfinite(scores)
             # as in transformers, an end counts only among the best `beams` candidates
             ended = _merge(ended, tree.items[nodes], scores, finished, beams, max(k, beams))
-            nodes, scores, parents = _unfinished(nodes, scores, parents, finished, beams)
+            uncounted = scores[:, beams:].masked_fill(~finished[:, beams:], -torch.inf)
+            nodes, scores, parents, narrow = _unfinished(nodes, scores, parents, finished, beams)
+            lost = torch.stack([lost, rest, narrow, _best(uncounted)]).max(0).values
             if _done(scores, ended[1], max(k, beams)):
                 break
             position = position + 1
             state = _step(model, tree, state, nodes, scores, parents, prompt_mask, position, cache)
-    return _lists(ended, k)
+    return _lists(ended, k, lost)
 
 
 def _unseen_before(tree: _Tree, seen: Tensor | None) -> Tensor | None:
@@ -208,8 +216,12 @@ def _prefill(
 
 def _candidates(
     model: ItemLanguageModel, tree: _Tree, state: _Beams, unseen: Tensor | None, count: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Score all allowed children; the best ``count`` of each user as nodes, scores and the beams they come from."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Score all allowed children.
+
+    Returns:
+        Each user's best ``count`` as nodes, scores and the beams they come from; the best score ``[U]`` of the others.
+    """
     users, width = state.nodes.shape
     first = tree.first_child[state.nodes]
     sizes = tree.first_child[state.nodes + 1] - first
@@ -225,8 +237,9 @@ def _candidates(
     scores = (state.scores[..., None] + chosen).masked_fill(~valid, -torch.inf).flatten(1)
     # stable, so that equal scores keep one order
     scores, index = scores.sort(dim=1, descending=True, stable=True)
+    rest = _best(scores[:, count : count + 1])
     scores, index = scores[:, :count], index[:, :count]
-    return nodes.flatten(1).gather(1, index), scores, index // widest
+    return nodes.flatten(1).gather(1, index), scores, index // widest, rest
 
 
 def _merge(
@@ -245,14 +258,20 @@ def _merge(
 
 def _unfinished(
     nodes: Tensor, scores: Tensor, parents: Tensor, finished: Tensor, beams: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The best ``beams`` candidates that go on."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The best ``beams`` candidates that go on, and the best score ``[U]`` among those that do not."""
     scores = scores.masked_fill(finished, -torch.inf)
     scores, order = scores.sort(dim=1, descending=True, stable=True)
+    left = _best(scores[:, beams:])
     # beams that no user has left would only cost time
     alive = max(1, int(torch.isfinite(scores).sum(1).max()))
     order, scores = order[:, : min(beams, alive)], scores[:, : min(beams, alive)]
-    return nodes.gather(1, order), scores, parents.gather(1, order)
+    return nodes.gather(1, order), scores, parents.gather(1, order), left
+
+
+def _best(scores: Tensor) -> Tensor:
+    """The highest score ``[U]`` of ``[U, n]``; -inf where n is 0."""
+    return scores.max(1).values if scores.shape[1] else scores.new_full((len(scores),), -torch.inf)
 
 
 def _done(running: Tensor, ended: Tensor, wanted: int) -> bool:
@@ -286,61 +305,12 @@ def _step(
     return _Beams(nodes, scores, output.last_hidden_state, ancestors)
 
 
-def _lists(ended: tuple[Tensor, Tensor], k: int) -> Recommendations:
+def _lists(ended: tuple[Tensor, Tensor], k: int, lost: Tensor) -> Recommendations:
+    last = ended[1][:, k - 1] if ended[1].shape[1] >= k else torch.full_like(lost, -torch.inf)
+    exact = ((last > lost) | torch.isneginf(lost)).cpu().numpy()
     items, scores = ended[0][:, :k].cpu().numpy(), ended[1][:, :k].float().cpu().numpy()
     items = np.where(np.isfinite(scores), items, NO_ITEM)
     missing = ((0, 0), (0, max(0, k - items.shape[1])))
     return Recommendations(
-        np.pad(items, missing, constant_values=NO_ITEM), np.pad(scores, missing, constant_values=-np.inf)
+        np.pad(items, missing, constant_values=NO_ITEM), np.pad(scores, missing, constant_values=-np.inf), exact
     )
-
-
-@torch.inference_mode()
-def free_beams(
-    model: ItemLanguageModel,
-    examples: Sequence[TokenisedExample],
-    collator: Collator,
-    tokenizer: PromptTokenizer,
-    beams: int = 10,
-    batch_size: int = 8,
-    max_new_tokens: int = 30,
-    label: str = "recommending",
-) -> list[list[str]]:
-    """Beams of any text (the paper's protocol), by transformers' beam search.
-
-    Args:
-        model: the model; its mode is restored afterwards.
-        examples: prompts; their targets are not read.
-        collator: holds the item vectors.
-        tokenizer: turns ids into text.
-        beams: beams of each prompt, all of which are returned.
-        batch_size: prompts that run together.
-        max_new_tokens: the most tokens of a text.
-        label: what the progress bar says.
-
-    Returns:
-        Per example its texts, best first, in the order of ``examples``.
-    """
-    texts: list[list[str]] = [[] for _ in examples]
-    training = model.training
-    model.eval()
-    lm = causal_lm(model.lm)
-    batches = sorted_batches([len(example.prompt_ids) for example in examples], batch_size)
-    for places in track(batches, len(batches), label):
-        batch = collator.prompts([examples[place] for place in places]).to(model.device)
-        with model.lm_precision():
-            rows = lm.generate(
-                inputs_embeds=model.embed(batch),
-                attention_mask=batch.attention_mask,
-                num_beams=beams,
-                num_return_sequences=beams,
-                do_sample=False,
-                max_new_tokens=max_new_tokens,
-                length_penalty=0.0,
-                pad_token_id=tokenizer.eos_id,
-            )
-        decoded = [tokenizer.decode(ids) for ids in rows.tolist()]
-        for row, place in enumerate(places):
-            texts[place] = decoded[row * beams : (row + 1) * beams]
-    model.train(training)
-    return texts

@@ -252,7 +252,8 @@ def _lists(
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Ranked catalogue rows ``[U, top_k]`` of examples."""
     from ilm_lightning.evaluation.trie import build_trie
-    from ilm_lightning.lm.decoding import free_beams, recommend
+    from ilm_lightning.lm.decoding import recommend
+    from ilm_lightning.lm.free_beams import free_beams
     from ilm_lightning.lm.recommendation import item_finder, prompts_of, shared_output
 
     settings = context.config.evaluation

@@ -42,6 +42,7 @@ def run(config: Config) -> float:
     from ilm_lightning.engine.screen import show_ranking
     from ilm_lightning.engine.stages.baselines import RANKS, rank_baselines, read_baselines
     from ilm_lightning.engine.stages.data import embed, prepare
+    from ilm_lightning.engine.stages.recommend_export import counts
 
     set_threads(config)
     context = open_context(config)
@@ -52,6 +53,7 @@ def run(config: Config) -> float:
         "ranking": {},
         "baselines": read_baselines(ranked),
         "protocol": _protocol(config, prepared.report),
+        "counts": counts(prepared.report),
         "run": _facts([prepared, embedded, ranked]),
     }
     write_json(context.run_folder / "metrics.json", metrics)

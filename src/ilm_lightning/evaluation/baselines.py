@@ -4,16 +4,24 @@ Each scores the whole catalogue for a block of users from training data alone.
 """
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy import sparse
 
 from ilm_lightning.evaluation.ranking import Ints, Ranking, Scores, blocks, ranking_from_ranks, ranks_of_scores
 
-Scorer = Callable[[slice], Scores]
-"""Scores ``[users in the block, I]`` of a block of users."""
+
+class Scorer(Protocol):
+    """Scores the whole catalogue for blocks of users."""
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that were counted or learned from training data."""
+
+    def __call__(self, users: slice) -> Scores:
+        """Scores ``[users in the block, I]``."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,11 @@ class Markov:
     counts: sparse.csr_matrix
     popularity: Ints
     last: Ints
+
+    @property
+    def parameters(self) -> int:
+        """Pairs that occur, and the popularities."""
+        return int(self.counts.nnz + self.popularity.size)
 
     def __call__(self, users: slice) -> Scores:
         """Score: the count, and as its fraction the popularity."""
@@ -50,13 +63,42 @@ class Popularity:
     popularity: Ints
     users: int
 
+    @property
+    def parameters(self) -> int:
+        """One count an item."""
+        return int(self.popularity.size)
+
     def __call__(self, users: slice) -> Scores:
         """Score: the count."""
         count = len(range(*users.indices(self.users)))
         return np.broadcast_to(self.popularity.astype(np.float32), (count, len(self.popularity))).copy()
 
 
-def item_knn(train: sparse.csr_matrix, history: sparse.csr_matrix, neighbours: int = 20) -> Scorer:
+@dataclass(frozen=True)
+class Linear:
+    """Users times items.
+
+    Attributes:
+        users: ``[U, k]``, dense or sparse.
+        items: ``[k, I]``, dense or sparse.
+    """
+
+    users: sparse.csr_matrix | Scores
+    items: sparse.csr_matrix | Scores
+
+    @property
+    def parameters(self) -> int:
+        """Numbers of the items' side that are not zero; the users' side follows from it and the history."""
+        return int(np.count_nonzero(self.items) if isinstance(self.items, np.ndarray) else self.items.nnz)
+
+    def __call__(self, users: slice) -> Scores:
+        """Score: the product."""
+        product = self.users[users] @ self.items
+        scores: Scores = product if isinstance(product, np.ndarray) else product.toarray()
+        return scores
+
+
+def item_knn(train: sparse.csr_matrix, history: sparse.csr_matrix, neighbours: int = 20) -> Linear:
     """Item-kNN with cosine similarity (``implicit``).
 
     Args:
@@ -74,32 +116,12 @@ def item_knn(train: sparse.csr_matrix, history: sparse.csr_matrix, neighbours: i
         # the library warns about a conversion of its own
         warnings.simplefilter("ignore")
         model.fit(train.tocsr().astype(np.float64), show_progress=False)
-    similarity = model.similarity.tocsr().astype(np.float32)
-    met = history.tocsr().astype(np.float32)
-
-    def score(users: slice) -> Scores:
-        scores: Scores = (met[users] @ similarity).toarray()
-        return scores
-
-    return score
+    return Linear(history.tocsr().astype(np.float32), model.similarity.tocsr().astype(np.float32))
 
 
-def dot_product(users: Scores, items: Scores) -> Scorer:
-    """ALS: users' factors times items' factors.
-
-    Args:
-        users: ``[U, k]``.
-        items: ``[I, k]``.
-
-    Returns:
-        The scorer.
-    """
-
-    def score(block: slice) -> Scores:
-        scores: Scores = users[block] @ items.T
-        return scores
-
-    return score
+def dot_product(users: Scores, items: Scores) -> Linear:
+    """ALS: users' factors ``[U, k]`` times items' factors ``[I, k]``."""
+    return Linear(users, items.T)
 
 
 def ranks_of(scorer: Scorer, targets: Ints, seen: sparse.csr_matrix | None = None) -> Ints:

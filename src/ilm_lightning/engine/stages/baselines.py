@@ -72,7 +72,7 @@ def _rank(context: Context, prepared: Artifact, embedded: Artifact, folder: Path
     for name in evaluation.baselines:
         scorer = _scorer(context, name, sequences, embedded, users, history)
         found = ranks_of(scorer, targets, seen)
-        metrics[NAMES[name]] = asdict(ranking_from_ranks(found))
+        metrics[NAMES[name]] = asdict(ranking_from_ranks(found)) | {"parameters": scorer.parameters}
         ranks[NAMES[name]] = found
     write_json(folder / "metrics.json", metrics)
     pl.DataFrame(ranks).write_parquet(folder / RANKS)

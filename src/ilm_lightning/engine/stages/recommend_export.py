@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from typing import Any
 
 from ilm_lightning.engine.artifacts import Artifact, write_json
@@ -11,6 +12,9 @@ from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.export import run_facts
 from ilm_lightning.engine.stages.recommend import objective
 from ilm_lightning.engine.stages.tune import MODEL, Inputs, lm_name
+
+RECOMMENDING = ("history", "soft_tokens", "user_vector", "head")
+"""Settings of tasks that concern recommendation."""
 
 
 def export(context: Context, inputs: Inputs, tuned: Artifact, ranked: Artifact, baselines: Artifact) -> float:
@@ -23,10 +27,17 @@ def export(context: Context, inputs: Inputs, tuned: Artifact, ranked: Artifact, 
     stages = (inputs.prepared, inputs.embedded, inputs.pretrained, tuned, ranked, baselines)
     made = [artifact for artifact in stages if artifact is not None]
     metrics["protocol"] = protocol(context, inputs)
+    metrics["recipe"] = recipe(context.config)
+    metrics["parameters"] = tuned.report["parameters"]
+    metrics["counts"] = counts(inputs.prepared.report)
     metrics["run"] = run_facts(context, inputs, tuned, ranked)
     write_json(folder / "metrics.json", metrics)
     shutil.copyfile(ranked.path / "predictions.parquet", folder / "predictions.parquet")
     shutil.copyfile(baselines.path / RANKS, folder / RANKS)
+    for stage in filter(None, (inputs.pretrained, tuned)):
+        # the losses stay with the numbers when the artefacts are cleared
+        for history in sorted(stage.path.glob("history*.csv")):
+            shutil.copyfile(history, folder / history.name)
     shutil.copytree(tuned.path / MODEL, folder / MODEL, dirs_exist_ok=True)
     write_json(folder / "artifacts.json", {artifact.stage: artifact.id for artifact in made})
     show_ranking(metrics, folder)
@@ -75,3 +86,17 @@ def users_text(config: Config, report: dict[str, Any]) -> str:
     """How many users are tested."""
     everybody = report["users"]
     return f"{min(config.evaluation.users or everybody, everybody):,} of {everybody:,}"
+
+
+def recipe(config: Config) -> dict[str, Any]:
+    """All settings that make a recommender, so that a table can name it from its numbers' file alone."""
+    made = {"adapter": asdict(config.adapter), "tuning": asdict(config.tuning), "als": asdict(config.encoder.als)}
+    if config.adapter.init == "pretrained":
+        made["pretraining"] = asdict(config.pretraining)
+    tasks = asdict(config.tasks)
+    return made | {"tasks": {key: tasks[key] for key in RECOMMENDING if key in tasks}}
+
+
+def counts(report: dict[str, Any]) -> dict[str, int]:
+    """What Table 5 counts."""
+    return {key: value for key, value in report.items() if isinstance(value, int) and not isinstance(value, bool)}

@@ -309,6 +309,33 @@ def sweep_jobs(sweep: str, *arguments: str) -> list[list[str]]:
     return BasicSweeper.split_arguments(parsed, None)[0]
 
 
+def test_a_run_is_resumed_by_its_name(tiny_overrides: list[str], tmp_path: Path) -> None:
+    overrides = ["experiment=ilm_mlp", *tiny_overrides, "evaluation.conditions=[own]", "evaluation.losses=false"]
+    config = composed(overrides)
+    context = open_context(config)
+    check_assets(context)
+    # as far as a run comes that is stopped before phase 2
+    train_variant(context)
+    before = built(tmp_path)
+    command = [sys.executable, "-m", "ilm_lightning.train", f"resume={run_id(config)}", f"outputs={config.outputs}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    after = built(tmp_path)
+    assert after | before == after
+    assert {stage: len(after[stage]) for stage in ("tune", "generate", "evaluate")} == dict.fromkeys(
+        ("tune", "generate", "evaluate"), 1
+    )
+    (folder,) = Path(config.outputs).iterdir()
+    assert folder.name == run_id(config)
+    assert json.loads((folder / "status.json").read_text())["state"] == "finished"
+    # once more: nothing is left to do, and the result is the same file
+    metrics = json.loads((folder / "metrics.json").read_text())
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, built(tmp_path)) == (0, after)
+    again = json.loads((folder / "metrics.json").read_text())
+    assert again == metrics
+
+
 def test_the_rows_of_table_3_share_vectors_and_phase_1(tiny_overrides: list[str], tmp_path: Path) -> None:
     jobs = sweep_jobs("table3", "encoder=semantic,behavioral,combined")
     assert len(jobs) == 15

@@ -65,14 +65,17 @@ def objective(metrics: dict[str, Any]) -> float:
 
 
 def run_facts(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Artifact) -> dict[str, Any]:
-    """Where a number came from: artefacts, seconds of each stage, versions, hardware."""
+    """Where a number came from: artefacts, seconds of each stage, versions, hardware.
+
+    A repeat that found every artefact computed nothing: the facts of the run that did are kept.
+    """
     from ilm_lightning.engine.hardware_report import hardware_report
 
     stages = [inputs.prepared, inputs.embedded, inputs.examples, inputs.pretrained, tuned, evaluated]
     # recommendation has no stage of examples: there `prepare` stands in for it
     made = list({artifact.id: artifact for artifact in stages if artifact is not None}.values())
     inputs_of = evaluated.manifest["inputs"]
-    return {
+    facts = {
         "artifacts": [artifact.id for artifact in made],
         "texts": {name.removeprefix("texts_"): value for name, value in inputs_of.items() if name.startswith("texts_")},
         "taught": inputs.examples.report.get("taught"),
@@ -86,6 +89,18 @@ def run_facts(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Arti
         # a job of a sweep is known by the single command that gives the same run
         "command": os.environ.get("ILM_COMMAND") or " ".join(["python -m ilm_lightning.train", *sys.argv[1:]]),
     }
+    same = ("artifacts", "texts", "seconds")
+    earlier = _earlier_facts(context.run_folder)
+    kept = earlier.keys() == facts.keys() and all(earlier[key] == facts[key] for key in same)
+    return earlier if kept else facts
+
+
+def _earlier_facts(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["run"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def peak_memory() -> float:

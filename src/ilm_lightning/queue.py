@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from ilm_lightning.engine.launcher.plan import Budget, Plan, configure, expand, 
 from ilm_lightning.engine.launcher.runner import Runner, RunnerSettings, outcome
 from ilm_lightning.engine.launcher.sweep import show_jobs
 from ilm_lightning.progress import clock
+from ilm_lightning.reporting.records import keep_record
 
 log = logging.getLogger("ilm_lightning")
 STATE = "queue.json"
@@ -49,17 +49,12 @@ class Queue:
         return False
 
     def keep(self, jobs: Sequence[Job]) -> None:
-        """Write how the queue stands, and each finished run's metrics into the folder of results."""
+        """Write how the queue stands, and each finished run's record into the folder of results."""
         self.plan.results.mkdir(parents=True, exist_ok=True)
         for job in jobs:
             if job.state not in (FINISHED, BEFORE) or job.twin is not None:
                 continue
-            target = self.plan.results / f"{label(job, self.plan.common)}.json"
-            source = job.folder / "metrics.json"
-            if not target.is_file() or target.read_bytes() != source.read_bytes():
-                temporary = target.with_name(f".{target.name}.part")
-                shutil.copyfile(source, temporary)
-                temporary.replace(target)
+            keep_record(job.folder, self.plan.results / label(job, self.plan.common))
         write_json(self.plan.results / STATE, as_rows(jobs))
 
     def show_forecast(self) -> None:

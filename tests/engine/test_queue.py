@@ -50,12 +50,12 @@ def test_runs_are_taken_in_order_and_results_written(path: Path, tmp_path: Path)
     ]
     run(queue)
     assert [job.state for job in queue.jobs] == [FINISHED] * 5
-    names = {file.name for file in (tmp_path / "results").glob("*.json")}
+    names = {file.name for file in (tmp_path / "results").iterdir()}
     assert names == {
-        "queue.json", "ilm_qformer_random-seed0.json", "ilm_qformer_random-seed1.json", "ilm_mlp-seed0.json",
-        "ilm_mlp-seed1.json", "ilm_mlp-semantic-num_queries_4-seed0.json",
+        "queue.json", "ilm_qformer_random-seed0", "ilm_qformer_random-seed1", "ilm_mlp-seed0", "ilm_mlp-seed1",
+        "ilm_mlp-semantic-num_queries_4-seed0",
     }  # fmt: skip
-    found = json.loads((tmp_path / "results" / "ilm_mlp-seed1.json").read_text())
+    found = json.loads((tmp_path / "results" / "ilm_mlp-seed1" / "metrics.json").read_text())
     assert found["of"].startswith("ilm_mlp-")
     again = Queue(path, hours=None)
     assert [job.state for job in again.jobs] == [BEFORE] * 5

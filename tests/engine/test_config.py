@@ -238,6 +238,13 @@ def test_repeated_lists_agree_with_their_owners() -> None:
     assert tuple(RULES) == checks.SPLIT_RULES
 
 
+def test_a_key_forced_into_the_configuration_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"Key 'stepz' not in 'TuningConfig'"):
+        composed("+tuning.stepz=3")
+    with pytest.raises(ValueError, match="Key 'foo' not in 'Config'"):
+        composed("++foo.bar=3")
+
+
 def test_wrong_type_is_a_clear_error() -> None:
     with pytest.raises(Exception, match=r"steps"):
         composed("tuning.steps=many")
@@ -254,6 +261,8 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     [
         (["adapter.num_querys=3"], "did you mean adapter.num_queries"),
         (["zzz=3"], "no setting zzz"),
+        # Hydra's + would add a key that nothing reads
+        (["+tuning.stepz=3"], "no setting tuning.stepz; did you mean tuning.steps"),
         (["experiment=nope"], "ilm_qformer_grounded"),
         (["tuning.steps=0"], "tuning.steps=0 must be above 0"),
         (["resume=nothing"], "no such run"),

@@ -24,6 +24,8 @@ from ilm_lightning.engine.validate import ConfigError, validate
 log = logging.getLogger("ilm_lightning")
 USER_ERRORS = (ValueError, OSError, RuntimeError, ArithmeticError)
 """Told as one line, without a stack trace."""
+MAPPINGS = ("data.columns.", "assets.", "pretraining.loss_weights.", "teacher.body.")
+"""Keys below which users write names of their own."""
 
 
 def conf_dir() -> Path:
@@ -81,8 +83,7 @@ def open_mapping(argument: str) -> str:
     >>> open_mapping("data.columns.user=customer"), open_mapping("tuning.steps=3")
     ('++data.columns.user=customer', 'tuning.steps=3')
     """
-    mappings = ("data.columns.", "assets.", "pretraining.loss_weights.", "teacher.body.")
-    return f"++{argument}" if argument.startswith(mappings) else argument
+    return f"++{argument}" if argument.startswith(MAPPINGS) else argument
 
 
 def known_keys() -> list[str]:
@@ -111,9 +112,9 @@ def check_keys(arguments: Sequence[str]) -> None:
     """
     keys = known_keys()
     for argument in arguments:
-        key, sign, _ = argument.partition("=")
-        plain = sign and key[:1] not in "+~-" and "@" not in key and not key.startswith("hydra")
-        if plain and key not in keys and not key.startswith("pretraining.proportions."):
+        key, sign, _ = argument.lstrip("+").partition("=")
+        plain = sign and key[:1] not in "~-" and "@" not in key and not key.startswith("hydra")
+        if plain and key not in keys and not key.startswith((*MAPPINGS, "pretraining.proportions.")):
             near = difflib.get_close_matches(key, keys, n=3, cutoff=0.5)
             hint = f"did you mean {' or '.join(near)}?" if near else "see python -m ilm_lightning.train --cfg job"
             raise ConfigError(f"there is no setting {key}; {hint}")
@@ -128,25 +129,26 @@ def _only_resume(arguments: Sequence[str]) -> None:
 
 
 def check_data(config: Config) -> None:
-    """Look at the headers of the user's own files, so that a missing column is told in the first second.
+    """Look at the user's own files, so that what is wrong with them is told in the first second.
 
     Raises:
-        DataError: a missing file or column.
+        DataError: a missing file or column; of small files also wrong rows, or too few.
     """
     data = config.data
     if data.kind != "custom" and not data.path:
         return
-    from ilm_lightning.data.load import check_files
+    if data.kind == "custom":
+        from ilm_lightning.engine.validate_custom import check_custom_files
 
-    if data.kind == "custom" and data.interactions and data.items:
-        paths = {"interactions": Path(data.interactions), "items": Path(data.items)}
-        check_files(data.kind, paths, data.columns)
-    elif data.path and data.kind == "openp5":
+        check_custom_files(data)
+    elif data.kind == "openp5":
         from ilm_lightning.data.openp5.sequences import sequence_file
 
-        sequence_file(Path(data.path))
-    elif data.path:
-        check_files(data.kind, {"ratings": Path(data.path)})
+        sequence_file(Path(data.path or ""))
+    else:
+        from ilm_lightning.data.load import check_files
+
+        check_files(data.kind, {"ratings": Path(data.path or "")})
 
 
 def hydra_command(config_name: str, task: Callable[[Config], float]) -> int:

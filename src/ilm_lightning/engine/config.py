@@ -58,7 +58,7 @@ class DataConfig:
 
 @dataclass
 class AlsConfig:
-    """Alternating least squares for implicit feedback (library ``implicit``)."""
+    """Alternating least squares for implicit feedback, by an exact solver of our own."""
 
     factors: int = 64
     regularization: float = 1.0
@@ -290,7 +290,9 @@ def as_config(node: Any) -> Config:
         OmegaConf.set_struct(node, False)
         node.tasks.pop("teacher")
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Config), node)
+        # as plain values: a key that "+" forced into a typed node would pass unseen
+        plain = OmegaConf.create(OmegaConf.to_container(node))
+        merged = OmegaConf.merge(OmegaConf.structured(Config), plain)
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         if "ILM_DATA" in str(error):

@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 # resamples held in memory at once: weights of chunk x movies
 CHUNK = 500
+# means nearer to 0 than this are 0: equal texts have equal scores up to the order of a sum
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -334,7 +336,7 @@ def describe(
     # the ordinary percentile is many times faster than the one that skips holes
     low, high = (np.nanpercentile if holes else np.percentile)(columns, [tail, 100.0 - tail], axis=1)
     # two-sided, by inverting the percentile interval; at least 2 / (B + 1)
-    fewer = np.minimum((columns <= 0).sum(1), (columns >= 0).sum(1))
+    fewer = np.minimum((columns <= ROUNDING).sum(1), (columns >= -ROUNDING).sum(1))
     p = np.minimum(1.0, 2.0 * (fewer + 1) / ((~np.isnan(columns)).sum(1) + 1))
     p[np.append(movies_per_task, movies) < 2] = 1.0
     corrected = holm(p[:-1])

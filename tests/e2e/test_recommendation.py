@@ -10,12 +10,14 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from ilm_lightning import baselines, recommend, train
 from ilm_lightning.data.openp5 import Sequences
 from ilm_lightning.embeddings.behavioral import fit_als
 from ilm_lightning.embeddings.vectors import ItemVectors, fit_scaling
 from ilm_lightning.engine.artifacts import Artifact, Store
+from ilm_lightning.engine.callbacks import Progress
 from ilm_lightning.engine.config import AlsConfig, Config, EncoderConfig, TasksConfig
 from ilm_lightning.engine.loaded import RunError, find_run
 from ilm_lightning.engine.stages.baselines import NAMES
@@ -160,6 +162,47 @@ def test_free_beams_report_what_names_no_item(overrides: list[str], monkeypatch:
     assert "seen" not in metrics["ranking"]
 
 
+def test_interrupted_training_on_shared_histories_continues_to_the_same_weights(
+    overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick = ["tuning.history=shared", "tuning.steps=6", "tuning.val_every=6", "tuning.checkpoint_every_s=0"]
+    quick += ["evaluation.users=3", "evaluation.prompt_sets=[seen]", "tuning=lora", "tuning.batch_size=12"]
+    mine = ["experiment=ilm_mlp", *overrides, *quick]
+    assert run(mine, monkeypatch) == 0, capsys.readouterr().err
+    assert "histories shared" in capsys.readouterr().err
+    other = [x for x in mine if not x.startswith(("artifacts", "outputs"))]
+    other += [f"artifacts={tmp_path}/second/artifacts", f"outputs={tmp_path}/second/outputs"]
+    original, stops = Progress.on_train_batch_end, [3]
+
+    def stop(self: Progress, trainer: Any, *rest: Any, **kwargs: Any) -> None:
+        original(self, trainer, *rest, **kwargs)
+        if [trainer.global_step] == stops:
+            stops.clear()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Progress, "on_train_batch_end", stop)
+    assert run(other, monkeypatch) == 130
+    assert run(other, monkeypatch) == 0
+    assert stops == []
+    assert "continues from step 3" in capsys.readouterr().err
+    one, two = (load_file(finished(x) / "model" / "model.safetensors") for x in (mine, other))
+    assert {name: torch.equal(two[name], tensor) for name, tensor in one.items()} == dict.fromkeys(one, True)
+    # less is read than the examples hold, and the artefact says how much
+    made = json.loads((finished(mine) / "metrics.json").read_text())["run"]["artifacts"]
+    (name,) = (name for name in made if name.startswith("recommend/"))
+    root = Path(next(o for o in overrides if o.startswith("artifacts=")).split("=", 1)[1])
+    report = json.loads((root / name / "manifest.json").read_text())["report"]
+    assert report["mean_tokens_read"] < 0.8 * report["mean_tokens"]
+
+
+def test_windows_may_move_in_blocks(overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = ["tuning.history=blocks", "tuning.history_block=2", "tuning=full", "tasks.user_vector=full"]
+    extra += ["evaluation.users=3", "evaluation.prompt_sets=[seen]"]
+    assert run(["experiment=ilm_mlp", *overrides, *extra], monkeypatch) == 0
+    metrics = json.loads((finished(overrides) / "metrics.json").read_text())
+    assert metrics["ranking"]["seen"]["sequential"]["users"] == 3
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
@@ -172,6 +215,13 @@ def test_free_beams_report_what_names_no_item(overrides: list[str], monkeypatch:
         (["evaluation.decoding=free", "evaluation.filter_seen=true"], "needs evaluation.decoding=trie"),
         (["data.items=null"], "needs item texts"),
         (["tasks.soft_tokens=false"], "nothing to train"),
+        (["tuning.history=shared", "tasks.head=item"], "an item head reads prompts one by one"),
+        (["tuning.history=packed"], "tuning.history=packed"),
+        (["tuning.history=blocks", "tuning.history_block=5"], "must lie between 1 and tasks.history=4"),
+        (
+            ["tasks=elm", "data=movielens_small", "tuning.history=shared"],
+            "only recommendation's prompts hold histories",
+        ),
     ],
 )
 def test_bad_settings_are_told(

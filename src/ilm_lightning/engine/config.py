@@ -151,6 +151,12 @@ class TuningConfig:
     """Values of ``adapter_lr`` to try on validation before phase 2, ``lm_lr`` in proportion; empty: none."""
     trial_steps: int = 60
     """Steps of each trial, with a schedule of that length."""
+    history: str = "expanded"
+    """openp5: expanded (every example apart), shared (the same examples and losses, but what a user's examples begin
+    with in common is read once) or blocks (ours: as shared, with windows that move on every ``history_block`` items,
+    so that more positions share them; prompts of training then hold up to ``history_block - 1`` items less)."""
+    history_block: int = 10
+    """history=blocks: items by which a window moves on."""
     val_every: int = 200
     """Steps between validation losses; the best checkpoint is kept."""
     val_examples: int = 240

@@ -5,6 +5,7 @@ from pathlib import Path
 from ilm_lightning.engine.checks import ConfigError, one_of, positive
 from ilm_lightning.engine.config import Config, DataConfig
 
+HISTORIES = ("expanded", "shared", "blocks")
 LIST_LENGTH = 10
 """Longest K of HR@K and NDCG@K."""
 BASELINES = ("markov", "popularity", "item_knn", "als")
@@ -22,8 +23,24 @@ def validate_tasks(config: Config) -> None:
             f"tasks.kind={tasks.kind} with data.kind={config.data.kind}: recommendation needs data in OpenP5's format; "
             "give data=openp5_… and tasks=openp5 together"
         )
+    one_of("tuning.history", config.tuning.history, HISTORIES)
     if tasks.kind != "openp5":
+        if config.tuning.history != HISTORIES[0]:
+            raise ConfigError(
+                f"tuning.history={config.tuning.history}: only recommendation's prompts hold histories; "
+                "leave it out, or give tasks=openp5"
+            )
         return
+    if config.tuning.history != HISTORIES[0] and tasks.head == "item":
+        raise ConfigError(
+            f"tuning.history={config.tuning.history}: an item head reads prompts one by one; "
+            "set tuning.history=expanded, or tasks.head=text"
+        )
+    if config.tuning.history == "blocks" and not 1 <= config.tuning.history_block <= tasks.history:
+        raise ConfigError(
+            f"tuning.history_block={config.tuning.history_block} must lie between 1 and tasks.history={tasks.history}, "
+            "or windows would be empty"
+        )
     if not tasks.prompts or not Path(tasks.prompts).is_file():
         raise ConfigError(f"tasks.prompts={tasks.prompts}: there is no such file; give OpenP5's prompt.txt or your own")
     check_ranking(config)

@@ -1,5 +1,7 @@
 """Attention for CPUs: keys and values that several heads share are read where they are, not copied for each head."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +17,92 @@ PLAIN_ATTENTION = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 """Architectures whose attention is softmax(scaling q kᵀ + mask) v and nothing else."""
 
 
+@dataclass(frozen=True)
+class Branches:
+    """Trunks of tokens with branches: a branch sees the first tokens of its trunk and, causally, itself.
+
+    Trees with branches come first. Padding repeats place 0; nothing real sees it.
+
+    Attributes:
+        trunks: ``[G, T]``, int64; place of each trunk's tokens in the row.
+        branches: ``[g, n, L]``, int64; place of each branch's tokens, of the first ``g`` trees.
+        cut: ``[g, n, T]``; added to the scores of a branch on its trunk: 0 where it sees, -inf where not.
+        back: ``[N]``, int64; where each token of the row lies among trunks and then branches.
+    """
+
+    trunks: Tensor
+    branches: Tensor
+    cut: Tensor
+    back: Tensor
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Branches":
+        """Return the same with every tensor changed."""
+        return Branches(change(self.trunks), change(self.branches), change(self.cut), change(self.back))
+
+
+def branched_attention(query: Tensor, key: Tensor, value: Tensor, branches: Branches, scaling: float) -> Tensor:
+    """Attend along trunks and branches without scores for pairs of tokens that never see each other.
+
+    Args:
+        query: ``[1, H, N, d]``.
+        key: ``[1, K, N, d]``; ``H`` is a multiple of ``K``.
+        value: ``[1, K, N, d]``.
+        branches: who sees whom.
+        scaling: factor on the scores.
+
+    Returns:
+        ``[1, N, H, d]``.
+    """
+    heads, groups, length, width = query.shape[1], key.shape[1], query.shape[2], query.shape[3]
+    shared = heads // groups
+    # [N, K, H / K, d]: tokens are picked as whole rows
+    tokens = (query[0].transpose(0, 1) * scaling).reshape(length, groups, shared, width)
+    keys, values = key[0].transpose(0, 1).contiguous(), value[0].transpose(0, 1).contiguous()
+    trees, span = branches.trunks.shape
+    trunk_keys, trunk_values = (_pick(rows, branches.trunks).transpose(1, 2) for rows in (keys, values))
+    asked = _pick(tokens, branches.trunks).permute(0, 2, 3, 1, 4).reshape(trees, groups, shared * span, width)
+    scores = torch.matmul(asked, trunk_keys.transpose(2, 3)).view(trees, groups, shared, span, span)
+    weights = torch.softmax(scores + _causal(scores), dim=-1).view(trees, groups, shared * span, span)
+    mixed = torch.matmul(weights, trunk_values).view(trees, groups, shared, span, width)
+    parts = [mixed.permute(0, 3, 1, 2, 4).reshape(trees * span, heads, width)]
+    if branches.branches.numel():
+        forked = len(branches.branches)
+        parts.append(_branches(tokens, keys, values, trunk_keys[:forked], trunk_values[:forked], branches))
+    return torch.cat(parts).index_select(0, branches.back)[None]
+
+
+def _branches(
+    tokens: Tensor, keys: Tensor, values: Tensor, trunk_keys: Tensor, trunk_values: Tensor, branches: Branches
+) -> Tensor:
+    """What branches' tokens read ``[g * n * L, H, d]``; queries ``[N, K, H / K, d]``, trunks' keys ``[g, K, T, d]``."""
+    trees, count, span = branches.branches.shape
+    groups, shared, width = tokens.shape[1:]
+    asked = _pick(tokens, branches.branches).permute(0, 3, 1, 4, 2, 5).contiguous()
+    own_keys, own_values = (_pick(rows, branches.branches).permute(0, 3, 1, 2, 4) for rows in (keys, values))
+    # [g, K, n, H / K * L, T] and the same with L
+    trunk = torch.matmul(asked.view(trees, groups, -1, width), trunk_keys.transpose(2, 3))
+    trunk = trunk.view(trees, groups, count, shared * span, -1) + branches.cut[:, None, :, None]
+    own = torch.matmul(asked.view(trees, groups, count, shared * span, width), own_keys.transpose(3, 4))
+    own = (own.view(trees, groups, count, shared, span, span) + _causal(own)).view_as(own)
+    weights = torch.softmax(torch.cat([trunk, own], dim=-1), dim=-1)
+    on_trunk, on_own = weights[..., :-span], weights[..., -span:]
+    mixed = torch.matmul(on_own, own_values)
+    mixed = mixed + torch.matmul(on_trunk.flatten(2, 3), trunk_values).view_as(mixed)
+    mixed = mixed.view(trees, groups, count, shared, span, width).permute(0, 2, 4, 1, 3, 5)
+    return mixed.reshape(trees * count * span, groups * shared, width)
+
+
+def _pick(rows: Tensor, places: Tensor) -> Tensor:
+    """Rows ``[N, ...]`` at places ``[a, b, ...]``: ``[a, b, ..., ...]``."""
+    return rows.flatten(1).index_select(0, places.flatten()).view(*places.shape, *rows.shape[1:])
+
+
+def _causal(scores: Tensor) -> Tensor:
+    """``[L, L]`` to be added to scores ``[..., L]``: -inf on the tokens after each."""
+    length = scores.shape[-1]
+    return torch.full((length, length), float("-inf"), dtype=scores.dtype, device=scores.device).triu(1)
+
+
 def grouped_attention(
     module: nn.Module,
     query: Tensor,
@@ -23,6 +111,7 @@ def grouped_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
+    branches: Branches | None = None,
     **kwargs: object,
 ) -> tuple[Tensor, None]:
     """Attend with heads in groups that share keys and values (transformers' interface for attention functions).
@@ -35,15 +124,19 @@ def grouped_attention(
         attention_mask: added to the scores, ``[B, 1, T, S]``; None for none.
         scaling: factor on the scores; by default ``d ** -0.5``.
         dropout: dropout on the attention weights.
+        branches: who sees whom, in the place of the mask; there is one row then, and no dropout.
         kwargs: what other attention functions take; not used.
 
     Returns:
         ``[B, T, H, d]`` and None.
     """
     batch, heads, length, width = query.shape
+    scaling = width**-0.5 if scaling is None else scaling
+    if branches is not None:
+        return branched_attention(query, key, value, branches, scaling), None
     groups, seen = key.shape[1], key.shape[2]
     shared = heads // groups
-    scaled = query.reshape(batch, groups, shared * length, width) * (width**-0.5 if scaling is None else scaling)
+    scaled = query.reshape(batch, groups, shared * length, width) * scaling
     scores = torch.matmul(scaled, key.transpose(2, 3)).view(batch, groups, shared, length, seen)
     if attention_mask is not None:
         scores = scores + attention_mask[:, :, None]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +33,32 @@ class ContextBatch:
     def map(self, change: Callable[[Tensor], Tensor]) -> "ContextBatch":
         """Return the same with every tensor changed."""
         return ContextBatch(change(self.rows), change(self.input_ids), change(self.attention_mask), change(self.labels))
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The target tokens of a batch, example by example.
+
+    Attributes:
+        places: ``[m]``, int64; places ``row * T + column`` whose hidden states predict them.
+        ids: ``[m]``, int64; the tokens.
+        examples: ``[n]``, int64; the example of each target token.
+        weights: ``[n]``, float32, or None for equal weights.
+        copies: ``[n]``, int64; each target token's row among the ``m`` predictions, where examples that share their
+            words share predictions; None where ``m`` is ``n`` and the order is the same.
+    """
+
+    places: Tensor
+    ids: Tensor
+    examples: Tensor
+    weights: Tensor | None = None
+    copies: Tensor | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Targets":
+        """Return the same with every tensor changed."""
+        weights = None if self.weights is None else change(self.weights)
+        copies = None if self.copies is None else change(self.copies)
+        return Targets(change(self.places), change(self.ids), change(self.examples), weights, copies)
 
 
 @dataclass(frozen=True)
@@ -66,6 +93,24 @@ class PromptBatch:
     def n_tokens(self) -> int:
         """Number of tokens that are no padding."""
         return int(self.attention_mask.sum())
+
+    @property
+    def targets(self) -> Targets:
+        """The target tokens in reading order."""
+        is_target = self.labels[:, 1:] != IGNORE_INDEX
+        rows, columns = is_target.nonzero(as_tuple=True)
+        weights = None if self.token_weights is None else self.token_weights[:, 1:][is_target]
+        # the token before a target predicts it
+        return Targets(rows * self.labels.shape[1] + columns, self.labels[:, 1:][is_target], rows, weights)
+
+    def attention_inputs(self, attention: str | None, dtype: torch.dtype) -> dict[str, Any]:
+        """What a language model needs to know about who sees whom, beside the embeddings.
+
+        Args:
+            attention: name of the language model's attention function.
+            dtype: what the language model computes in.
+        """
+        return {"attention_mask": self.attention_mask}
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "PromptBatch":
         """Return the batch with all its tensors on ``device``."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ilm_lightning.adapters import Adapter
 from ilm_lightning.lm.backbone import Backbone, Tuning, causal_lm, set_training_mode
-from ilm_lightning.lm.batch import IGNORE_INDEX, PLACEHOLDER_ID, PromptBatch
+from ilm_lightning.lm.batch import PLACEHOLDER_ID, PromptBatch, Targets
 from ilm_lightning.lm.heads import ItemHead
 from ilm_lightning.lm.splice import splice
 from ilm_lightning.lm.vocabulary import head_logits, head_losses
@@ -131,6 +131,12 @@ class ItemLanguageModel(nn.Module):
         """Where the weights are."""
         return self.log_gain.device
 
+    @property
+    def attention(self) -> str | None:
+        """Name of the language model's attention function, as transformers has it."""
+        name: str | None = getattr(causal_lm(self.lm).config, "_attn_implementation", None)
+        return name
+
     def train(self, mode: bool = True) -> "ItemLanguageModel":
         """Switch the trained parts; frozen parts of the language model stay in evaluation mode."""
         super().train(mode)
@@ -159,9 +165,10 @@ class ItemLanguageModel(nn.Module):
             ValueError: if a source is missing or has another width than the adapter was built for.
         """
         with torch.autocast(self.device.type, enabled=False):
-            raw: Tensor = self.adapter({name: vectors.float() for name, vectors in sources.items()})
+            dtype = self.log_gain.dtype
+            raw: Tensor = self.adapter({name: vectors.to(dtype) for name, vectors in sources.items()})
             rms = raw.square().mean(-1, keepdim=True).add(1e-12).sqrt()
-            return raw / rms * self.embedding_rms.float() * self.log_gain.exp()
+            return raw / rms * self.embedding_rms.to(dtype) * self.log_gain.exp()
 
     def embed(self, batch: PromptBatch, soft: Tensor | None = None) -> Tensor:
         """Return the batch's input embeddings ``[B, T, d]`` with the soft tokens in their places.
@@ -187,6 +194,7 @@ class ItemLanguageModel(nn.Module):
         attention_mask: Tensor,
         position_ids: Tensor | None = None,
         cache: "Cache | None" = None,
+        **inputs: Any,
     ) -> "BaseModelOutputWithPast":
         """Run the language model without its vocabulary head.
 
@@ -195,6 +203,7 @@ class ItemLanguageModel(nn.Module):
             attention_mask: ``[B, T]``, with a cache ``[B, cached + T]``.
             position_ids: ``[B, T]``; None counts from the left, which padding on the right allows.
             cache: keys and values of the tokens before; extended in place.
+            inputs: what the attention function takes beside these.
         """
         return causal_lm(self.lm).get_decoder()(
             inputs_embeds=embeddings,
@@ -202,6 +211,7 @@ class ItemLanguageModel(nn.Module):
             position_ids=position_ids,
             past_key_values=cache,
             use_cache=cache is not None,
+            **inputs,
         )
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -212,11 +222,14 @@ class ItemLanguageModel(nn.Module):
     def target_logits(self, batch: PromptBatch, soft: Tensor | None = None) -> Tensor:
         """Return the logits that predict the target tokens ``[n_targets, V]``, float32, in reading order."""
         with self.lm_precision():
-            return self.logits(self._target_hidden(batch, soft))
+            targets = batch.targets
+            logits = self.logits(self._target_hidden(batch, targets, soft))
+            return logits if targets.copies is None else logits[targets.copies]
 
-    def _target_hidden(self, batch: PromptBatch, soft: Tensor | None) -> Tensor:
-        hidden: Tensor = self.run_lm(self.embed(batch, soft), batch.attention_mask).last_hidden_state
-        return hidden[:, :-1][batch.labels[:, 1:] != IGNORE_INDEX]
+    def _target_hidden(self, batch: PromptBatch, targets: Targets, soft: Tensor | None) -> Tensor:
+        inputs = batch.attention_inputs(self.attention, self.compute_dtype)
+        hidden: Tensor = self.run_lm(self.embed(batch, soft), **inputs).last_hidden_state
+        return hidden.flatten(0, 1).index_select(0, targets.places)
 
     def forward(self, batch: PromptBatch, soft: Tensor | None = None) -> LMOutput:
         """Compute the loss of the targets; logits exist only where there is a label.
@@ -232,19 +245,19 @@ class ItemLanguageModel(nn.Module):
         Raises:
             ValueError: if the batch holds no target token, or slots and placeholders disagree.
         """
-        is_target = batch.labels[:, 1:] != IGNORE_INDEX
-        targets = batch.labels[:, 1:][is_target]
-        if len(targets) == 0:
+        targets = batch.targets
+        if len(targets.ids) == 0:
             raise ValueError(f"the batch of examples {batch.example_ids[:4]} … holds no target token")
         lm = causal_lm(self.lm)
         with self.lm_precision():
-            hidden = self._target_hidden(batch, soft)
-            losses = head_losses(lm.get_output_embeddings(), hidden, targets, lm.config)
-        rows = is_target.nonzero()[:, 0]
-        weights = None if batch.token_weights is None else batch.token_weights[:, 1:][is_target]
+            hidden = self._target_hidden(batch, targets, soft)
+            losses = head_losses(lm.get_output_embeddings(), hidden, targets.ids, lm.config)
+        if targets.copies is not None:
+            hidden, losses = hidden[targets.copies], losses[targets.copies]
+        rows = targets.examples
         sums = losses.detach().new_zeros(len(batch)).index_add(0, rows, losses.detach())
         means = sums / torch.bincount(rows, minlength=len(batch))
-        return LMOutput(weighted_mean(losses, weights), losses, rows, means, hidden, weights)
+        return LMOutput(weighted_mean(losses, targets.weights), losses, rows, means, hidden, targets.weights)
 
     def merge_lora(self) -> "ItemLanguageModel":
         """Add LoRA's updates into the weights they update, for faster reading; exact up to the weights' rounding.

@@ -14,6 +14,7 @@ from ilm_lightning.lm.batch import PLACEHOLDER_ID
 from ilm_lightning.lm.collate import MEGA_BATCH, Collator, Slot
 from ilm_lightning.lm.prompts import PromptTokenizer, TokenisedExample
 from ilm_lightning.tasks.openp5 import Example, Prompt, TrainingIndex
+from ilm_lightning.tasks.openp5.windows import window_starts
 
 Ids = NDArray[np.int32]
 UserVectors = Callable[[NDArray[np.int64], NDArray[np.int64]], Mapping[str, Tensor]]
@@ -30,11 +31,15 @@ class RenderSettings:
         history: the most recent items that a prompt holds.
         item_tokens: soft tokens after each item's id.
         user_tokens: soft tokens after the user's id.
+        user_moves: a user's vector is that of the items before the target; False: one vector at all positions.
+        block: 0: the window of items slides with the target; else it moves on by so many items at a time.
     """
 
     history: int = 20
     item_tokens: bool = True
     user_tokens: bool = False
+    user_moves: bool = True
+    block: int = 0
 
 
 class Renderer:
@@ -75,8 +80,8 @@ class Renderer:
             self._targets[output] = [np.concatenate([ids, end]) for ids in self.tokenizer.pieces(texts)]
         return self._targets[output]
 
-    def _template(self, question: str) -> list[tuple[str, Ids]]:
-        """The template as literal pieces and slots."""
+    def template(self, question: str) -> list[tuple[str, Ids]]:
+        """A template as pairs: literal pieces as an empty name and their ids, slots as their names and no ids."""
         if question not in self._parts:
             before, after = self.tokenizer.frame
             parts = _SPLIT.split(before + question.replace("{dataset}", self.sequences.name) + after)
@@ -89,8 +94,13 @@ class Renderer:
 
     def window(self, user: int, position: int) -> NDArray[np.int32]:
         """The items that a prompt shows: the last ones before a position."""
-        start = max(0, position - self.settings.history)
+        start = window_starts(np.array([position]), self.settings.history, self.settings.block)[0]
         return self.sequences.items(user)[start:position]
+
+    def user_slot(self, user: int, position: int) -> Slot:
+        """The slot of a user before a position, or after everything where one vector serves all positions."""
+        place = position if self.settings.user_moves else int(self.sequences.lengths[user])
+        return (self.sequences.n_items + int(self.sequences.offsets[user]) + place,)
 
     def __call__(self, example: Example, with_target: bool = True) -> TokenisedExample:
         """Put an example together.
@@ -105,12 +115,12 @@ class Renderer:
         user, position = example.user, example.position
         parts: list[Ids] = [self.tokenizer.start_ids]
         slots: list[Slot] = []
-        for kind, ids in self._template(example.prompt.input):
+        for kind, ids in self.template(example.prompt.input):
             if kind == "{user_id}":
                 parts.append(self._users[user])
                 if self.settings.user_tokens:
                     parts.append(self._slot)
-                    slots.append((self.sequences.n_items + int(self.sequences.offsets[user]) + position,))
+                    slots.append(self.user_slot(user, position))
             elif kind == "{history}":
                 rows = self.window(user, position).tolist()
                 for place, row in enumerate(rows):
@@ -129,31 +139,35 @@ class Renderer:
     def lengths(self, index: TrainingIndex) -> NDArray[np.int32]:
         """Tokens of every training example ``[len(index)]``, without putting one together."""
         users, positions = index.places(np.arange(index.n_targets))
-        sizes = {name: np.array([len(ids) for ids in rows]) for name, rows in self._sizes().items()}
-        soft = len(self._slot)
-        values = self.sequences.values
-        per_item = sizes["next"][values] + (soft if self.settings.item_tokens else 0)
-        total = np.concatenate([[0], np.cumsum(per_item)])
-        ends = self.sequences.offsets[users] + positions
-        starts = ends - np.minimum(positions, self.settings.history)
-        first = values[starts]
-        histories = total[ends] - total[starts] - sizes["next"][first] + sizes["first"][first]
-        user_sizes = sizes["users"][users] + (soft if self.settings.user_tokens else 0)
+        targets = self.sequences.values[self.sequences.offsets[users] + positions]
+        sizes = {"{user_id}": self.user_tokens(users), "{history}": self.history_tokens(users, positions)}
         result = np.empty((index.n_targets, len(index.prompts)), np.int32)
         for column, prompt in enumerate(index.prompts):
-            answers = np.array([len(ids) for ids in self.targets(prompt.output)])
-            template = self._template(prompt.input)
-            fixed = len(self.tokenizer.start_ids) + sum(len(ids) for _, ids in template)
-            kinds = [kind for kind, _ in template]
-            result[:, column] = fixed + answers[values[ends]]
-            if "{user_id}" in kinds:
-                result[:, column] += user_sizes.astype(np.int32)
-            if "{history}" in kinds:
-                result[:, column] += histories.astype(np.int32)
+            result[:, column] = len(self.tokenizer.start_ids) + self.answer_tokens(prompt.output)[targets]
+            for kind, ids in self.template(prompt.input):
+                result[:, column] += sizes[kind] if kind else len(ids)
         return result.reshape(-1)
 
-    def _sizes(self) -> dict[str, list[Ids]]:
-        return {"first": self._first, "next": self._next, "users": self._users}
+    def user_tokens(self, users: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Tokens of users' ids, with their soft tokens ``[len(users)]``."""
+        sizes = np.array([len(ids) for ids in self._users], np.int32)[users]
+        return sizes + np.int32(len(self._slot) if self.settings.user_tokens else 0)
+
+    def history_tokens(self, users: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Tokens of the histories that prompts show users at positions ``[len(users)]``."""
+        first, later = (np.array([len(ids) for ids in rows]) for rows in (self._first, self._next))
+        values = self.sequences.values
+        per_item = later[values] + (len(self._slot) if self.settings.item_tokens else 0)
+        total = np.concatenate([[0], np.cumsum(per_item)])
+        begins = self.sequences.offsets[users]
+        starts = begins + window_starts(positions, self.settings.history, self.settings.block)
+        opening = values[starts]
+        sizes = total[begins + positions] - total[starts] - later[opening] + first[opening]
+        return np.asarray(sizes, dtype=np.int32)
+
+    def answer_tokens(self, output: str) -> NDArray[np.int32]:
+        """Tokens of every item as an answer ``[I]``, the end token included."""
+        return np.array([len(ids) for ids in self.targets(output)], np.int32)
 
 
 class UserCollator(Collator):

@@ -37,7 +37,13 @@ def scale_logits(logits: Tensor, config: "PretrainedConfig") -> Tensor:
 
 def head_logits(head: nn.Module, hidden: Tensor, config: "PretrainedConfig") -> Tensor:
     """Return the logits ``[n, V]`` of hidden states ``[n, d]``, float32, scaled as the architecture wants."""
-    return scale_logits(head(hidden).float(), config)
+    logits = head(hidden)
+    return scale_logits(logits.to(_exact(logits.dtype)), config)
+
+
+def _exact(dtype: torch.dtype) -> torch.dtype:
+    """What losses are computed in: float32, or float64 where the model is."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 def head_losses(head: nn.Module, hidden: Tensor, targets: Tensor, config: "PretrainedConfig") -> Tensor:
@@ -143,16 +149,17 @@ class _FusedLosses(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         needs_gradient = ctx.needs_input_grad[0]
         gradient = torch.empty_like(hidden) if needs_gradient else None
-        losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+        exact = _exact(hidden.dtype)
+        losses = torch.empty(len(hidden), dtype=exact, device=hidden.device)
         size = _positions(hidden.device, len(weight))
         for start in range(0, len(hidden), size):
             rows = slice(start, start + size)
             column = targets[rows, None]
-            log_p = torch.log_softmax(F.linear(hidden[rows], weight), dim=-1, dtype=torch.float32)
+            log_p = torch.log_softmax(F.linear(hidden[rows], weight), dim=-1, dtype=exact)
             losses[rows] = -log_p.gather(1, column)[:, 0]
             if gradient is not None:
                 # the gradient of a loss by its logits is softmax minus one-hot
-                slope = log_p.exp_().scatter_add_(1, column, torch.full_like(column, -1, dtype=torch.float32))
+                slope = log_p.exp_().scatter_add_(1, column, torch.full_like(column, -1, dtype=exact))
                 gradient[rows] = slope.to(weight.dtype) @ weight
         ctx.save_for_backward(gradient)
         return losses

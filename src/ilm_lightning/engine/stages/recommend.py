@@ -17,9 +17,10 @@ from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.generate import load_model
 from ilm_lightning.engine.stages.item_head import head_settings, rank_all, rank_batch, step_flops
 from ilm_lightning.engine.stages.openp5 import load_sequences
+from ilm_lightning.engine.stages.recommend_batches import training_batches, tuning_that_matters
 from ilm_lightning.engine.stages.tune import MODEL, Inputs, new_model
 from ilm_lightning.engine.stages.users_before import UsersBefore
-from ilm_lightning.tasks.openp5 import Example, PromptSets, TrainingIndex, held_out_examples, read_prompts
+from ilm_lightning.tasks.openp5 import Example, PromptSets, held_out_examples, read_prompts
 from ilm_lightning.tasks.openp5.examples import chosen_users
 from ilm_lightning.tasks.openp5.prompts import TASKS
 
@@ -57,7 +58,8 @@ class Bench:
         self.trained = [prompt for prompt in self.prompts.training if can_learn(config, prompt.task)]
         folder = context.asset(config.lm.name).path
         self.tokenizer = PromptTokenizer(AutoTokenizer.from_pretrained(str(folder)), num_queries)
-        settings = RenderSettings(config.tasks.history, config.tasks.soft_tokens, config.tasks.user_vector != "none")
+        user = config.tasks.user_vector
+        settings = RenderSettings(config.tasks.history, config.tasks.soft_tokens, user != "none", user == "fold_in")
         self.renderer: Renderer = Renderer(self.tokenizer, self.sequences, self.indexing, settings)
         vectors = ItemVectors.load(inputs.embedded.path).select(config.encoder.name)
         users = UsersBefore(self.sequences, vectors, context)
@@ -88,7 +90,7 @@ def tune(context: Context, inputs: Inputs) -> Artifact:
     settings = {
         "code": CODE,
         "adapter": asdict(config.adapter),
-        "tuning": asdict(config.tuning),
+        "tuning": tuning_that_matters(config.tuning),
         "encoder": config.encoder.name,
         "als": asdict(config.encoder.als),
         "history": config.tasks.history,
@@ -138,22 +140,19 @@ def _fit(context: Context, bench: Bench, model: "ItemLanguageModel", folder: Pat
     from ilm_lightning.lm import sorted_batches
     from ilm_lightning.lm.item_head_module import ItemHeadModule
     from ilm_lightning.lm.module import ItemLanguageModule, OptimiserSettings
-    from ilm_lightning.lm.recommendation import StepBatches
 
     config, tuning = context.config, context.config.tuning
     left_out = {prompt.task for prompt in bench.prompts.training} - {prompt.task for prompt in bench.trained}
     if left_out:
         log.info("%-9s %s prompts are not trained on: nothing in them can be learned", "tune", ", ".join(left_out))
-    index = TrainingIndex(bench.sequences, bench.trained)
-    lengths = bench.renderer.lengths(index)
-    batches = StepBatches(index, lengths, tuning.batch_size, config.seed)
+    batches = training_batches(context, bench, model)
     checked = _validation(bench, tuning.val_examples)
     sizes = [len(bench.renderer(example)) for example in checked]
     checks = [bench.batch([checked[i] for i in part]) for part in sorted_batches(sizes, 16)]
-    tokens = int(lengths.mean() * tuning.batch_size)
+    tokens = int(batches.tokens_read * tuning.batch_size)
     more = step_flops(model, config, bench.sequences.n_items) if bench.head == "item" else 0.0
     forecast = phase2_forecast(model, tokens, tuning.steps, more_flops=more)
-    log.info("%-9s %s examples; %s", "tune", f"{len(index):,}", forecast)
+    log.info("%-9s %s examples; %s", "tune", f"{batches.examples:,}", forecast)
     settings = OptimiserSettings(
         tuning.steps, tuning.adapter_lr, tuning.lm_lr, min(1.0, tuning.warmup_steps / tuning.steps), tuning.weight_decay
     )
@@ -167,13 +166,12 @@ def _fit(context: Context, bench: Bench, model: "ItemLanguageModel", folder: Pat
         tuning.checkpoint_every_s,
         sizes=in_use,
     )
-    data = StreamDataModule(lambda step: bench.batch(batches(step), shared=True), checks)
+    data = StreamDataModule(batches.batch, checks)
     module = ItemLanguageModule(model, settings)
     if bench.head == "item":
         module = ItemHeadModule(model, settings, bench.collator.vectors, config.tasks.head_sample)
     done = fit(module, data, fitting, config.trainer, folder, context.logger("tune"))
-    share = tuning.steps / batches.steps_per_epoch
-    return {"train_examples": len(index), "epochs": share, "mean_tokens": float(lengths.mean()), "tune": done}
+    return {**batches.report(tuning.steps), "tune": done}
 
 
 def _validation(bench: Bench, count: int) -> list[Example]:

@@ -1,0 +1,121 @@
+"""What each step of phase 2 trains on where the task is recommendation: examples apart, or sharing their histories."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ilm_lightning.engine.checks import ConfigError
+from ilm_lightning.engine.config import TuningConfig
+from ilm_lightning.engine.stages.context import Context
+from ilm_lightning.tasks.openp5 import TrainingIndex
+
+if TYPE_CHECKING:
+    from ilm_lightning.engine.stages.recommend import Bench
+    from ilm_lightning.lm import ItemLanguageModel
+
+log = logging.getLogger("ilm_lightning")
+LARGEST_ERROR = 0.1
+"""Of hidden states read together, relative to their largest entry; bfloat16 stays below 0.02."""
+
+
+@dataclass(frozen=True)
+class TrainingBatches:
+    """Training batches by step, and what they cost.
+
+    Attributes:
+        batch: step number -> collated batch.
+        examples: examples of one pass.
+        steps_per_epoch: batches of one pass.
+        mean_tokens: tokens of an example.
+        tokens_read: tokens that the language model reads for an example.
+    """
+
+    batch: Callable[[int], Any]
+    examples: int
+    steps_per_epoch: int
+    mean_tokens: float
+    tokens_read: float
+
+    def report(self, steps: int) -> dict[str, Any]:
+        """Numbers for the artefact of a training of so many steps."""
+        found = {
+            "train_examples": self.examples,
+            "epochs": steps / self.steps_per_epoch,
+            "mean_tokens": self.mean_tokens,
+        }
+        return found if self.tokens_read == self.mean_tokens else found | {"mean_tokens_read": self.tokens_read}
+
+
+def tuning_that_matters(tuning: TuningConfig) -> dict[str, Any]:
+    """The settings of phase 2 without those of histories that are off."""
+    off = {"expanded": {"history", "history_block"}, "shared": {"history_block"}}.get(tuning.history, set())
+    return {key: value for key, value in asdict(tuning).items() if key not in off}
+
+
+def training_batches(context: Context, bench: "Bench", model: "ItemLanguageModel") -> TrainingBatches:
+    """Set the order of training up, as ``tuning.history`` wants it.
+
+    Raises:
+        ConfigError: histories are to be shared, and the language model cannot.
+    """
+    from ilm_lightning.lm.recommendation import Renderer, StepBatches
+
+    tuning, seed = context.config.tuning, context.config.seed
+    index = TrainingIndex(bench.sequences, bench.trained)
+    if tuning.history == "expanded":
+        lengths = bench.renderer.lengths(index)
+        batches = StepBatches(index, lengths, tuning.batch_size, seed)
+        mean = float(lengths.mean())
+
+        def apart(step: int) -> Any:
+            return bench.batch(batches(step), shared=True)
+
+        return TrainingBatches(apart, len(index), batches.steps_per_epoch, mean, mean)
+    from ilm_lightning.lm.histories import SharedBatches, families
+    from ilm_lightning.lm.shared import SharedCollator, own_part, reads_trees
+
+    old = bench.renderer
+    settings = replace(old.settings, block=tuning.history_block if tuning.history == "blocks" else 0)
+    renderer = Renderer(old.tokenizer, old.sequences, old.indexing, settings)
+    shared = SharedBatches(families(renderer, index), tuning.batch_size, seed)
+    collate = SharedCollator(bench.collator, packed=reads_trees(model))
+
+    def together(step: int) -> Any:
+        return collate(own_part([[renderer(example) for example in group] for group in shared(step)]))
+
+    lengths = renderer.lengths(index)
+    check_sharing(context, model, int(lengths.max()))
+    mean = float(lengths.mean())
+    log.info("%-9s histories shared: %.0f tokens an example in the place of %.0f", "tune", shared.mean_tokens, mean)
+    return TrainingBatches(together, len(index), shared.steps_per_epoch, mean, shared.mean_tokens)
+
+
+def check_sharing(context: Context, model: "ItemLanguageModel", longest: int) -> None:
+    """Refuse a language model that would read examples otherwise when they share a history.
+
+    Args:
+        context: the run.
+        model: whose attention it is.
+        longest: tokens of the longest example.
+
+    Raises:
+        ConfigError: says why, and what to set instead.
+    """
+    from ilm_lightning.lm.backbone import causal_lm
+    from ilm_lightning.lm.shared import sharing_error
+
+    named = f"tuning.history={context.config.tuning.history}: {context.config.lm.name}"
+    lm = causal_lm(model.lm).config
+    window = getattr(lm, "sliding_window", None) if getattr(lm, "use_sliding_window", True) else None
+    if window is not None and longest > window:
+        raise ConfigError(
+            f"{named} looks back {window} tokens in some layers, and examples have up to {longest}; "
+            "lower tasks.history or set tuning.history=expanded"
+        )
+    error = sharing_error(model)
+    if error > LARGEST_ERROR:
+        raise ConfigError(
+            f"{named} reads examples otherwise when they share a history (hidden states differ by {error:.0%}): it "
+            "follows no mask or no positions from outside; set tuning.history=expanded"
+        )

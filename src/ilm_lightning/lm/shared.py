@@ -1,0 +1,317 @@
+"""Examples that begin with the same words read these words once: one trunk, and a branch of each example.
+
+A user's examples at the positions of one window repeat the same history. Here the longest example is the trunk; each
+other one joins it at the end of what both have in common and goes on as a branch. A branch sees its own prefix and
+itself, at the positions it would have alone, so every loss and every gradient equal those of the examples apart.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ilm_lightning.lm.attention import GROUPED, Branches
+from ilm_lightning.lm.batch import PLACEHOLDER_ID, PromptBatch, Targets
+from ilm_lightning.lm.collate import Collator, Slot, empty_batch
+from ilm_lightning.lm.prompts import TokenisedExample
+from ilm_lightning.ranks import rank, world_size
+
+if TYPE_CHECKING:
+    from ilm_lightning.lm.model import ItemLanguageModel
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedBatch(PromptBatch):
+    """Trunks and branches. ``labels`` is empty: the targets are listed apart, for one token may predict several.
+
+    Attributes:
+        position_ids: ``[R, N]``, int64; each token's position in its example.
+        ends: ``[R, N]``, int64; column of the last token that may see a token: all between descend from it.
+        listed: the targets.
+        branches: the trees of the one row, for attention that knows them; None where each tree is a row.
+    """
+
+    position_ids: Tensor
+    ends: Tensor
+    listed: Targets
+    branches: Branches | None = None
+
+    @property
+    def targets(self) -> Targets:
+        """The target tokens, example by example."""
+        return self.listed
+
+    def visible(self) -> Tensor:
+        """Who sees whom: ``[R, N, N]``, True where the row's token may read the column's."""
+        place = torch.arange(self.ends.shape[1], device=self.ends.device)
+        seen, reader = place[None, None, :], place[None, :, None]
+        return (seen <= reader) & (reader <= self.ends[:, None, :])
+
+    def attention_inputs(self, attention: str | None, dtype: torch.dtype) -> dict[str, Any]:
+        """Positions, and who sees whom: as trees where the attention reads them, else as a mask."""
+        if self.branches is not None and attention == GROUPED:
+            branches = replace(self.branches, cut=self.branches.cut.to(dtype))
+            # a mask of four dimensions is handed on as it is
+            mask = torch.zeros(1, 1, 1, 1, dtype=dtype, device=self.ends.device)
+            return {"attention_mask": mask, "position_ids": self.position_ids, "branches": branches}
+        visible = self.visible()[:, None]
+        mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
+        mask = mask.masked_fill(~visible, torch.finfo(dtype).min)
+        return {"attention_mask": mask, "position_ids": self.position_ids}
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "SharedBatch":
+        """Return the batch with all its tensors on ``device``."""
+        moved = super().to(device, non_blocking)
+        assert isinstance(moved, SharedBatch)
+        return moved._map_own(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "SharedBatch":
+        """Return the batch in page-locked memory."""
+        pinned = super().pin_memory()
+        assert isinstance(pinned, SharedBatch)
+        return pinned._map_own(Tensor.pin_memory)
+
+    def _map_own(self, change: Any) -> "SharedBatch":
+        return replace(
+            self,
+            position_ids=change(self.position_ids),
+            ends=change(self.ends),
+            listed=self.listed.map(change),
+            branches=None if self.branches is None else self.branches.map(change),
+        )
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """One group of examples: ids, positions and ends of the tokens, and each example's path through them."""
+
+    ids: Ints
+    positions: Ints
+    ends: Ints
+    trunk: int
+    joins: list[int]
+    """Per branch, the tokens of the trunk that it sees."""
+    lengths: list[int]
+    """Per branch, its own tokens."""
+    paths: list[Ints]
+    slots: list[Slot]
+
+
+def common_prefix(left: Ints, right: Ints) -> int:
+    """How many entries two arrays begin with in common.
+
+    >>> common_prefix(np.array([4, 5, 6]), np.array([4, 5, 7, 8]))
+    2
+    """
+    size = min(len(left), len(right))
+    different = np.flatnonzero(left[:size] != right[:size])
+    return int(different[0]) if len(different) else size
+
+
+def grow(examples: Sequence[TokenisedExample], known: dict[Slot, int]) -> _Tree:
+    """Lay examples out as one tree.
+
+    Args:
+        examples: with targets; their last tokens predict nothing and are left out.
+        known: numbers of slots; new ones are added.
+
+    Returns:
+        The tree: the trunk's tokens, then those of one branch after another, those that join last coming first.
+    """
+    rows = [np.concatenate([e.prompt_ids, e.target_ids[:-1]]).astype(np.int64) for e in examples]
+    soft = [row == PLACEHOLDER_ID for row in rows]
+    # soft tokens are the same where their slots are
+    codes = [_codes(row, mask, example.slots, known) for row, mask, example in zip(rows, soft, examples, strict=True)]
+    longest = max(range(len(rows)), key=lambda place: len(rows[place]))
+    joins = [common_prefix(code, codes[longest]) for code in codes]
+    trunk = len(rows[longest])
+    ids, positions, slots = [rows[longest]], [np.arange(trunk)], list(examples[longest].slots)
+    ends = np.empty(sum(map(len, rows)), np.int64)
+    paths: list[Ints] = [np.arange(trunk)] * len(rows)
+    kept: list[tuple[int, int]] = []
+    start = trunk
+    # the last to join comes first, so that what descends from a token lies behind it in one piece
+    for place in sorted(range(len(rows)), key=lambda place: -joins[place]):
+        join, length = joins[place], len(rows[place]) - joins[place]
+        paths[place] = np.concatenate([np.arange(join), np.arange(start, start + length)])
+        if length == 0 or place == longest:
+            continue
+        ids.append(rows[place][join:])
+        positions.append(np.arange(join, join + length))
+        given = examples[place].slots
+        slots += given[int(soft[place][:join].sum()) * len(given) // max(int(soft[place].sum()), 1) :]
+        ends[start : start + length] = start + length - 1
+        kept.append((join, length))
+        start += length
+    tokens = np.concatenate(ids)
+    ends = ends[: len(tokens)]
+    # a trunk's token is seen by the branches that join after it: the first so many
+    after = np.array([join for join, _ in kept], np.int64)
+    bounds = trunk + np.concatenate([[0], np.cumsum([length for _, length in kept])]).astype(np.int64)
+    ends[:trunk] = bounds[np.searchsorted(-after, -np.arange(trunk), side="left")] - 1
+    return _Tree(tokens, np.concatenate(positions), ends, trunk, after.tolist(), [n for _, n in kept], paths, slots)
+
+
+def _codes(row: Ints, soft: NDArray[np.bool_], slots: Sequence[Slot], known: dict[Slot, int]) -> Ints:
+    """Token ids, with a number below 0 of its own for every distinct slot."""
+    if not slots:
+        return row
+    numbers = np.array([known.setdefault(slot, len(known)) for slot in slots])
+    codes = row.copy()
+    codes[soft] = -1 - np.repeat(numbers, int(soft.sum()) // len(slots))
+    return codes
+
+
+class SharedCollator:
+    """Builds a ``SharedBatch`` from groups of examples that begin alike.
+
+    Args:
+        collator: knows the vectors of slots.
+        packed: all trees in one row without padding, for attention that knows trees; False: one row a tree.
+    """
+
+    def __init__(self, collator: Collator, packed: bool) -> None:
+        self.collator, self.packed = collator, packed
+
+    def __call__(self, groups: Sequence[Sequence[TokenisedExample]]) -> SharedBatch:
+        """Lay groups out and look the vectors of their slots up.
+
+        Args:
+            groups: examples with targets. What the examples of a group begin with in common is read once.
+
+        Raises:
+            ValueError: an example has no target.
+        """
+        examples = [example for group in groups for example in group]
+        for example in examples:
+            if len(example.target_ids) == 0:
+                raise ValueError(f"example {example.example_id!r} has no target, so there is nothing to train on")
+        known: dict[Slot, int] = {}
+        trees = [grow(group, known) for group in groups]
+        sizes = [len(tree.ids) for tree in trees]
+        width = sum(sizes) if self.packed else max(sizes)
+        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]) if self.packed else np.arange(len(trees)) * width
+        ids, mask, labels = empty_batch(1 if self.packed else len(trees), width)
+        # padding sees itself alone
+        positions, ends = torch.zeros_like(ids), torch.arange(width).repeat(len(ids), 1)
+        for tree, start in zip(trees, starts.tolist(), strict=True):
+            row, column = divmod(start, width)
+            part = slice(column, column + len(tree.ids))
+            ids[row, part], mask[row, part] = torch.from_numpy(tree.ids), 1
+            positions[row, part] = torch.from_numpy(tree.positions)
+            ends[row, part] = torch.from_numpy(tree.ends + column)
+        distinct: dict[Slot, int] = {}
+        index = [distinct.setdefault(slot, len(distinct)) for tree in trees for slot in tree.slots]
+        return SharedBatch(
+            ids, mask, labels, self.collator.slot_sources(list(distinct)), torch.tensor(index, dtype=torch.long),
+            [example.example_id for example in examples],
+            position_ids=positions, ends=ends, listed=list_targets(groups, trees, starts),
+            branches=lay_branches(trees, starts) if self.packed else None,
+        )  # fmt: skip
+
+
+def own_part(groups: Sequence[Sequence[TokenisedExample]]) -> list[list[TokenisedExample]]:
+    """This process's part of a batch of all processes: examples in a row, so that few groups are cut.
+
+    Where that is none, one is read whose tokens weigh nothing.
+    """
+    total = sum(map(len, groups))
+    start, end = (total * number // world_size() for number in (rank(), rank() + 1))
+    parts, place = [], 0
+    for group in groups:
+        part = list(group[max(start - place, 0) : max(end - place, 0)])
+        parts += [part] if part else []
+        place += len(group)
+    idle = groups[0][0]
+    return parts or [[replace(idle, token_weights=np.zeros(len(idle.target_ids), np.float32))]]
+
+
+def list_targets(groups: Sequence[Sequence[TokenisedExample]], trees: Sequence[_Tree], starts: Ints) -> Targets:
+    """Where every target token is predicted; predictions that examples share appear once."""
+    places, ids, owners, weights = [], [], [], []
+    number = 0
+    for group, tree, start in zip(groups, trees, starts.tolist(), strict=True):
+        for example, path in zip(group, tree.paths, strict=True):
+            count = len(example.target_ids)
+            places.append(start + path[len(path) - count :])
+            ids.append(example.target_ids.astype(np.int64))
+            owners.append(np.full(count, number))
+            given = example.token_weights
+            weights.append(np.ones(count, np.float32) if given is None else given)
+            number += 1
+    weighted = any(example.token_weights is not None for group in groups for example in group)
+    pairs = np.stack([np.concatenate(places), np.concatenate(ids)])
+    unique, copies = np.unique(pairs, axis=1, return_inverse=True)
+    distinct = unique.shape[1] == pairs.shape[1]
+    shown = torch.from_numpy(pairs if distinct else unique)
+    return Targets(
+        shown[0].contiguous(),
+        shown[1].contiguous(),
+        torch.from_numpy(np.concatenate(owners)),
+        torch.from_numpy(np.concatenate(weights)) if weighted else None,
+        None if distinct else torch.from_numpy(copies.reshape(-1)),
+    )
+
+
+def lay_branches(trees: Sequence[_Tree], starts: Ints) -> Branches:
+    """Write down which tokens of a row are trunks and which are branches."""
+    order = sorted(range(len(trees)), key=lambda tree: -len(trees[tree].joins))
+    forked = sum(bool(trees[tree].joins) for tree in order)
+    most = max((len(tree.joins) for tree in trees), default=0)
+    longest = max((length for tree in trees for length in tree.lengths), default=0)
+    width = max(tree.trunk for tree in trees)
+    trunks = np.zeros((len(trees), width), np.int64)
+    branches = np.zeros((forked, most, longest), np.int64)
+    cut = np.full((forked, most, width), -np.inf, np.float32)
+    back = np.empty(sum(len(tree.ids) for tree in trees), np.int64)
+    for row, number in enumerate(order):
+        tree, start = trees[number], int(starts[number])
+        trunks[row, : tree.trunk] = np.arange(start, start + tree.trunk)
+        back[start : start + tree.trunk] = row * width + np.arange(tree.trunk)
+        start += tree.trunk
+        for place, (join, length) in enumerate(zip(tree.joins, tree.lengths, strict=True)):
+            branches[row, place, :length] = np.arange(start, start + length)
+            cut[row, place, :join] = 0
+            back[start : start + length] = trunks.size + (row * most + place) * longest + np.arange(length)
+            start += length
+    return Branches(*map(torch.from_numpy, (trunks, branches, cut, back)))
+
+
+def reads_trees(model: "ItemLanguageModel") -> bool:
+    """Whether a model's attention knows trunks and branches, so that trees may be packed into one row."""
+    return model.attention == GROUPED
+
+
+@torch.no_grad()
+def sharing_error(model: "ItemLanguageModel") -> float:
+    """How differently a language model reads examples that share their first words, tried on a few words.
+
+    Architectures that follow no mask or no positions of ours (recurrent ones, those that look back a few words only)
+    would be trained on something else without a word.
+
+    Returns:
+        The largest difference between hidden states apart and together, relative to the largest hidden state; a
+        model that refuses masks or positions counts as 1.
+    """
+    words = np.arange(3, 15, dtype=np.int32)
+    examples = [
+        TokenisedExample(f"probe {cut}", words[:cut], np.array([cut, 2, 4], np.int32), ()) for cut in (4, 12, 8)
+    ]
+    collator = Collator({"probe": torch.zeros(1, 1)})
+    training = model.training
+    model.eval()
+    try:
+        apart = model(collator(examples).to(model.device)).hidden
+        try:
+            together = model(SharedCollator(collator, reads_trees(model))([examples]).to(model.device)).hidden
+        except (TypeError, RuntimeError):
+            return 1.0
+    finally:
+        model.train(training)
+    return float((apart - together).abs().max() / apart.abs().max().clamp_min(1e-12))

@@ -62,7 +62,7 @@ def branched_attention(query: Tensor, key: Tensor, value: Tensor, branches: Bran
     trunk_keys, trunk_values = (_pick(rows, branches.trunks).transpose(1, 2) for rows in (keys, values))
     asked = _pick(tokens, branches.trunks).permute(0, 2, 3, 1, 4).reshape(trees, groups, shared * span, width)
     scores = torch.matmul(asked, trunk_keys.transpose(2, 3)).view(trees, groups, shared, span, span)
-    weights = torch.softmax(scores + _causal(scores), dim=-1).view(trees, groups, shared * span, span)
+    weights = torch.softmax(scores.add_(_causal(scores)), dim=-1).view(trees, groups, shared * span, span)
     mixed = torch.matmul(weights, trunk_values).view(trees, groups, shared, span, width)
     parts = [mixed.permute(0, 3, 1, 2, 4).reshape(trees * span, heads, width)]
     if branches.branches.numel():
@@ -81,9 +81,9 @@ def _branches(
     own_keys, own_values = (_pick(rows, branches.branches).permute(0, 3, 1, 2, 4) for rows in (keys, values))
     # [g, K, n, H / K * L, T] and the same with L
     trunk = torch.matmul(asked.view(trees, groups, -1, width), trunk_keys.transpose(2, 3))
-    trunk = trunk.view(trees, groups, count, shared * span, -1) + branches.cut[:, None, :, None]
+    trunk = trunk.view(trees, groups, count, shared * span, -1).add_(branches.cut[:, None, :, None])
     own = torch.matmul(asked.view(trees, groups, count, shared * span, width), own_keys.transpose(3, 4))
-    own = (own.view(trees, groups, count, shared, span, span) + _causal(own)).view_as(own)
+    own.view(trees, groups, count, shared, span, span).add_(_causal(own))
     weights = torch.softmax(torch.cat([trunk, own], dim=-1), dim=-1)
     on_trunk, on_own = weights[..., :-span], weights[..., -span:]
     mixed = torch.matmul(on_own, own_values)

@@ -107,6 +107,11 @@ def check_sharing(context: Context, model: "ItemLanguageModel", longest: int) ->
 
     named = f"tuning.history={context.config.tuning.history}: {context.config.lm.name}"
     lm = causal_lm(model.lm).config
+    if getattr(lm, "is_encoder_decoder", False):
+        raise ConfigError(
+            f"{named} has an encoder, whose words see the whole prompt: two prompts share nothing; "
+            "set tuning.history=expanded"
+        )
     window = getattr(lm, "sliding_window", None) if getattr(lm, "use_sliding_window", True) else None
     if window is not None and longest > window:
         raise ConfigError(

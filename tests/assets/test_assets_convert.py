@@ -81,9 +81,9 @@ def test_embedded_language_model_can_be_trained_and_speaks(tmp_path: Path) -> No
     assert tokenizer.decode(best).strip() == "Paris"
 
 
-# what the registry's version of each converted asset was raised for; a change here goes with a raise there
+# what the registry's version of each converted asset was raised for; a change of what is written goes with a raise there
 CONVERTERS = {
-    "gguf": ("smollm2-135m-instruct", 1, "767b45b5dc496447"),
+    "gguf": ("smollm2-135m-instruct", 1, "f32f5145b6efbc30"),
     "movielens-table": ("movielens-small", 1, "0e45266a262ca00b"),
 }
 

@@ -81,7 +81,7 @@ def test_embedded_language_model_can_be_trained_and_speaks(tmp_path: Path) -> No
     assert tokenizer.decode(best).strip() == "Paris"
 
 
-# what the registry's version of each converted asset was raised for; a change of what is written goes with a raise there
+# what the version in the registry was raised for; a change of what is written goes with a raise there
 CONVERTERS = {
     "gguf": ("smollm2-135m-instruct", 1, "f32f5145b6efbc30"),
     "movielens-table": ("movielens-small", 1, "0e45266a262ca00b"),

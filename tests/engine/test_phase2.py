@@ -154,6 +154,7 @@ def test_settings_of_what_is_off_do_not_make_another_run() -> None:
     plain = TuningConfig(mode="frozen")
     for change in (
         {"residual_clip": [0.2, 3.0]}, {"residual_steps": 5}, {"distillation_tokens": 9}, {"trial_steps": 3},
+        {"checkpoint_every_s": 30.0},
     ):  # fmt: skip
         assert _that_matters(replace(plain, **change)) == _that_matters(plain)  # type: ignore[arg-type]
     for change in ({"distillation_weight": 0.5}, {"residual_weighting": True}, {"adapter_lr": 1e-4}):

@@ -107,7 +107,9 @@ def _that_matters(tuning: TuningConfig) -> dict[str, Any]:
     off |= {"history", "history_block"}
     off |= set() if tuning.distillation_weight else {"distillation_weight", "distillation_tokens"}
     off |= set() if tuning.residual_weighting else {"residual_weighting", "residual_clip"}
-    return {key: value for key, value in asdict(tuning).items() if key not in off}
+    # how often the state is saved changes no weight: a run may go on under another interval
+    same = replace(tuning, checkpoint_every_s=TuningConfig().checkpoint_every_s)
+    return {key: value for key, value in asdict(same).items() if key not in off}
 
 
 def tune(context: Context, inputs: Inputs, reference: str | None = None) -> Artifact:

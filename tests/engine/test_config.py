@@ -185,6 +185,7 @@ def test_figure_3s_axis_sweeps_cleanly(adapter: str) -> None:
         (["data=custom", "data.interactions=nowhere.csv"], "nowhere.csv: there is no such file"),
         (["data.path=/no/where"], "/no/where"),
         (["++assets.film-facts=/no/where"], "no such file"),
+        (["++assets.film-fact=/"], "no asset is called so; .* did you mean film-facts"),
         (["evaluation.conditions=[shuffled]"], "must hold 'own'"),
         (["encoder=semantic", "pretraining.source_dropout=0.5"], "needs encoder=combined"),
         (["encoder.name=both"], "semantic, behavioral, combined"),

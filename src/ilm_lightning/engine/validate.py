@@ -209,6 +209,11 @@ def _asset_names(config: Config) -> None:
     from ilm_lightning.assets import REGISTRY
     from ilm_lightning.assets.hub import hub_name
 
+    for name in config.assets:
+        if name not in REGISTRY:
+            near = difflib.get_close_matches(name.lower(), REGISTRY, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"assets.{name}: no asset is called so; there are {', '.join(REGISTRY)}{hint}")
     second = config.evaluation.second_scorer
     if second == config.evaluation.scorer:
         raise ConfigError(

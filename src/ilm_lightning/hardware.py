@@ -1,6 +1,8 @@
 """What this machine offers: cores, bf16, memory, GPUs. A leaf module; imports nothing heavy until asked for GPUs."""
 
+import importlib.util
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Mapping
@@ -213,3 +215,13 @@ class PeakMemory:
     def _watch(self) -> None:
         while not self._done.wait(self._interval_s):
             self.peak = max(self.peak, process_tree_rss())
+
+
+def missing_for_spark() -> str | None:
+    """What Spark needs and this machine lacks, with how to get it; None where nothing is missing. Starts nothing."""
+    if importlib.util.find_spec("pyspark") is None:
+        return "pyspark: pip install 'ilm-lightning[spark]'"
+    home = os.environ.get("JAVA_HOME")
+    if shutil.which("java") is None and not (home and (Path(home) / "bin" / "java").is_file()):
+        return "Java 17 or newer: install it (Debian: openjdk-17-jre-headless), or set JAVA_HOME"
+    return None

@@ -1,6 +1,6 @@
 """Build the frozen vectors that both phases read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ def build_vectors(
     batch_size: int = 32,
     bf16: bool | None = None,
     num_threads: int = 0,
+    fit: Callable[..., tuple[Floats, Floats]] = fit_als,
 ) -> ItemVectors:
     """Build item and user vectors (PROTOCOL 1).
 
@@ -45,6 +46,7 @@ def build_vectors(
         batch_size: texts per forward.
         bf16: None takes bf16 where the hardware gains from it.
         num_threads: of ALS, 0 takes all cores.
+        fit: the factorisation, called as ``fit_als``.
 
     Returns:
         Vectors with centre 0 and root mean square 1 over training items, users in the same units.
@@ -65,7 +67,7 @@ def build_vectors(
         items[name], users[name] = scaling.apply(raw_items), scaling.apply(raw_users)
 
     if "behavioral" in ENCODERS[encoder]:
-        fitted = fit_als(interactions, factors, regularization, alpha, iterations, seed, num_threads)
+        fitted = fit(interactions, factors, regularization, alpha, iterations, seed, num_threads)
         add("behavioral", *fitted, has_ratings)
         # an item nobody rated says nothing: the mean item, not the corner that a zero factor would be
         items["behavioral"][~has_ratings] = 0.0

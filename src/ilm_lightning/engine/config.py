@@ -58,12 +58,16 @@ class DataConfig:
 
 @dataclass
 class AlsConfig:
-    """Alternating least squares for implicit feedback, by an exact solver of our own."""
+    """Alternating least squares for implicit feedback: an exact solver of our own, or Spark."""
 
     factors: int = 64
     regularization: float = 1.0
     alpha: float = 5.0
     iterations: int = 15
+    engine: str = "own"
+    """own, or spark for interactions beyond one machine (``pip install 'ilm-lightning[spark]'``, Java)."""
+    spark_master: str = ""
+    """Address of a Spark cluster, as spark://HOST:7077; empty: Spark on this machine."""
 
 
 @dataclass

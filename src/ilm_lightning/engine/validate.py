@@ -9,6 +9,7 @@ from ilm_lightning.engine.validate_machine import check_machine, check_writable
 from ilm_lightning.engine.validate_openp5 import check_openp5_files
 from ilm_lightning.engine.validate_phases import LOSSES, check_phase1, check_phase2
 from ilm_lightning.engine.validate_teacher import check_teacher_settings
+from ilm_lightning.hardware import missing_for_spark
 
 __all__ = ["ConfigError", "check_writable", "validate"]
 
@@ -53,6 +54,7 @@ def _choices(config: Config) -> None:
     one_of("data.kind", config.data.kind, DATA_KINDS)
     one_of("data.split", config.data.split, SPLIT_RULES)
     one_of("encoder.name", config.encoder.name, ("semantic", "behavioral", "combined"))
+    _als_engine(config)
     one_of("adapter.kind", config.adapter.kind, ("qformer", "mlp", "constant"))
     one_of("adapter.init", config.adapter.init, ("pretrained", "bert", "random"))
     one_of("tuning.mode", config.tuning.mode, ("frozen", "lora", "full"))
@@ -101,6 +103,21 @@ def _choices(config: Config) -> None:
         raise ConfigError("evaluation.conditions must hold 'own': every control is compared with it")
     check_phase1(config)
     check_phase2(config)
+
+
+def _als_engine(config: Config) -> None:
+    als = config.encoder.als
+    one_of("encoder.als.engine", als.engine, ("own", "spark"))
+    if als.engine == "own":
+        if als.spark_master:
+            raise ConfigError(f"encoder.als.spark_master={als.spark_master} needs encoder.als.engine=spark")
+        return
+    if lacking := missing_for_spark():
+        raise ConfigError(f"encoder.als.engine=spark needs {lacking}")
+    if als.alpha < 1:
+        raise ConfigError(
+            f"encoder.als.alpha={als.alpha:g}: Spark takes no confidence below a missing interaction's, 1"
+        )
 
 
 def _genome(config: Config) -> None:

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ from ilm_lightning.data.errors import DataError
 from ilm_lightning.data.tables import Interactions, ItemCatalog
 from ilm_lightning.data.tags import TagSettings
 from ilm_lightning.embeddings.vectors import ItemVectors
-from ilm_lightning.engine.artifacts import Artifact, file_hash, source_hash, write_json
+from ilm_lightning.engine.artifacts import SCRATCH, Artifact, file_hash, source_hash, write_json
+from ilm_lightning.engine.config import AlsConfig
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.figure1 import JUDGED, figure1_examples, judged_settings, task_names, without_judged
 from ilm_lightning.engine.stages.own_tasks import own_tasks, with_own_tasks
@@ -112,7 +114,7 @@ def embed(context: Context, prepared: Artifact) -> Artifact:
     settings = {
         "code": source_hash("embeddings"),
         "fields": list(encoder.text_fields),
-        "als": asdict(encoder.als),
+        "als": als_settings(encoder.als),
         "seed": context.config.seed,
     }
 
@@ -135,11 +137,28 @@ def embed(context: Context, prepared: Artifact) -> Artifact:
             iterations=als.iterations,
             seed=context.config.seed,
             num_threads=context.config.trainer.threads,
+            fit=_factorisation(als, folder / SCRATCH),
         )
         vectors.save(folder)
         return {"dims": vectors.dims, "without_text": int((~vectors.has_text).sum())}
 
     return context.store.get("embed", settings, {"prepare": prepared, "text_model": asset.sha256}, build)
+
+
+def als_settings(als: AlsConfig) -> dict[str, Any]:
+    """What determines the factors; where Spark runs does not."""
+    left_out = {"spark_master"} | ({"engine"} if als.engine == "own" else set())
+    return {key: value for key, value in asdict(als).items() if key not in left_out}
+
+
+def _factorisation(als: AlsConfig, scratch: Path) -> Any:
+    if als.engine == "own":
+        from ilm_lightning.embeddings.behavioral import fit_als
+
+        return fit_als
+    from ilm_lightning.embeddings.spark import fit_spark
+
+    return partial(fit_spark, folder=scratch, master=als.spark_master)
 
 
 def examples(context: Context, prepared: Artifact, embedded: Artifact, taught: Artifact | None = None) -> Artifact:

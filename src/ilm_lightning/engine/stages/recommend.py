@@ -14,6 +14,7 @@ from ilm_lightning.embeddings.vectors import ItemVectors
 from ilm_lightning.engine.artifacts import Artifact, file_hash, source_hash, write_json
 from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.stages.context import Context
+from ilm_lightning.engine.stages.data import als_settings
 from ilm_lightning.engine.stages.generate import load_model
 from ilm_lightning.engine.stages.item_head import head_settings, rank_all, rank_batch, step_flops
 from ilm_lightning.engine.stages.openp5 import load_sequences
@@ -92,7 +93,7 @@ def tune(context: Context, inputs: Inputs) -> Artifact:
         "adapter": asdict(config.adapter),
         "tuning": tuning_that_matters(config.tuning),
         "encoder": config.encoder.name,
-        "als": asdict(config.encoder.als),
+        "als": als_settings(config.encoder.als),
         "history": config.tasks.history,
         "soft_tokens": config.tasks.soft_tokens,
         "user_vector": config.tasks.user_vector,
@@ -121,6 +122,7 @@ def _build(context: Context, inputs: Inputs, folder: Path) -> dict[str, Any]:
 
     from ilm_lightning.engine.screen import show_parameters
     from ilm_lightning.lm import parameter_report
+    from ilm_lightning.ranks import is_main
 
     config = context.config
     lt.seed_everything(config.seed, verbose=False)
@@ -129,7 +131,8 @@ def _build(context: Context, inputs: Inputs, folder: Path) -> dict[str, Any]:
     write_json(folder / "origin.json", origins)
     bench = Bench(context, inputs, model.num_queries)
     report = _fit(context, bench, model, folder)
-    model.save_pretrained(folder / MODEL, extra={"prompt": "chat template", "seed": config.seed})
+    if is_main():
+        model.save_pretrained(folder / MODEL, extra={"prompt": "chat template", "seed": config.seed})
     return {"parameters": [asdict(row) for row in parameter_report(model, origins)], **report}
 
 

@@ -1,13 +1,14 @@
-"""One of several processes of ``test_ranks.py``: ``python ranks_worker.py CASE FOLDER``, its place in the environment.
+"""One of several processes of ``test_ranks.py``: ``python ranks_worker.py FILE``, its place in the environment.
 
-Each computes the losses and gradients of one process on the joint batch, then its share of them under DDP, and rank 0
-writes how far they are apart, relative to the tensor's largest entry.
+Each computes the losses and gradients of one process on the joint batch, then, joined with the others, its share of
+them under DDP, and rank 0 writes how far they are apart, relative to the tensor's largest entry.
 """
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,10 +17,34 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+if TYPE_CHECKING:
+    from ilm_lightning.engine.datamodule import Stream
+
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "lm"), str(HERE / "pretraining")]
 
 Gradients = dict[str, Tensor | None]
+Case = Generator[None, None, dict[str, float]]
+"""What one process does, up to where all are joined, and after."""
+
+
+class Double:
+    """torch without single precision, for modules that ask for it by name."""
+
+    def __getattr__(self, name: str) -> object:
+        return torch.float64 if name == "float32" else getattr(torch, name)
+
+
+def all_in_double_precision() -> None:
+    """What is left between two results is then an error, not rounding."""
+    from transformers.models.llama import modeling_llama
+
+    from ilm_lightning.lm import vocabulary
+
+    torch.set_default_dtype(torch.float64)
+    torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
+    for module in (modeling_llama, vocabulary):
+        module.torch = Double()
 
 
 def gradients(module: nn.Module) -> Gradients:
@@ -69,7 +94,7 @@ def average(value: Tensor) -> Tensor:
     return value / dist.get_world_size()
 
 
-def pretraining() -> dict[str, float]:
+def pretraining() -> Case:
     from pretraining_tiny import make_world
 
     from ilm_lightning.pretraining.batches import collate
@@ -96,7 +121,7 @@ def pretraining() -> dict[str, float]:
     for name, (model, batch, terms) in cases.items():
         step = Step(model.train(), lambda m, b, terms=terms: loss(m, b, terms))
         whole[name] = run(step, model, batch)
-    join()
+    yield
     apart = {}
     for name, (model, batch, terms) in cases.items():
         step = wrapped(model, lambda m, b, terms=terms: loss(m, b, terms))
@@ -106,22 +131,15 @@ def pretraining() -> dict[str, float]:
     return apart
 
 
-def phase2() -> dict[str, float]:
-    from lm_tiny import ITEMS, QUERIES, byte_tokenizer, make_model
+def prompts() -> "Stream":
+    """Training batches of phase 2, each process its share once they are joined."""
+    from lm_tiny import ITEMS, QUERIES, byte_tokenizer
 
     from ilm_lightning.engine.datamodule import Stream
-    from ilm_lightning.lm import (
-        Collator,
-        ContextCollator,
-        ContextTeacher,
-        LengthGroupedSampler,
-        PromptTokenizer,
-        Tuning,
-    )
-    from ilm_lightning.lm.module import ItemLanguageModule, OptimiserSettings
+    from ilm_lightning.lm import Collator, ContextCollator, LengthGroupedSampler, PromptTokenizer
 
-    prompts = PromptTokenizer(byte_tokenizer(), QUERIES)
-    examples = prompts.encode(
+    tokenizer = PromptTokenizer(byte_tokenizer(), QUERIES)
+    examples = tokenizer.encode(
         {
             "example_id": str(i),
             "prompt": f"Say {{item}} {'so ' * i}",
@@ -138,25 +156,34 @@ def phase2() -> dict[str, float]:
     taught = {e.example_id: e.prompt_ids[e.prompt_ids >= 0] for e in examples[:4]}
     collator = ContextCollator(collator, taught)
 
-    def stream() -> Stream:
-        # 9 examples in batches of 4: the last holds one, so that a rank has none
-        return Stream(examples, LengthGroupedSampler([len(e) for e in examples], 4, 0), collator)
+    # 9 examples in batches of 4: the last holds one, so that a rank has none
+    return Stream(examples, LengthGroupedSampler([len(e) for e in examples], 4, 0), collator)
 
-    def loss(model: nn.Module, batch: object) -> Tensor:
-        teacher = ContextTeacher(0.5) if model.tuning is not Tuning.FULL else None
-        return ItemLanguageModule(model, OptimiserSettings(3), teacher)._loss(batch)
+
+def phase2_loss(model: nn.Module, batch: object) -> Tensor:
+    from ilm_lightning.lm import ContextTeacher, Tuning
+    from ilm_lightning.lm.module import ItemLanguageModule, OptimiserSettings
+
+    teacher = ContextTeacher(0.5) if model.tuning is not Tuning.FULL else None
+    return ItemLanguageModule(model, OptimiserSettings(3), teacher)._loss(batch)
+
+
+def phase2() -> Case:
+    from lm_tiny import make_model
+
+    from ilm_lightning.lm import Tuning
 
     models = {mode: make_model(mode).double().train() for mode in (Tuning.FROZEN, Tuning.LORA, Tuning.FULL)}
     for model in models.values():
         model.compute_dtype = torch.float64
-    single = stream()
+    single = prompts()
     sizes = [len(single(step)) for step in range(3)]
     assert sorted(sizes) == [1, 4, 4]
-    whole = {(mode, k): run(Step(m, loss), m, single(k)) for mode, m in models.items() for k in range(3)}
-    join()
-    shared, apart = stream(), {}
+    whole = {(mode, k): run(Step(m, phase2_loss), m, single(k)) for mode, m in models.items() for k in range(3)}
+    yield
+    shared, apart = prompts(), {}
     for mode, model in models.items():
-        step = wrapped(model, loss)
+        step = wrapped(model, phase2_loss)
         for k in range(3):
             value, found = run(step, model, shared(k))
             apart[f"{mode}, batch {k} of {sizes[k]}: loss"] = distance(average(value), whole[mode, k][0])
@@ -164,11 +191,48 @@ def phase2() -> dict[str, float]:
     return apart
 
 
-def talk() -> dict[str, float]:
+def sharded() -> Case:
+    from lm_tiny import make_model
+    from torch.distributed.tensor import DTensor
+
+    from ilm_lightning.engine.sharding import clip_gradients, own_part, shared_out
+    from ilm_lightning.lm import Tuning
+    from ilm_lightning.ranks import average_gradients
+
+    model = make_model(Tuning.FULL).double().train()
+    model.compute_dtype = torch.float64
+    batches = [prompts()(step) for step in range(3)]
+    whole = [run(Step(model, phase2_loss), model, batch) for batch in batches]
+    norms = [float(torch.stack([g.norm() for g in found.values() if g is not None]).norm()) for _, found in whole]
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    yield
+    twin = shared_out(model, torch.device("cpu")).train()
+    parts = {name: p for name, p in twin.named_parameters() if isinstance(p, DTensor)}
+    assert parts.keys() == {name for name in before if name.startswith("lm.")}
+    held = sum(own_part(p).numel() for p in parts.values())
+    assert held <= 0.6 * sum(before[name].numel() for name in parts)
+    stream, apart = prompts(), {}
+    for step in range(3):
+        value, _ = run(Step(twin, phase2_loss), twin, stream(step))
+        average_gradients([p for p in twin.parameters() if not isinstance(p, DTensor)])
+        full = {n: None if p.grad is None else p.grad for n, p in twin.named_parameters()}
+        full = {n: g.full_tensor() if isinstance(g, DTensor) else g for n, g in full.items()}
+        apart[f"batch {step}: loss"] = distance(average(value), whole[step][0])
+        apart[f"batch {step}: gradient"] = compare(full, whole[step][1])
+        norm = clip_gradients(twin.parameters(), norms[step] / 4)
+        apart[f"batch {step}: norm"] = abs(norm / norms[step] - 1)
+        clipped = clip_gradients(twin.parameters(), 1e9)
+        apart[f"batch {step}: clipped"] = abs(clipped / (norms[step] / 4) * (1 + 1e-6 / norms[step]) - 1)
+    # the model that was shared out is as it was
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+    return apart
+
+
+def talk() -> Case:
     from ilm_lightning import ranks
 
     assert (ranks.rank(), ranks.world_size(), ranks.from_main("a"), ranks.is_main()) == (0, 1, "a", True)
-    join()
+    yield
     me = ranks.rank()
     means = ranks.Means()
     means.add("both", 1.0 + me, 1.0 + 2 * me)
@@ -189,20 +253,22 @@ def talk() -> dict[str, float]:
     return {"talk": 0.0}
 
 
-def join() -> None:
+if __name__ == "__main__":
     from ilm_lightning import ranks
 
+    torch.set_num_threads(1)
+    all_in_double_precision()
+    cases = {"talk": talk(), "pretraining": pretraining(), "phase2": phase2(), "sharded": sharded()}
+    for case in cases.values():
+        next(case)
     dist.init_process_group("gloo")
     ranks.open_talk()
-
-
-if __name__ == "__main__":
-    case, folder = sys.argv[1:]
-    torch.set_num_threads(1)
-    # all of it in double precision, also what asks for single: what is left is an error, not rounding
-    torch.set_default_dtype(torch.float64)
-    torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
-    result = {"pretraining": pretraining, "phase2": phase2, "talk": talk}[case]()
+    results = {}
+    for name, case in cases.items():
+        try:
+            next(case)
+        except StopIteration as end:
+            results[name] = end.value
     if dist.get_rank() == 0:
-        (Path(folder) / f"{case}.json").write_text(json.dumps(result))
+        Path(sys.argv[1]).write_text(json.dumps(results))
     dist.destroy_process_group()

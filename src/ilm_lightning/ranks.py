@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import datetime
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 WAIT = datetime.timedelta(days=30)
 """How long ranks wait for rank 0 to finish what it does alone."""
@@ -77,6 +78,52 @@ def highest(number: int) -> int:
 def anywhere(flag: bool) -> bool:
     """Whether it is so on any rank; all ranks must ask."""
     return bool(highest(int(flag)))
+
+
+def turn(number: int, count: int) -> tuple[bool, bool]:
+    """Share validation batches out; all ranks run equally many, because some models are gathered for each.
+
+    Args:
+        number: of the batch.
+        count: how many batches there are.
+
+    Returns:
+        Whether this rank runs the batch, and whether its result counts: in the last round some run one again.
+
+    >>> turn(0, 1)
+    (True, True)
+    """
+    first, place = number - number % world_size(), number % world_size()
+    left = min(count - first, world_size())
+    return place == rank() % left, place == rank()
+
+
+def own_part(tensor: Tensor) -> Tensor:
+    """This rank's part of a tensor that is shared out between ranks; other tensors as they are."""
+    local: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return local
+
+
+def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Average gradients over the ranks; one that no rank has stays none.
+
+    Args:
+        parameters: the same on all ranks.
+    """
+    used = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.int32)
+    dist.all_reduce(used, dist.ReduceOp.MAX, group=_talk)
+    gradients = []
+    for parameter, anywhere_used in zip(parameters, used.tolist(), strict=True):
+        if anywhere_used:
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            gradients.append(parameter.grad)
+    if not gradients:
+        return
+    joined = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(joined)
+    parts = torch.split(joined, [gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient) / world_size())
 
 
 class _Gather(torch.autograd.Function):

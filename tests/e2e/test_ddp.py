@@ -19,6 +19,7 @@ from ilm_lightning.engine.config_trainer import TrainerConfig
 from ilm_lightning.engine.distributed import Place, RankError, check_place, found_place
 from ilm_lightning.engine.interruptions import StoppedError, stop_signals
 from ilm_lightning.engine.validate import ConfigError
+from ilm_lightning.lm import ItemLanguageModel
 from ilm_lightning.lm.batch import PromptBatch
 from ilm_lightning.lm.module import ItemLanguageModule
 
@@ -41,10 +42,11 @@ QUICK = [
 
 
 def test_two_processes_give_what_one_gives(tiny_settings: list[str], tmp_path: Path) -> None:
-    folders = {}
+    folders, two_root = {}, tmp_path / "two"
+    overrides = ["experiment=ilm_qformer_lora", *tiny_settings, *QUICK]
     for name, extra in (("one", []), ("two", ["trainer=ddp", "trainer.accelerator=cpu"])):
         place = [f"artifacts={tmp_path}/{name}/artifacts", f"outputs={tmp_path}/{name}/outputs"]
-        _, folders[name] = run(["experiment=ilm_qformer_lora", *tiny_settings, *QUICK, *place, *extra])
+        _, folders[name] = run([*overrides, *place, *extra])
     assert children(os.getpid()) == []
     # the other process wrote nothing but its name, and nothing went wrong there
     assert (folders["two"] / "rank1.log").read_text().splitlines() == [f"run       {folders['two']}"]
@@ -67,6 +69,12 @@ def test_two_processes_give_what_one_gives(tiny_settings: list[str], tmp_path: P
     assert tables[0].select("example_id", "condition").equals(tables[1].select("example_id", "condition"))
     own = tables[1].filter(pl.col("condition") == "own")
     assert own["example_id"].n_unique() == len(own)
+    # texts and losses that two processes shared out are those of one, to the last bit
+    texts = two_root / "artifacts" / "generate" / two["generate"].copy().pop() / "texts.parquet"
+    shared = pl.read_parquet(texts)
+    shutil.rmtree(texts.parent)
+    run([*overrides, f"artifacts={two_root}/artifacts", f"outputs={two_root}/outputs"])
+    assert pl.read_parquet(texts).equals(shared)
 
 
 TWO = ["trainer=ddp", "trainer.accelerator=cpu"]
@@ -126,6 +134,41 @@ def test_a_lost_rank_is_named_and_the_run_ends_as_if_it_had_not_been(
 
 
 @pytest.mark.faults
+def test_a_shared_out_language_model_gives_the_same_portable_folder(
+    shared_overrides: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = [
+        "experiment=ilm_mlp", "run=shared", *shared_overrides, *LONGER,
+        "tuning=full", "tuning.steps=8", "tuning.adapter_first_share=0.25", "tuning.gradient_clip=0.1",
+    ]  # fmt: skip
+    sharded = [*whole, "trainer=fsdp", "trainer.accelerator=cpu"]
+    with monkeypatch.context() as patch:
+        # after the validation in the middle: optimiser states are shared out again
+        at_step(4, kill_children, patch)
+        stopped(sharded, RankError, "rank 1 of 2: ended by SIGKILL")
+    folder = Path(composed(whole).outputs) / "shared"
+    # what two processes saved, one goes on with
+    run(whole)
+    tune = json.loads((folder / "metrics.json").read_text())["protocol"]["tune"]
+    shutil.rmtree(Path(composed(whole).artifacts) / tune)
+    with monkeypatch.context() as patch:
+        at_step(4, kill_children, patch)
+        stopped(sharded, RankError, "rank 1 of 2: ended by SIGKILL")
+    finished_as_if_whole(sharded)
+    names = ("model/model.safetensors", "model/lm/model.safetensors")
+    first = {name: load_file(folder / name) for name in names}
+    shutil.rmtree(Path(composed(whole).artifacts) / tune)
+    run(whole)
+    assert json.loads((folder / "metrics.json").read_text())["protocol"]["tune"] == tune
+    for name in names:
+        second = load_file(folder / name)
+        assert second.keys() == first[name].keys()
+        for key, tensor in second.items():
+            assert torch.allclose(first[name][key], tensor, atol=2e-4), key
+    assert ItemLanguageModel.from_pretrained(folder / "model").tuning == "full"
+
+
+@pytest.mark.faults
 def test_signals_to_the_first_rank_stop_all_once_saved(
     shared_overrides: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,7 +179,8 @@ def test_signals_to_the_first_rank_stop_all_once_saved(
         with monkeypatch.context() as patch:
             at_step(step, partial(os.kill, os.getpid(), number), patch)
             assert stopped(overrides, StoppedError, number.name)["state"] == "preempted"
-        (last,) = artifacts.glob("tune/*.part/checkpoints/tune/last.ckpt")
+        # other tests may have left theirs
+        last = max(artifacts.glob("tune/*.part/checkpoints/tune/last.ckpt"), key=lambda path: path.stat().st_mtime)
         assert torch.load(last, weights_only=True)["global_step"] == step + 1
     finished_as_if_whole(overrides)
 

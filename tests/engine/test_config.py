@@ -29,7 +29,7 @@ def test_every_group_and_option_is_found() -> None:
         "sweep", "tasks", "teacher", "trainer", "tuning",
     ]  # fmt: skip
     assert {str(p.relative_to(conf_dir() / "hydra")) for p in (conf_dir() / "hydra").rglob("*.yaml")} == {
-        "launcher/processes.yaml", "launcher/slurm.yaml", "launcher/ray.yaml", "sweeper/optuna.yaml",
+        "launcher/processes.yaml", "launcher/slurm.yaml", "launcher/ray_tasks.yaml", "sweeper/search.yaml",
     }  # fmt: skip
     assert len(OPTIONS) == len(list(conf_dir().rglob("*.yaml"))) - 1 - 4
     assert len(OPTIONS) >= 70
@@ -38,7 +38,7 @@ def test_every_group_and_option_is_found() -> None:
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_and_is_valid(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5,6,7")
-    extra = ["data=ml_25m"] if option == "tasks=genome" else []
+    extra = {"tasks=genome": ["data=ml_25m"], "trainer=fsdp": ["tuning=full"]}.get(option, [])
     if option == "data=custom":
         for name in ("interactions", "items"):
             (tmp_path / f"{name}.csv").write_text("x\n")

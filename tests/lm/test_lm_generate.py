@@ -8,7 +8,7 @@ import torch
 from lm_tiny import ARCHITECTURES, make_model
 from transformers import DynamicCache
 
-from ilm_lightning.lm import Collator, Journal, PromptTokenizer, SoftTokenBank, generate, target_losses
+from ilm_lightning.lm import Collator, Journal, PromptTokenizer, SharedJournal, SoftTokenBank, generate, target_losses
 from ilm_lightning.lm.cache import ROOM, roomy_cache
 from ilm_lightning.lm.generate import greedy, stop_ids
 from ilm_lightning.lm.prompts import TokenisedExample
@@ -220,6 +220,43 @@ def test_a_killed_pass_goes_on_behind_its_last_batch(
         for a, b in zip(ours.token_losses, scored.token_losses, strict=True):
             assert a.dtype == np.float32
             assert np.array_equal(a, b)
+
+
+def test_processes_share_the_batches_out(
+    examples: Examples, collator: Collator, prompts: PromptTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model()
+    whole = generate(model, examples, collator, prompts, 16, batch_size=1)
+    module, journals = import_module("ilm_lightning.lm.journal"), []
+    monkeypatch.setattr(module, "world_size", lambda: 2)
+    monkeypatch.setattr(module, "anywhere", lambda flag: flag)
+    calls: list[int] = []
+    original = greedy
+
+    def counted(*given: object) -> list[list[int]]:
+        calls[-1] += 1
+        return original(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(import_module("ilm_lightning.lm.generate"), "greedy", counted)
+    path = tmp_path / "texts.jsonl"
+    for rank in (1, 0):
+        monkeypatch.setattr(module, "rank", lambda rank=rank: rank)
+        journals.append(SharedJournal(path))
+        calls.append(0)
+        if rank == 1:
+            # the other's part is not there yet
+            with pytest.raises(KeyError):
+                generate(model, examples, collator, prompts, 16, batch_size=1, journal=journals[-1])
+        else:
+            assert generate(model, examples, collator, prompts, 16, batch_size=1, journal=journals[-1]) == whole
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["rank1-texts.jsonl", "texts.jsonl"]
+    assert sum(calls) == len(examples)
+    assert abs(calls[0] - calls[1]) <= 1
+    # one process finds what both had finished
+    monkeypatch.setattr(module, "world_size", lambda: 1)
+    calls.append(0)
+    again = generate(model, examples, collator, prompts, 16, batch_size=1, journal=SharedJournal(path))
+    assert (calls[-1], again) == (0, whole)
 
 
 def test_soft_tokens_are_computed_once(

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ilm_lightning.engine.interruptions import StoppedError, StopSignals
 from ilm_lightning.progress import PLAIN_INTERVAL_S, clock
-from ilm_lightning.ranks import highest, is_main, rank
+from ilm_lightning.ranks import anywhere, highest, is_main, own_part, rank
 
 log = logging.getLogger("ilm_lightning")
 
@@ -75,6 +75,10 @@ class LastCheckpoint(Checkpoint):
             return
         self._save_and_leave(trainer, highest(self._pending() or 1))
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save a finished phase, which is not begun again after an interruption in a later one."""
+        self._save(trainer)
+
     def _pending(self) -> int:
         """The signal that ends the fit, plus 1; 0 without."""
         return 0 if self.signals.pending is None else self.signals.pending + 1
@@ -88,7 +92,8 @@ class LastCheckpoint(Checkpoint):
 
     def _save(self, trainer: pl.Trainer) -> None:
         # a finite loss can have gradients that are not; the state before them stays
-        if not all(bool(torch.isfinite(p).all()) for p in trainer.lightning_module.parameters() if p.requires_grad):
+        trained = [own_part(p) for p in trainer.lightning_module.parameters() if p.requires_grad]
+        if anywhere(not all(bool(torch.isfinite(part).all()) for part in trained)):
             raise FloatingPointError("weights are not finite any more; lower the learning rate or tuning.gradient_clip")
         trainer.save_checkpoint(self.path)
         self._saved = time.monotonic()

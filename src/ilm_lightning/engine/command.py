@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from ilm_lightning.engine.config import Config, as_config
 from ilm_lightning.engine.interruptions import leave, stop_signals
 from ilm_lightning.engine.validate import ConfigError, validate
+from ilm_lightning.engine.validate_machine import check_plugins
 
 log = logging.getLogger("ilm_lightning")
 USER_ERRORS = (ValueError, OSError, RuntimeError, ArithmeticError)
@@ -98,7 +99,8 @@ def known_keys() -> list[str]:
                 walk(hints[entry.name], f"{prefix}{entry.name}.")
 
     walk(Config, "")
-    return keys
+    # a group and its part of the configuration have one name
+    return list(dict.fromkeys(keys))
 
 
 def check_keys(arguments: Sequence[str]) -> None:
@@ -168,6 +170,7 @@ def hydra_command(config_name: str, task: Callable[[Config], float]) -> int:
     sys.argv[1:] = [open_mapping(argument) for argument in sys.argv[1:]]
     try:
         check_keys(sys.argv[1:])
+        check_plugins(sys.argv[1:])
     except ConfigError as error:
         log.error("error: %s", error)
         return 1

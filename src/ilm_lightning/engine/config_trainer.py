@@ -13,7 +13,8 @@ class TrainerConfig:
     nodes: int = 1
     """Machines; with more than one, srun or torchrun starts the processes."""
     strategy: str = "auto"
-    """ddp: each process holds the whole model; auto: the same with several processes."""
+    """ddp (each process holds the whole model) or fsdp (they share out a language model that is trained whole); auto:
+    ddp with several processes."""
     precision: str = "auto"
     """auto: bf16-mixed where the processor gains from it, else 32-true."""
     threads: int = 0

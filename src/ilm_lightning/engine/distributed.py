@@ -132,8 +132,14 @@ def processes(trainer: TrainerConfig, folder: Path) -> Iterator[Any]:
     from ilm_lightning import ranks
 
     if place is not None:
-        with _group(trainer, place, None):
-            yield ranks
+        try:
+            with _group(trainer, place, None):
+                yield ranks
+        except (RuntimeError, OSError) as error:
+            if not broken_connection(error) or STARTED_HERE in os.environ:
+                raise
+            story = f"another of the {place.world} processes is gone; what started them (torchrun, srun) says which"
+            raise RankError(story) from error
     else:
         with _Others(trainer, folder) as others, _group(trainer, others.place, others.store):
             yield ranks
@@ -159,6 +165,8 @@ def _group(trainer: TrainerConfig, place: Place, store: Any) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in values}
     os.environ.update({name: str(value) for name, value in values.items()})
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and trainer.accelerator != "cpu" else "gloo"
+    if "nccl" in backend:
+        torch.cuda.set_device(place.local_rank)
     if place.rank > 0:
         log.setLevel(logging.ERROR)
     if store is None and STARTED_HERE in os.environ:

@@ -20,9 +20,11 @@ from ilm_lightning.engine.config_trainer import TrainerConfig
 from ilm_lightning.engine.datamodule import StreamDataModule
 from ilm_lightning.engine.interruptions import active_signals
 from ilm_lightning.engine.watch import LossWatch, memory_advice
+from ilm_lightning.lm.module import ItemLanguageModule
 from ilm_lightning.ranks import from_main, is_main, world_size
 
 log = logging.getLogger("ilm_lightning")
+LAST = "last.ckpt"
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def fit(
     best = ModelCheckpoint(
         folder, filename="best", monitor=settings.monitor, save_top_k=1, enable_version_counter=False
     )
-    start = folder / "last.ckpt"
+    start = folder / LAST
     signals = active_signals()
     last = LastCheckpoint(start, settings.checkpoint_every_s, interval, signals)
     account, watch = Account(settings.steps), LossWatch(settings.label, folder)
@@ -120,8 +122,7 @@ def fit(
         accelerator=trainer_config.accelerator,
         devices=trainer_config.devices,
         num_nodes=trainer_config.nodes,
-        strategy=strategy_of(trainer_config),
-        plugins=[LightningEnvironment()] if world_size() > 1 else None,  # whatever cluster this is
+        **sharing(trainer_config, module, settings.gradient_clip),
         use_distributed_sampler=False,
         precision=precision_of(trainer_config),
         max_steps=settings.steps,
@@ -130,7 +131,6 @@ def fit(
         check_val_every_n_epoch=None,
         limit_val_batches=1.0 if validate else 0,
         num_sanity_val_steps=0,
-        gradient_clip_val=settings.gradient_clip,
         callbacks=[
             StepSeed(settings.seed),
             *(shown if is_main() else []),
@@ -147,8 +147,6 @@ def fit(
         default_root_dir=folder,
     )
     _run(trainer, module, data, start, settings, watch)
-    # a finished phase is not begun again after an interruption in a later one
-    trainer.save_checkpoint(start)
     signals.check()
     return _finish(module, trainer, best if validate else None, work, settings) | account.report() | watch.report()
 
@@ -187,12 +185,26 @@ def close_logger(logger: Any) -> None:
         wandb.finish()
 
 
-def strategy_of(config: TrainerConfig) -> Any:
-    """How processes share the work; Lightning's own choice with one."""
+def sharing(config: TrainerConfig, module: pl.LightningModule, clip: float | None) -> dict[str, Any]:
+    """How processes share the work, as arguments of a trainer; Lightning's own choice with one process.
+
+    Args:
+        config: hardware.
+        module: what is trained; only a language model that is trained whole is large enough to be shared out.
+        clip: highest norm of the gradients.
+    """
     if world_size() == 1:
-        return "auto"
+        return {"gradient_clip_val": clip}
+    # the processes are there already, whatever cluster this is
+    plugins = [LightningEnvironment()]
+    if config.strategy == "fsdp" and isinstance(module, ItemLanguageModule) and module.model.tuning == "full":
+        from ilm_lightning.engine.sharding import ShardedStrategy
+
+        # gathered weights must stay ordinary tensors
+        return {"strategy": ShardedStrategy(clip), "plugins": plugins, "inference_mode": False}
     # phase 1's batches take turns in what they use; vectors are buffers, equal everywhere
-    return DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+    strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+    return {"strategy": strategy, "plugins": plugins, "gradient_clip_val": clip}
 
 
 def _finish(
@@ -202,9 +214,10 @@ def _finish(
     if is_main() and history.is_file():
         (work / f"history-{settings.label}.csv").write_bytes(history.read_bytes())
     report: dict[str, float] = {"steps": trainer.global_step}
-    if best is not None and best.best_model_path:
-        checkpoint = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
-        module.load_state_dict(checkpoint["state_dict"], strict=False)
+    chosen = best is not None and best.best_model_path
+    checkpoint = torch.load(chosen or work / SCRATCH / settings.label / LAST, weights_only=True, map_location="cpu")
+    module.load_state_dict(checkpoint["state_dict"], strict=False)
+    if best is not None and chosen:
         report |= {
             "best_step": checkpoint["global_step"],
             "best_val_loss": float(best.best_model_score or float("nan")),

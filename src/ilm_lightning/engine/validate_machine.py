@@ -1,12 +1,23 @@
 """Checks of what a run needs of this machine: processes, devices, folders it can write."""
 
+import importlib.util
+import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from ilm_lightning.engine.checks import ConfigError, one_of, positive
 from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.config_trainer import TrainerConfig
 from ilm_lightning.hardware import usable_cores, visible_gpus
+
+PLUGINS = {
+    "hydra/launcher=slurm": ("hydra_submitit_launcher", "slurm"),
+    "hydra/launcher=ray_tasks": ("hydra_ray_launcher", "ray"),
+    "hydra/sweeper=search": ("hydra_optuna_sweeper", "optuna"),
+}
+"""What elsewhere than on this machine starts jobs, or searches settings: the plugin that it needs, and our extra."""
+SEARCHED_ON = "evaluation.split=validation"
 
 
 def check_machine(config: Config) -> None:
@@ -19,9 +30,10 @@ def check_machine(config: Config) -> None:
         ConfigError: names the key and what to set instead.
     """
     trainer = config.trainer
-    one_of("trainer.strategy", trainer.strategy, ("auto", "ddp"))
+    one_of("trainer.strategy", trainer.strategy, ("auto", "ddp", "fsdp"))
     positive(trainer__devices=trainer.devices, trainer__nodes=trainer.nodes)
     _devices(trainer)
+    _sharding(config)
     for key, size in (
         ("pretraining.batch_size", config.pretraining.batch_size),
         ("pretraining.pair_batch_size", config.pretraining.pair_batch_size),
@@ -32,6 +44,26 @@ def check_machine(config: Config) -> None:
             raise ConfigError(f"{key}={size} cannot be shared by {count} processes; raise it, or use fewer")
     check_writable("outputs", config.outputs)
     check_writable("artifacts", config.artifacts)
+
+
+def check_plugins(arguments: Sequence[str]) -> None:
+    """Refuse a launcher or sweeper that is not installed, before Hydra looks for it.
+
+    Args:
+        arguments: the command line.
+
+    Raises:
+        ConfigError: says how to get it.
+    """
+    for choice, (plugin, extra) in PLUGINS.items():
+        if choice not in arguments:
+            continue
+        if importlib.util.find_spec(f"hydra_plugins.{plugin}") is None:
+            raise ConfigError(f"{choice} needs a plugin of Hydra: pip install 'ilm-lightning[{extra}]'")
+        if extra == "slurm" and shutil.which("srun") is None:
+            raise ConfigError(f"{choice} submits with SLURM's own commands, and there is no srun here")
+        if extra == "optuna" and SEARCHED_ON not in arguments:
+            raise ConfigError(f"{choice} would choose settings on the very movies that test them: add {SEARCHED_ON}")
 
 
 def _devices(trainer: TrainerConfig) -> None:
@@ -46,6 +78,28 @@ def _devices(trainer: TrainerConfig) -> None:
         raise ConfigError(
             f"trainer.devices={trainer.devices}: each is a process here, and there are {cores} cores; "
             f"set trainer.devices={cores}"
+        )
+
+
+def _sharding(config: Config) -> None:
+    """Refuse what cannot be shared out between processes."""
+    if config.trainer.strategy != "fsdp":
+        return
+    if config.tuning.mode != "full":
+        raise ConfigError(
+            f"trainer.strategy=fsdp shares out a language model that is trained whole, but tuning.mode="
+            f"{config.tuning.mode}: set tuning=full, or trainer=ddp"
+        )
+    if config.trainer.precision not in ("auto", "32-true", "bf16-mixed"):
+        raise ConfigError(
+            f"trainer.strategy=fsdp with trainer.precision={config.trainer.precision}: take bf16-mixed or 32-true"
+        )
+    if config.tasks.kind == "openp5" and config.tasks.head == "item":
+        raise ConfigError("tasks.head=item reads the language model outside its one forward pass: set trainer=ddp")
+    if config.tuning.distillation_weight:
+        raise ConfigError(
+            "tuning.distillation_weight needs an untrained copy of the language model in every process, which "
+            "trainer.strategy=fsdp is there to avoid: leave it out, or set trainer=ddp"
         )
 
 

@@ -13,7 +13,7 @@ from ilm_lightning.lm.batch import IGNORE_INDEX, PLACEHOLDER_ID, PromptBatch
 from ilm_lightning.lm.collate import Collator, LengthGroupedSampler, interpolate, own_share, sorted_batches
 from ilm_lightning.lm.distillation import ContextCollator, ContextTeacher, context_prompt
 from ilm_lightning.lm.generate import Generation, SoftTokenBank, TargetLosses, generate, target_losses
-from ilm_lightning.lm.journal import Journal
+from ilm_lightning.lm.journal import Journal, SharedJournal
 from ilm_lightning.lm.model import ItemLanguageModel, LMOutput
 from ilm_lightning.lm.prompts import PromptTokenizer, TokenisedExample, chat_template
 from ilm_lightning.lm.report import ParameterRow, parameter_report
@@ -30,6 +30,7 @@ __all__ = [
     "Generation",
     "ItemLanguageModel",
     "Journal",
+    "SharedJournal",
     "LMOutput",
     "LMReference",
     "LengthGroupedSampler",

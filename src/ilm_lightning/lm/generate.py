@@ -140,6 +140,7 @@ def generate(
             rows[index] = ids
     model.train(training)
     if journal is not None:
+        journal.finish()
         rows = [journal.rows[example.example_id] for example in examples]
     ended = [bool(ids) and ids[-1] in stops for ids in rows]
     kept = [ids[:-1] if end else ids for ids, end in zip(rows, ended, strict=True)]
@@ -154,10 +155,11 @@ def _left(
     if journal is not None:
         names = {example.example_id for example in examples}
         assert len(names) == len(examples), "a journal tells examples apart by their ids"
+        own = [batch for number, batch in enumerate(batches) if journal.mine(number)]
         # a batch runs whole or not at all: what runs beside a text changes its last bits
-        left = [batch for batch in batches if not all(examples[index].example_id in journal for index in batch)]
-        if len(left) < len(batches):
-            log.info("%s: %d of %d batches are there already", label, len(batches) - len(left), len(batches))
+        left = [batch for batch in own if not all(examples[index].example_id in journal for index in batch)]
+        if len(left) < len(own):
+            log.info("%s: %d of %d batches are there already", label, len(own) - len(left), len(own))
         batches = left
     yield from track(batches, len(batches), label)
 
@@ -256,5 +258,6 @@ def target_losses(
             rows[index] = losses
     model.train(training)
     if journal is not None:
+        journal.finish()
         rows = [np.array(journal.rows[example.example_id], np.float32) for example in examples]
     return TargetLosses([example.example_id for example in examples], rows)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ilm_lightning.ranks import anywhere, rank, world_size
+
 log = logging.getLogger(__name__)
 
 
@@ -28,7 +30,14 @@ class Journal:
         self.path = Path(path)
         self.rows: dict[str, Any] = {}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        data = self.path.read_bytes() if self.path.exists() else b""
+        torn = self._read(self.path)
+        if torn:
+            log.info("%s: %d bytes of an unfinished batch are dropped", self.path.name, torn)
+            os.truncate(self.path, self.path.stat().st_size - torn)
+
+    def _read(self, path: Path) -> int:
+        """Take over the rows of a file; returns the bytes behind its last finished batch."""
+        data = path.read_bytes() if path.exists() else b""
         sound = 0
         for line in data.splitlines(keepends=True):
             try:
@@ -39,9 +48,14 @@ class Journal:
                 break
             self.rows |= batch
             sound += len(line)
-        if sound < len(data):
-            log.info("%s: %d bytes of an unfinished batch are dropped", self.path.name, len(data) - sound)
-            os.truncate(self.path, sound)
+        return len(data) - sound
+
+    def mine(self, number: int) -> bool:
+        """Whether this process runs the batch of a number."""
+        return True
+
+    def finish(self) -> None:
+        """Wait until `rows` holds all."""
 
     def __contains__(self, example_id: object) -> bool:
         return example_id in self.rows
@@ -60,3 +74,32 @@ class Journal:
             stream.flush()
             os.fsync(stream.fileno())
         self.rows |= batch
+
+
+class SharedJournal(Journal):
+    """The same for the processes of a run, which share the batches out: each adds to a file of its own.
+
+    Started again with another number of processes, it finds what any of them had finished.
+
+    Args:
+        path: file of the first process, the same on all; the others' lie beside it.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._first = Path(path)
+        super().__init__(self._first if rank() == 0 else self._first.with_name(f"rank{rank()}-{self._first.name}"))
+        self._read_others()
+
+    def _read_others(self) -> None:
+        for file in [self._first, *self._first.parent.glob(f"rank*-{self._first.name}")]:
+            if file != self.path:
+                self._read(file)
+
+    def mine(self, number: int) -> bool:
+        """Every W-th batch, from the process's number on."""
+        return number % world_size() == rank()
+
+    def finish(self) -> None:
+        """Wait for the others, and read what they wrote."""
+        anywhere(False)
+        self._read_others()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ilm_lightning.lm.batch import PromptBatch
 from ilm_lightning.lm.distillation import ContextTeacher
 from ilm_lightning.lm.model import ItemLanguageModel, LMOutput
-from ilm_lightning.ranks import Means, anywhere, joint_mean, rank, world_size
+from ilm_lightning.ranks import Means, anywhere, joint_mean, turn, world_size
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,10 @@ class ItemLanguageModule(pl.LightningModule):
 
     def validation_step(self, batch: PromptBatch, batch_idx: int) -> None:
         """Sum up the losses of all target tokens, unweighted and without a teacher; ranks take turns."""
-        if batch_idx % world_size() == rank():
+        runs, counts = turn(batch_idx, int(self.trainer.num_val_batches[0]))
+        if runs:
             losses = self.model(batch).token_losses
-            self._means.add("val/loss", losses.mean().item(), len(losses))
+            self._means.add("val/loss", losses.mean().item(), len(losses) * counts)
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean loss over all target tokens, by which variants compare."""

@@ -106,6 +106,7 @@ def generate(
         settings,
         artifacts,
         lambda folder: _build(context, inputs, tuned, reference, blind, shuffled, folder),
+        together=True,
     )
 
 
@@ -131,8 +132,9 @@ def _build(
     folder: Path,
 ) -> dict[str, Any]:
     from ilm_lightning.engine.watch import memory_advice
-    from ilm_lightning.lm import Collator, Journal, SoftTokenBank, target_losses
+    from ilm_lightning.lm import Collator, SharedJournal, SoftTokenBank, target_losses
     from ilm_lightning.lm import generate as write_texts
+    from ilm_lightning.ranks import from_main, is_main
 
     config = context.config.evaluation
     _, catalog, _ = read_tables(inputs.prepared)
@@ -149,6 +151,8 @@ def _build(
     # the first example of each distinct prompt stands for all, where the item does not matter
     chosen = [prompts.index(p) for p in dict.fromkeys(prompts)] if blind else list(range(len(prompts)))
     model.eval()
+    # all processes of a run write their parts to one folder
+    scratch = Path(from_main(str(folder))) / SCRATCH
     bank = SoftTokenBank(model, examples, collator)
     with memory_advice(f"{label}: texts", {"evaluation.batch_size": config.batch_size}):
         made = write_texts(
@@ -159,7 +163,7 @@ def _build(
             config.max_new_tokens,
             config.batch_size,
             f"{label}: texts",
-            Journal(folder / SCRATCH / "texts.jsonl"),
+            SharedJournal(scratch / "texts.jsonl"),
             bank,
         )
     place = {prompts[i]: row for row, i in enumerate(chosen)} if blind else {}
@@ -169,9 +173,11 @@ def _build(
         "cut_off": [made.cut_off[i] for i in rows],
     }
     if config.losses:
-        journal = Journal(folder / SCRATCH / "losses.jsonl")
+        journal = SharedJournal(scratch / "losses.jsonl")
         losses = target_losses(model, examples, collator, label=f"{label}: losses", journal=journal, bank=bank)
         columns |= {"loss": [float(row.mean()) for row in losses.token_losses], "bits": losses.bits.tolist()}
+    if not is_main():
+        return {}
     columns |= answer_columns(model, tokenizer, examples, frame, bank, label)
     texts = frame.select("example_id", "prompt").with_columns(*(pl.Series(k, v) for k, v in columns.items()))
     texts.write_parquet(folder / "texts.parquet")

@@ -214,13 +214,15 @@ def tokenised(context: Context, num_queries: int, frame: pl.DataFrame) -> tuple[
 def _build(context: Context, inputs: Inputs, reference: str | None, folder: Path) -> dict[str, Any]:
     from ilm_lightning.engine.screen import show_parameters
     from ilm_lightning.lm import parameter_report
+    from ilm_lightning.ranks import is_main
 
     model, origins = new_model(context, inputs)
     show_parameters(parameter_report(model, origins))
     sizes = compared_sizes(context, model)
     write_json(folder / "origin.json", origins)
     report = train(context, inputs, model, reference, folder)
-    model.save_pretrained(folder / MODEL, extra={"prompt": "chat template", "seed": context.config.seed})
+    if is_main():
+        model.save_pretrained(folder / MODEL, extra={"prompt": "chat template", "seed": context.config.seed})
     tuning = context.config.tuning
     return {
         "parameters": [asdict(row) for row in parameter_report(model, origins)],

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
 
 pytestmark = pytest.mark.faults
 JOBS = 4
@@ -108,7 +109,9 @@ def start_run(settings: list[str], folder: Path, with_torchrun: bool) -> "subpro
         "tuning.steps=400", "tuning.val_every=100", "tuning.checkpoint_every_s=0.5", "run=killed",
         f"outputs={folder}/outputs", f"artifacts={folder}/artifacts",
     ]  # fmt: skip
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=folder)
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=folder, start_new_session=True
+    )
 
 
 def rank_of(pid: int) -> str | None:
@@ -132,15 +135,50 @@ def numbers(folder: Path) -> dict[str | None, int]:
     return found
 
 
+def wait_for_checkpoint(folder: Path, newer_than: int = 0, seconds: float = 300) -> Path:
+    """The last state of phase 2, once it is there."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for path in folder.glob("artifacts/tune/*.part/checkpoints/tune/last.ckpt"):
+            if path.stat().st_mtime_ns > newer_than:
+                return path
+        time.sleep(0.05)
+    raise AssertionError(f"no checkpoint within {seconds} s")
+
+
+def test_signals_end_all_ranks_with_the_status_of_one_process(tiny_settings: list[str], tmp_path: Path) -> None:
+    saved, step = 0, 0
+    # Ctrl-C reaches all of a terminal's processes, a scheduler's signal the first, or another one of them
+    for target, number, status in (
+        ("all", signal.SIGINT, 130), ("first", signal.SIGTERM, 143), ("other", signal.SIGUSR1, 75),
+    ):  # fmt: skip
+        process = start_run(tiny_settings, tmp_path, with_torchrun=False)
+        try:
+            last = wait_for_checkpoint(tmp_path, saved)
+            if target == "all":
+                os.killpg(process.pid, number)
+            else:
+                os.kill(process.pid if target == "first" else numbers(tmp_path)["1"], number)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+        assert process.returncode == status, errors
+        assert errors.count("what was finished is kept") == 1
+        assert processes(tmp_path) == []
+        state = torch.load(last, weights_only=True)["global_step"]
+        assert state > step
+        saved, step = last.stat().st_mtime_ns, state
+        told = json.loads((tmp_path / "outputs" / "killed" / "status.json").read_text())["state"]
+        assert told == ("interrupted" if number == signal.SIGINT else "preempted")
+
+
 @pytest.mark.parametrize(("starter", "victim"), [("itself", 1), ("itself", 0), ("torchrun", 1), ("torchrun", 0)])
 def test_a_killed_rank_ends_the_run_and_the_same_command_finishes_it(
     starter: str, victim: int, tiny_settings: list[str], tmp_path: Path
 ) -> None:
     process = start_run(tiny_settings, tmp_path, starter == "torchrun")
     try:
-        end = time.monotonic() + 300
-        while not list(tmp_path.glob("artifacts/tune/*.part/checkpoints/tune/last.ckpt")) and time.monotonic() < end:
-            time.sleep(0.05)
+        wait_for_checkpoint(tmp_path)
         ranks = numbers(tmp_path)
         # the first rank is the process that started the other, unless torchrun started both
         os.kill(ranks.get(str(victim), process.pid), signal.SIGKILL)

@@ -176,5 +176,20 @@ def test_every_command_of_the_docs_is_valid(page: str, words: list[str], monkeyp
         assert launcher(choice.partition("=")[2], *(w for w in words if w.startswith("hydra.launcher.")))
 
 
+def test_the_example_of_a_wandb_sweep_starts_valid_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = OmegaConf.to_container(OmegaConf.load(DOCS / "wandb-sweep.yaml"), resolve=False)
+    assert isinstance(sweep, dict)
+    fixed = [word for word in sweep["command"] if "=" in word]
+    # settings are never chosen on test
+    assert "evaluation.split=validation" in fixed
+    assert sweep["metric"] == {"name": "val/loss", "goal": "minimize"}
+    ends = [
+        [f"{key}={value}" for value in entry.get("values", [entry.get("min"), entry.get("max")])]
+        for key, entry in sweep["parameters"].items()
+    ]
+    for chosen in product(*ends):
+        validate(composed(*fixed, *chosen))
+
+
 def test_pages_hold_commands() -> None:
     assert all(len(commands(page)) >= 5 for page in PAGES)

@@ -48,7 +48,7 @@ def _run(options: argparse.Namespace) -> int:
 
     check_resamples(options.resamples)
     document = build(options.folders, options.resamples)
-    claims = go_through(document.main)
+    claims = go_through(document.main, document.rankings, document.resamples)
     path = Path(options.html)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = page.write(document, claims, options.title)

@@ -1,7 +1,8 @@
 """Runs as the paper's tables: ``python -m ilm_lightning.report outputs/``.
 
-Finished runs are gathered into Tables 2, 3, 9, 10 and Figure 3 as Markdown, LaTeX and CSV: ours with the spread over
-seeds, the paper's numbers beside, differences with paired intervals. What is missing or cannot be compared is named.
+Finished runs are gathered into Tables 2 to 10 and Figure 3 as Markdown and CSV, those of language tasks as LaTeX too:
+ours with the spread over seeds, the paper's numbers beside, differences with paired intervals. What is missing or
+cannot be compared is named.
 """
 
 import argparse
@@ -86,7 +87,7 @@ def _claims(document: "Document") -> str:
     from ilm_lightning.reporting import claims_page
     from ilm_lightning.reporting.claims import go_through
 
-    claims = go_through(document.main)
+    claims = go_through(document.main, document.rankings, document.resamples)
     for claim in claims:
         log.info("claim %d: %s", claim.number, claims_page.verdicts(claim))
     return claims_page.write(claims, document.main)

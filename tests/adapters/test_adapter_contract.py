@@ -23,6 +23,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "qformer-concatenated-4": {"kind": "qformer", **SMALL, "concatenate": True, "source_tokens": 4},
     "mlp": {"kind": "mlp", "hidden_width": 9},
     "mlp-matched": {"kind": "mlp", "match": SMALL},
+    "collm": {"kind": "collm"},
+    "perceiver": {"kind": "perceiver", **SMALL},
     "constant": {"kind": "constant"},
 }
 CASES = [

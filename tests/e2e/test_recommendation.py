@@ -75,7 +75,10 @@ def finished(overrides: list[str]) -> Path:
     [
         ["experiment=ilm_qformer", "encoder=behavioral", "tasks.user_vector=fold_in"],
         ["experiment=ilm_mlp", "tuning=lora", "evaluation.filter_seen=true", "evaluation.users=7"],
+        ["experiment=openp5_collm", "tuning.text_first_steps=3", "evaluation.filter_seen=true", "evaluation.users=7"],
+        ["experiment=openp5_user_llm"],
     ],
+    ids=["ilm", "mlp", "collm", "user_llm"],
 )
 def test_a_run_ranks_held_out_items(
     overrides: list[str], extra: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -100,7 +103,14 @@ def test_a_run_ranks_held_out_items(
             assert (row["invalid"] == 0) == full
             assert full or "evaluation.filter_seen=true" in extra
     assert set(metrics["baselines"]) == {"Markov", "popularity", "item-kNN", "ALS"}
-    assert "Markov" in capsys.readouterr().err
+    screen = capsys.readouterr().err
+    assert "Markov" in screen
+    # CoLLM's language model learned the text first, and the exported one knows it
+    first = "experiment=openp5_collm" in extra
+    assert screen.count("recommend done in") == (2 if first else 1)
+    assert (folder / "model" / "lm_updates").is_dir() == first
+    assert metrics["counts"]["users"] == 20
+    assert list(folder.glob("history*.csv"))
     check_als(metrics, overrides)
     with pytest.raises(RunError, match="trained to recommend"):
         find_run(str(folder))
@@ -222,6 +232,9 @@ def test_windows_may_move_in_blocks(overrides: list[str], monkeypatch: pytest.Mo
             ["tasks=elm", "data=movielens_small", "tuning.history=shared"],
             "only recommendation's prompts hold histories",
         ),
+        (["tasks.user_vector=history"], "set adapter=perceiver"),
+        (["tuning.text_first_steps=-1"], "text_first_steps=-1"),
+        (["tuning.text_first_steps=2", "tuning.mode=full"], "learned first would change"),
     ],
 )
 def test_bad_settings_are_told(
@@ -310,3 +323,8 @@ def test_a_users_vector_knows_nothing_of_the_target(tmp_path: Path) -> None:
     # the user's own factors were fitted on all training items, whatever the position
     full = vectors_with(int(original[3]), "full")
     assert torch.equal(full[0], full[1])
+    # as a history: the items before, and among them the target once it has been met
+    one, two = (vectors_with(int(original[place]), "history") for place in (3, 7))
+    assert torch.equal(one[0], two[0])
+    assert not torch.equal(one[1], two[1])
+    assert torch.equal(one[1, -4:], torch.from_numpy(sources["behavioral"])[original[:4]])

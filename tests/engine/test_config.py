@@ -43,6 +43,9 @@ def test_every_option_composes_and_is_valid(option: str, tmp_path: Path, monkeyp
         for name in ("interactions", "items"):
             (tmp_path / f"{name}.csv").write_text("x\n")
             extra.append(f"data.{name}={tmp_path / name}.csv")
+    if option.startswith("experiment=openp5"):
+        (tmp_path / "prompt.txt").write_text("sequential; seen; {history} ?; {target}\n")
+        extra = [f"tasks.prompts={tmp_path / 'prompt.txt'}", f"data.path={tmp_path}", "data.items=null"]
     if option == "tasks=openp5":
         (tmp_path / "prompt.txt").write_text("sequential; seen; {history} ?; {target}\n")
         extra = [f"tasks.prompts={tmp_path / 'prompt.txt'}"]
@@ -129,7 +132,38 @@ def test_signals_are_crossed_with_all_else_equal() -> None:
     assert all(same == crossed[0] for same in crossed)
 
 
+OPENP5: list[tuple[str, str, str, str, str, bool, int]] = [
+    ("openp5_ilm", "qformer", "pretrained", "lora", "none", True, 0),
+    ("openp5_ilm_it", "qformer", "pretrained", "lora", "none", True, 0),
+    ("openp5_ilm_it_ui", "qformer", "pretrained", "lora", "none", True, 0),
+    ("openp5_ilm_rand", "qformer", "random", "lora", "none", True, 0),
+    ("openp5_mlp", "mlp", "random", "lora", "none", True, 0),
+    ("openp5_mlp_1token", "mlp", "random", "lora", "none", True, 0),
+    ("openp5_text", "constant", "random", "lora", "none", False, 0),
+    ("openp5_text_full", "constant", "random", "full", "none", False, 0),
+    ("openp5_collm", "collm", "random", "frozen", "fold_in", True, 300),
+    ("openp5_user_llm", "perceiver", "random", "lora", "history", False, 0),
+]
+
+
+@pytest.mark.parametrize(("experiment", "adapter", "init", "mode", "user", "soft_tokens", "first"), OPENP5)
+def test_recommenders_are_the_papers_rows(
+    experiment: str, adapter: str, init: str, mode: str, user: str, soft_tokens: bool, first: int, tmp_path: Path
+) -> None:
+    config = composed(f"experiment={experiment}", f"data.path={tmp_path}", "data.items=null", "tasks.prompts=p.txt")
+    assert (config.name, config.data.name, config.tasks.kind, config.encoder.name) == (
+        experiment, "ML100K", "openp5", "behavioral",
+    )  # fmt: skip
+    assert (config.adapter.kind, config.adapter.init, config.tuning.mode) == (adapter, init, mode)
+    assert (config.tasks.user_vector, config.tasks.soft_tokens) == (user, soft_tokens)
+    assert config.tuning.text_first_steps == first
+    text = (conf_dir() / "experiment" / f"{experiment}.yaml").read_text()
+    for part in ("# Row: ", f"# Command: python -m ilm_lightning.train experiment={experiment}\n", "# Hardware: "):
+        assert part in text
+
+
 def test_every_experiment_is_a_tested_row() -> None:
+    assert {p.stem for p in (conf_dir() / "experiment").glob("openp5*.yaml")} == {row[0] for row in OPENP5}
     mine = {p.stem for p in (conf_dir() / "experiment").glob("*.yaml") if p.stem.startswith(("elm", "ilm_"))}
     assert mine == {row[0] for row in ROWS}
 

@@ -187,7 +187,7 @@ def test_what_is_damaged_is_named_and_the_rest_reported(tmp_path: Path) -> None:
     assert "metrics.json is damaged" in told["torn"]
     assert "lacks tasks, protocol" in told["short"]
     assert "no JSON object" in told["listed"]
-    assert "a recommendation run" in told["ranks"]
+    assert "lacks baselines" in told["ranks"]
     assert "no semantic consistency" in told["noprose"]
     assert "config.yaml cannot be read" in told["noconfig"]
     assert "nothing can be tested" in told["nopreds"]

@@ -2,15 +2,18 @@
 
 from ilm_lightning.adapters.base import Adapter, build_adapter, count_parameters
 from ilm_lightning.adapters.constant import ConstantAdapter
-from ilm_lightning.adapters.mlp import MLPAdapter, match_hidden_width
+from ilm_lightning.adapters.mlp import CoLLMAdapter, MLPAdapter, match_hidden_width
+from ilm_lightning.adapters.perceiver import PerceiverAdapter
 from ilm_lightning.adapters.qformer import QFormer, QFormerAdapter, QueryOutput, qformer_phase2_parameters
 from ilm_lightning.adapters.qformer_init import init_from_bert
 from ilm_lightning.adapters.qformer_text import TextBranch
 
 __all__ = [
     "Adapter",
+    "CoLLMAdapter",
     "ConstantAdapter",
     "MLPAdapter",
+    "PerceiverAdapter",
     "QFormer",
     "QFormerAdapter",
     "QueryOutput",

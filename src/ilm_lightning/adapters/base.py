@@ -70,7 +70,7 @@ def build_adapter(config: Mapping[str, Any]) -> Adapter:
     """Builds an adapter with new weights from its config.
 
     Args:
-        config: ``kind`` (qformer, mlp, constant) and the arguments of that adapter's class.
+        config: ``kind`` (qformer, mlp, collm, perceiver, constant) and the arguments of that adapter's class.
 
     Returns:
         The adapter.

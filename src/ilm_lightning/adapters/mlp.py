@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from ilm_lightning.adapters.base import Adapter, check_source_mask, check_sources, require_positive, side_by_side
 from ilm_lightning.adapters.qformer import qformer_phase2_parameters
 
+COLLM_FACTOR = 10
+"""Inner width over the vector's, as in CoLLM's code (256 to 2560)."""
+
 
 class MLPAdapter(Adapter, kind="mlp"):
     """Linear(i, w), GELU, Linear(w, q * d) on the sources side by side.
@@ -80,3 +83,31 @@ def match_hidden_width(target_params: int, input_width: int, output_width: int) 
     if width < 1:
         raise ValueError(f"{target_params} parameters are too few for an MLP from {input_width} to {output_width}")
     return width
+
+
+class CoLLMAdapter(Adapter, kind="collm"):
+    """CoLLM's mapping (arXiv 2310.19488): Linear(i, 10 i), ReLU, Linear(10 i, d), one soft token of a vector.
+
+    Args:
+        source_dims: Width of each source; i is their sum.
+        output_dim: d.
+        num_queries: As in CoLLM 1; more give each vector that many tokens (its ``proj_token_num``).
+
+    Raises:
+        ValueError: If a size is below 1.
+    """
+
+    def __init__(self, source_dims: Mapping[str, int], output_dim: int, num_queries: int = 1) -> None:
+        super().__init__(source_dims, output_dim, num_queries)
+        width = sum(self.source_dims.values())
+        self.up = nn.Linear(width, COLLM_FACTOR * width)
+        self.down = nn.Linear(COLLM_FACTOR * width, num_queries * output_dim)
+
+    def forward(self, sources: Mapping[str, Tensor], source_mask: Tensor | None = None) -> Tensor:
+        """Soft tokens [n, q, d] as in `Adapter.forward`; a hidden source's vector is zero."""
+        vectors = check_sources(sources, self.source_dims)
+        if source_mask is not None:
+            check_source_mask(source_mask, len(vectors[0]), len(vectors))
+        inner = F.relu(self.up(side_by_side(vectors, source_mask).to(self.up.weight.dtype)))
+        result: Tensor = self.down(inner).view(-1, self.num_queries, self.output_dim)
+        return result

@@ -88,7 +88,7 @@ class AdapterConfig:
     """Item vectors -> soft tokens."""
 
     kind: str = MISSING
-    """qformer, mlp or constant (free soft tokens shared by all items: the blind control)."""
+    """qformer, mlp, collm, perceiver or constant (free soft tokens shared by all items: the blind control)."""
     init: str = "random"
     """qformer: pretrained (phase 1), bert or random; mlp: pretrained (vocabulary grounding) or random."""
     num_queries: int = 8
@@ -137,6 +137,11 @@ class TuningConfig:
     """Steps in which the LLM first learns the tasks' format: LoRA on the blind control's prompts, which know no item,
     then merged into it for every variant alike (as CoLLM's first step); 0: none (the paper)."""
     blind_first_lr: float = 1e-3
+    text_first_steps: int = 0
+    """openp5: steps in which LoRA first learns prompts without any soft token; its updates then become part of the LLM
+    (CoLLM). 0: none."""
+    text_first_lr: float = 1e-3
+    """openp5: learning rate of these steps."""
     lora_rank: int = 16
     lora_alpha: int = 32
     lora_targets: list[str] = field(default_factory=lambda: ["q_proj", "v_proj", "o_proj", "down_proj"])
@@ -186,7 +191,8 @@ class TasksConfig:
     """openp5: soft tokens after each item's id; false is OpenP5 itself, text ids alone."""
     user_vector: str = "none"
     """openp5: none; fold_in: soft tokens of the user as of the items before the target; full: ALS on all training
-    items, which lets training targets leak into their own prompts."""
+    items, which lets training targets leak into their own prompts; history: the items themselves before the target,
+    for adapter=perceiver."""
     head: str = "text"
     """openp5: text (the item's id is written, as in the paper) or item (ours: all items are scored from one hidden
     state against their soft tokens)."""

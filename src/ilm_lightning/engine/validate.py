@@ -55,7 +55,7 @@ def _choices(config: Config) -> None:
     one_of("data.split", config.data.split, SPLIT_RULES)
     one_of("encoder.name", config.encoder.name, ("semantic", "behavioral", "combined"))
     _als_engine(config)
-    one_of("adapter.kind", config.adapter.kind, ("qformer", "mlp", "constant"))
+    one_of("adapter.kind", config.adapter.kind, ("qformer", "mlp", "collm", "perceiver", "constant"))
     one_of("adapter.init", config.adapter.init, ("pretrained", "bert", "random"))
     one_of("tuning.mode", config.tuning.mode, ("frozen", "lora", "full"))
     one_of("tasks.kind", config.tasks.kind, ("elm", "figure1", "openp5"))

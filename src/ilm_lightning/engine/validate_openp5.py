@@ -44,7 +44,16 @@ def validate_tasks(config: Config) -> None:
     if not tasks.prompts or not Path(tasks.prompts).is_file():
         raise ConfigError(f"tasks.prompts={tasks.prompts}: there is no such file; give OpenP5's prompt.txt or your own")
     check_ranking(config)
-    one_of("tasks.user_vector", tasks.user_vector, ("none", "fold_in", "full"))
+    one_of("tasks.user_vector", tasks.user_vector, ("none", "fold_in", "full", "history"))
+    if (tasks.user_vector == "history") and config.adapter.kind != "perceiver":
+        raise ConfigError(
+            f"tasks.user_vector=history gives a user as many vectors as items, which adapter={config.adapter.kind} "
+            "cannot read; set adapter=perceiver, or tasks.user_vector=fold_in for one vector"
+        )
+    if config.tuning.text_first_steps and config.tuning.mode == "full":
+        raise ConfigError(
+            "tuning.text_first_steps with tuning=full: what was learned first would change; take frozen or lora"
+        )
     one_of("evaluation.decoding", evaluation.decoding, ("trie", "free"))
     if not evaluation.prompt_sets:
         raise ConfigError("evaluation.prompt_sets is empty: nothing would be ranked; give seen, unseen or both")

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ilm_lightning.adapters.perceiver import PRESENT
 from ilm_lightning.data.openp5 import Indexing, Sequences
 from ilm_lightning.lm.batch import PLACEHOLDER_ID
 from ilm_lightning.lm.collate import MEGA_BATCH, Collator, Slot
@@ -196,8 +197,12 @@ class UserCollator(Collator):
         items = super().slot_sources([slot for slot, user in zip(slots, is_user.tolist(), strict=True) if not user])
         sources = {}
         for name, vectors in found.items():
-            joined = torch.empty(len(slots), vectors.shape[1])
-            joined[is_user], joined[~is_user] = vectors.float(), items[name]
+            joined = torch.zeros(len(slots), *vectors.shape[1:])
+            joined[is_user] = vectors.float()
+            # among histories an item is a history of one, its place the last
+            rest = joined[~is_user]
+            (rest[:, -1] if name == PRESENT or vectors.ndim == 3 else rest)[:] = items.get(name, torch.ones(()))
+            joined[~is_user] = rest
             sources[name] = joined
         return sources
 

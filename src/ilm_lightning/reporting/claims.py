@@ -8,6 +8,8 @@ from ilm_lightning.reporting.document import Controls, Section
 from ilm_lightning.reporting.groups import Group
 from ilm_lightning.reporting.phase1 import PHASE_1_TEXT, decide_phase_1
 from ilm_lightning.reporting.query_sweep import decide_sweep
+from ilm_lightning.reporting.ranking_claims import phase_1_ranking_parts, ranking_parts
+from ilm_lightning.reporting.ranking_tables import Rankings
 from ilm_lightning.reporting.scores import ITEM, ITEM_SECOND, ITEM_THIRD, SC, SECOND, THIRD
 
 FULL, FROZEN, RANDOM, MLP, ELM = (
@@ -104,6 +106,7 @@ SWEEP_TEXT = (
     "Quality rises, then falls, with the number of soft tokens.",
     "Figure 3, random Q-Former and MLP, 1 to 32 tokens; a plot without numbers",
 )
+RANKED = "HR@K, NDCG@K"
 OPENP5 = {
     8: ("ILM gives more than ILM-rand on OpenP5.", "A.2, not tabulated"),
     9: ("ILM gives more than vectors fed to the LLM directly.", "abstract"),
@@ -114,11 +117,13 @@ OPENP5 = {
 }
 
 
-def go_through(section: Section | None) -> list[Claim]:
+def go_through(section: Section | None, rankings: Rankings | None = None, resamples: int = 5000) -> list[Claim]:
     """Go through all claims.
 
     Args:
         section: the runs of one protocol; None where there are no runs.
+        rankings: recommendation runs; None where there are none.
+        resamples: of the bootstrap of rankings.
 
     Returns:
         Claims 1 to 10 in order.
@@ -131,11 +136,13 @@ def go_through(section: Section | None) -> list[Claim]:
         parts = {name: tuple(decide(section.group if section else None, measures)) for name, measures in SCORED.items()}
         if number == 6:
             # a loss of phase 1 has no item-specific form
-            parts = {"phase-1 evaluation loss": parts["SC"]}
+            more = tuple(phase_1_ranking_parts(rankings))
+            language = parts["SC"] if section is not None or not more else ()
+            parts = {"phase-1 evaluation loss": (*language, *more)}
         claims.append(Claim(number, text, paper, parts, {name: overall(p) for name, p in parts.items()}))
     for number, (text, paper) in OPENP5.items():
-        missing = Part(text, Verdict.UNDECIDED, (), "runs on OpenP5's data are missing")
-        claims.append(Claim(number, text, paper, {"HR@K, NDCG@K": (missing,)}, {"HR@K, NDCG@K": Verdict.UNDECIDED}))
+        found = ranking_parts(number, rankings, resamples)
+        claims.append(Claim(number, text, paper, {RANKED: found}, {RANKED: overall(found)}))
     return claims
 
 

@@ -4,13 +4,15 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
+from ilm_lightning.reporting import ranking_page
 from ilm_lightning.reporting.document import Document
+from ilm_lightning.reporting.ranking_tables import Rankings
 from ilm_lightning.reporting.tables import measure_name
 from ilm_lightning.reporting.text import csv_cell
 
 
 def write(document: Document) -> dict[str, str]:
-    """Write the tables' cells, the differences per task, and Figure 3.
+    """Write the tables' cells, the differences per task, Figure 3, and recommendation where there are runs of it.
 
     Args:
         document: the report.
@@ -18,7 +20,8 @@ def write(document: Document) -> dict[str, str]:
     Returns:
         File name -> text.
     """
-    return {
+    found = {} if document.rankings is None else {"rankings.csv": _ranked(document.rankings)}
+    return found | {
         "tables.csv": _text(_CELLS, _cells(document)),
         "differences.csv": _text(_DIFFERENCES, _differences(document)),
         "figure3.csv": _text(_FIGURE, _figure(document)),
@@ -66,6 +69,11 @@ def _figure(document: Document) -> Iterable[Sequence[object]]:
             for point in series.points:
                 name = measure_name(section.group, series.measure)
                 yield section.group.letter, name, series.label, point.queries, point.mean, point.sd, point.seeds
+
+
+def _ranked(found: Rankings) -> str:
+    head, *lines = ranking_page.rows(found)
+    return _text([str(name) for name in head], lines)
 
 
 def _text(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ilm_lightning.reporting.groups import Column, Group, gather
-from ilm_lightning.reporting.runs import Problem, read_runs
+from ilm_lightning.reporting.ranking_tables import Rankings, rankings
+from ilm_lightning.reporting.runs import Problem, read_ranking_runs, read_runs
 from ilm_lightning.reporting.scores import ITEM, SC
 from ilm_lightning.reporting.tables import Table, available, tables
 
@@ -99,6 +100,7 @@ class Document:
     problems: tuple[Problem, ...]
     runs: int
     resamples: int
+    rankings: Rankings | None = None
 
     @property
     def main(self) -> Section | None:
@@ -132,7 +134,9 @@ def build(folders: Sequence[str | Path], resamples: int = 5000) -> Document:
     runs, problems = read_runs(folders)
     groups, more = gather(runs, resamples)
     sections = tuple(_section(group) for group in groups)
-    return Document(tuple(map(str, folders)), sections, (*problems, *more), len(runs), resamples)
+    ranked = read_ranking_runs(folders)
+    n_runs = len(runs) + len(ranked)
+    return Document(tuple(map(str, folders)), sections, (*problems, *more), n_runs, resamples, rankings(ranked))
 
 
 def _section(group: Group) -> Section:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from ilm_lightning.reporting import ranking_page
 from ilm_lightning.reporting.document import CONDITIONS, Controls, Document, Section
 from ilm_lightning.reporting.groups import Comparison
 from ilm_lightning.reporting.paper import source
@@ -21,9 +22,11 @@ LEGEND = (
 
 def write(document: Document) -> str:
     """Write the whole report."""
-    parts = ["# Report", "", _overview(document), "", LEGEND, ""]
+    parts = ["# Report", "", _overview(document), "", *([LEGEND, ""] if document.sections else [])]
     for section in document.sections:
         parts += _section(section, document)
+    if document.rankings is not None:
+        parts += ranking_page.write(document.rankings)
     if document.problems:
         parts += ["## Left out, missing, apart", ""]
         parts += [f"- {markdown(p.where)}: {markdown(p.what)}" for p in document.problems] + [""]

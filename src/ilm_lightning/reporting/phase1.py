@@ -11,7 +11,7 @@ from ilm_lightning.reporting.decide import LEAST_SEEDS, Part, Reading, Verdict, 
 from ilm_lightning.reporting.groups import Group
 from ilm_lightning.reporting.histories import Curve, curve
 from ilm_lightning.reporting.runs import Run
-from ilm_lightning.reporting.variants import COMMANDS
+from ilm_lightning.reporting.variants import COMMANDS, variant_of
 
 PHASE_1_TEXT = (
     "The item-item and user-item losses lower phase 1's evaluation loss.",
@@ -36,13 +36,23 @@ def decide_phase_1(group: Group | None, measures: tuple[str, ...]) -> list[Part]
         Parts per loss; the unit is the seed, so an interval is Student's over seeds.
     """
     del measures
-    return [part for name, what in WITH for part in _parts(group, name, what)]
+    return phase_1_parts([] if group is None else [run for column in group.columns for run in column.runs.values()])
 
 
-def _parts(group: Group | None, name: str, what: str) -> list[Part]:
-    base, true = _curves(group, BASE, shuffled=False), _curves(group, name, shuffled=False)
-    mixed = _curves(group, name, shuffled=True)
-    need = [f"{row}: python -m ilm_lightning.train {COMMANDS[row]}" for row in (BASE, name)]
+def phase_1_parts(runs: Sequence[Run], extra: str = "") -> list[Part]:
+    """The same tests on any runs of one data set.
+
+    Args:
+        runs: with their training histories.
+        extra: what the commands of missing runs need besides.
+    """
+    return [part for name, what in WITH for part in _parts(runs, name, what, extra)]
+
+
+def _parts(runs: Sequence[Run], name: str, what: str, extra: str) -> list[Part]:
+    base, true = _curves(runs, BASE, shuffled=False), _curves(runs, name, shuffled=False)
+    mixed = _curves(runs, name, shuffled=True)
+    need = [f"{row}: python -m ilm_lightning.train {COMMANDS[row]}{extra}" for row in (BASE, name)]
     shuffled = [need[1], f"{name} with shuffled {what} pairs"]
     return [
         _test(f"{name} ends below IT (Table 8)", true, base, _last, _last, False, need),
@@ -52,16 +62,15 @@ def _parts(group: Group | None, name: str, what: str) -> list[Part]:
     ]
 
 
-def _curves(group: Group | None, name: str, shuffled: bool) -> dict[int, tuple[Run, Curve]]:
+def _curves(runs: Sequence[Run], name: str, shuffled: bool) -> dict[int, tuple[Run, Curve]]:
     found: dict[int, tuple[Run, Curve]] = {}
-    for column in () if group is None else group.columns:
-        if column.variant.name.removesuffix("-fullyfinetune").removesuffix("-LoRA") != name:
+    for run in runs:
+        if variant_of(run).name.removesuffix("-fullyfinetune").removesuffix("-LoRA") != name:
             continue
-        for seed, run in column.runs.items():
-            mixed = any("shuffle" in key and value for key, value in run.flat.items() if key.startswith("pretraining."))
-            history = curve(run, "pretrain", *LOSSES)
-            if history is not None and mixed == shuffled:
-                found.setdefault(seed, (run, history))
+        mixed = any("shuffle" in key and value for key, value in run.flat.items() if key.startswith("pretraining."))
+        history = curve(run, "pretrain", *LOSSES)
+        if history is not None and mixed == shuffled:
+            found.setdefault(run.seed, (run, history))
     return found
 
 

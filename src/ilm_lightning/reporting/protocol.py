@@ -1,9 +1,12 @@
 """What has to be the same for two numbers to be compared: teacher, scorer, split, decoding, data, LLM, movies."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 from ilm_lightning.reporting.runs import Run
+
+P = TypeVar("P", bound=Hashable)
 
 
 @dataclass(frozen=True, order=True)
@@ -66,9 +69,9 @@ def protocol_of(run: Run, fingerprint: str | None) -> Protocol:
     )
 
 
-def letters(protocols: Sequence[Protocol]) -> dict[Protocol, str]:
-    """Short names A, B, … in the given order."""
-    return {protocol: _letter(place) for place, protocol in enumerate(protocols)}
+def letters(protocols: Iterable[P]) -> dict[P, str]:
+    """Short names A, B, … of distinct protocols, in the given order."""
+    return {protocol: _letter(place) for place, protocol in enumerate(dict.fromkeys(protocols))}
 
 
 def _letter(place: int) -> str:

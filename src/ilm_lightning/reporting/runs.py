@@ -13,6 +13,8 @@ import yaml
 CONFIG, METRICS, PREDICTIONS, STATUS = "config.yaml", "metrics.json", "predictions.parquet", "status.json"
 DEPTH = 5
 """How far below a folder runs are looked for."""
+RANKING = "ranking"
+"""Key that tells metrics of a recommendation run."""
 NEEDED = ("all", "tasks", "protocol")
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -73,17 +75,27 @@ class Run:
 
 
 def read_runs(folders: Sequence[str | Path]) -> tuple[list[Run], list[Problem]]:
-    """Find and read runs.
+    """Find and read runs on language tasks.
 
     Args:
         folders: run folders, folders that hold them, or committed metrics files.
 
     Returns:
-        Finished runs in the order of their paths, and what was left out.
+        Finished runs in the order of their paths, and what was left out, of recommendation runs too.
 
     Raises:
         RunError: a folder that is not there.
     """
+    runs, problems = _read_all(folders)
+    return [run for run in runs if RANKING not in run.metrics], problems
+
+
+def read_ranking_runs(folders: Sequence[str | Path]) -> list[Run]:
+    """Find and read recommendation runs, as `read_runs`, which tells the problems of both."""
+    return [run for run in _read_all(folders)[0] if RANKING in run.metrics]
+
+
+def _read_all(folders: Sequence[str | Path]) -> tuple[list[Run], list[Problem]]:
     runs: list[Run] = []
     problems: list[Problem] = []
     seen: set[Path] = set()
@@ -142,7 +154,7 @@ def _looks_like_metrics(path: Path) -> bool:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return False
-    return '"protocol"' in text and '"tasks"' in text
+    return '"protocol"' in text and ('"tasks"' in text or f'"{RANKING}"' in text)
 
 
 def _read_run(folder: Path, problems: list[Problem]) -> Run | None:
@@ -164,6 +176,8 @@ def _read_run(folder: Path, problems: list[Problem]) -> Run | None:
     metrics = _metrics(folder / METRICS)
     config = _config(folder / CONFIG)
     predictions: Path | None = folder / PREDICTIONS
+    if RANKING in metrics and not metrics[RANKING]:
+        return Run(folder.name, folder, config, metrics, None)
     if not (folder / PREDICTIONS).is_file():
         problems.append(
             Problem(str(folder), f"no {PREDICTIONS}: its means are shown, but nothing can be tested on them")
@@ -191,10 +205,13 @@ def _config(path: Path) -> Mapping[str, Any]:
 
 def _metrics(path: Path) -> Mapping[str, Any]:
     metrics = _read_json(path, "the training command writes it anew")
-    if "ranking" in metrics:
-        raise RunError(
-            "a recommendation run: HR@K and NDCG@K stand in its metrics.json, the tables of SC have no place"
-        )
+    if RANKING in metrics:
+        missing = [key for key in (RANKING, "baselines", "protocol") if not isinstance(metrics.get(key), Mapping)]
+        if missing:
+            raise RunError(
+                f"{path.name} is damaged: it lacks {', '.join(missing)}; the training command writes it anew"
+            )
+        return metrics
     missing = [key for key in NEEDED if not isinstance(metrics.get(key), Mapping)]
     if missing:
         raise RunError(f"{path.name} is damaged: it lacks {', '.join(missing)}; the training command writes it anew")

@@ -26,6 +26,8 @@ log = logging.getLogger("ilm_lightning")
 CODE = 1
 INPUT_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight", "shared.weight")
 """What the families of language models call their input embeddings."""
+PERCEIVER = ("hidden_size", "num_layers", "num_heads", "ffn_size", "dropout")
+"""Sizes that a Perceiver has too."""
 HELD_OUT_LIMIT = 512
 """Held-out pairs of each set that one validation reads."""
 
@@ -56,6 +58,8 @@ def adapter_settings(config: AdapterConfig, source_dims: dict[str, int], output_
         return {"kind": "qformer", **same, **sizes}
     if config.kind == "mlp":
         return {"kind": "mlp", **same, "match": sizes}
+    if config.kind == "perceiver":
+        return {"kind": "perceiver", **same, **{key: sizes[key] for key in PERCEIVER}}
     return {"kind": config.kind, **same}
 
 

@@ -19,6 +19,7 @@ from ilm_lightning.engine.stages.generate import load_model
 from ilm_lightning.engine.stages.item_head import head_settings, rank_all, rank_batch, step_flops
 from ilm_lightning.engine.stages.openp5 import load_sequences
 from ilm_lightning.engine.stages.recommend_batches import training_batches, tuning_that_matters
+from ilm_lightning.engine.stages.text_first import with_text_first
 from ilm_lightning.engine.stages.tune import MODEL, Inputs, new_model
 from ilm_lightning.engine.stages.users_before import UsersBefore
 from ilm_lightning.tasks.openp5 import Example, PromptSets, held_out_examples, read_prompts
@@ -88,6 +89,7 @@ def tune(context: Context, inputs: Inputs) -> Artifact:
     """Train on sequential and straightforward recommendation and leave the model with the best validation weights."""
     config = context.config
     assert config.tasks.prompts is not None
+    inputs = with_text_first(context, inputs)
     settings = {
         "code": CODE,
         "adapter": asdict(config.adapter),
@@ -112,6 +114,8 @@ def tune(context: Context, inputs: Inputs) -> Artifact:
         artifacts["pretrain"] = inputs.pretrained
     elif config.adapter.init == "bert":
         artifacts["bert"] = context.asset(config.adapter.bert).sha256
+    if inputs.first is not None:
+        artifacts["first"] = inputs.first
     return context.store.get(
         "recommend", settings, artifacts, lambda folder: _build(context, inputs, folder), together=True
     )

@@ -35,7 +35,8 @@ class Inputs:
         pretrained: where the adapter comes from phase 1.
         trials: where learning rates were tried.
         residuals: where target tokens are weighted.
-        first: the blind model whose updates are part of the language model, see ``tuning.blind_first_steps``.
+        first: the model whose updates are part of the language model, see ``tuning.blind_first_steps`` and
+            ``tuning.text_first_steps``.
     """
 
     prepared: Artifact
@@ -105,6 +106,7 @@ def _that_matters(tuning: TuningConfig) -> dict[str, Any]:
     """The settings without those of what is off, and of what is an input of its own."""
     off = {"lr_trials", "trial_steps", "residual_steps", "blind_first_steps", "blind_first_lr"}
     off |= {"history", "history_block"}
+    off |= {"text_first_steps", "text_first_lr"}
     off |= set() if tuning.distillation_weight else {"distillation_weight", "distillation_tokens"}
     off |= set() if tuning.residual_weighting else {"residual_weighting", "residual_clip"}
     # how often the state is saved changes no weight: a run may go on under another interval
@@ -189,7 +191,7 @@ def new_model(context: Context, inputs: Inputs) -> tuple["ItemLanguageModel", di
     )
     source = f"{asset.name} ({asset.source})"
     if inputs.first is not None:
-        source += f", the tasks' format learned blind ({inputs.first.id})"
+        source += f", the tasks' format learned first ({inputs.first.id})"
     model = ItemLanguageModel(adapter, backbone, config.tasks.head == "item")
     return model, {"adapter": origin, "language model": source}
 

@@ -1,0 +1,252 @@
+"""Recommendation runs as rows of Tables 4, 6 and 7: who recommends, under which protocol, with what result."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ilm_lightning.reporting.runs import Run
+from ilm_lightning.reporting.variants import differing
+
+TASKS = ("sequential", "straightforward")
+PROMPTS = ("seen", "unseen")
+MEASURES = ("HR@5", "NDCG@5", "HR@10", "NDCG@10")
+WITHOUT_PROMPTS = "—"
+_PHASE_1 = {
+    frozenset({"itc", "itm", "itg"}): "ILM-IT",
+    frozenset({"itc", "itm", "itg", "iic"}): "ILM-IT-II",
+    frozenset({"itc", "itm", "itg", "uic"}): "ILM-IT-UI",
+}
+_TUNED = {"frozen": "frozen", "lora": "LoRA", "full": "full"}
+# settings that a row's name or protocol holds, or that do nothing to the numbers
+_NOT_APART = {
+    "adapter.kind", "adapter.init", "adapter.num_queries", "tuning.mode", "tuning.steps", "tuning.batch_size",
+    "tuning.checkpoint_every_s", "tuning.val_examples", "tuning.text_first_steps", "pretraining.losses",
+    "tasks.history", "tasks.soft_tokens", "tasks.user_vector", "tasks.head",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, order=True)
+class RankingProtocol:
+    """What has to be the same for two rankings to be compared; ``"unknown"`` where a source does not say.
+
+    Attributes:
+        data: the data set.
+        split: whose last items are recommended.
+        users: how many are tested.
+        candidates: what a list may hold.
+        decoding: how lists are made, and whether items that a user has met may be in them.
+        history: items in a prompt.
+        indexing: the text ids of items.
+        language_model: its name, or none.
+    """
+
+    data: str
+    split: str
+    users: str
+    candidates: str
+    decoding: str
+    history: str
+    indexing: str
+    language_model: str
+
+    def differences(self, other: "RankingProtocol") -> list[str]:
+        """The fields that differ, as ``decoding 'free, …', not 'trie, …'``."""
+        ours, theirs = asdict(self), asdict(other)
+        return [
+            f"{key.replace('_', ' ')} {ours[key]!r}, not {theirs[key]!r}" for key in ours if ours[key] != theirs[key]
+        ]
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Field and value, for a page."""
+        return [(key.replace("_", " "), value) for key, value in asdict(self).items()]
+
+
+@dataclass(frozen=True, eq=False)
+class RankingRow:
+    """One recommender under one protocol.
+
+    Attributes:
+        name: the paper's name, or ours in its manner.
+        apart: settings in which it differs from rows of the same name and protocol.
+        protocol: the conditions.
+        parameters: numbers that were trained or counted; None where unknown.
+        budget: steps and batch size of phase 2; None without.
+        measured: (task, prompts) -> per seed measure -> value; a recommender without prompts has one entry.
+        errors: (task, prompts) -> measure -> standard error over users, mean over seeds.
+        invalid: largest share of outputs that name no item.
+        runs: by seed.
+        printed: whether the numbers are a publication's.
+    """
+
+    name: str
+    apart: str
+    protocol: RankingProtocol
+    parameters: int | None
+    budget: tuple[int, int] | None
+    measured: Mapping[tuple[str, str], Mapping[int, Mapping[str, float]]]
+    errors: Mapping[tuple[str, str], Mapping[str, float]]
+    invalid: float = 0.0
+    runs: Mapping[int, Run] = field(default_factory=dict)
+    printed: bool = False
+
+    @property
+    def label(self) -> str:
+        """Name with what sets it apart."""
+        return f"{self.name} ({self.apart})" if self.apart else self.name
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds, sorted."""
+        return tuple(sorted(self.runs))
+
+    def values(self, task: str, prompts: str, measure: str) -> list[float]:
+        """One value a seed; of ``task="both"`` the mean over both tasks, and nothing unless both were run."""
+        if task == "both":
+            parts = [self.values(one, prompts, measure) for one in TASKS]
+            return [float(np.mean(pair)) for pair in zip(*parts, strict=True)] if all(parts) else []
+        found = self.measured.get((task, prompts), {})
+        return [found[seed][measure] for seed in sorted(found) if measure in found[seed]]
+
+
+def rows_of(runs: Sequence[Run]) -> list[RankingRow]:
+    """Gather runs that differ by seed alone into rows.
+
+    Args:
+        runs: recommendation runs.
+
+    Returns:
+        Rows by data set, protocol and name; of several runs with one seed the first counts.
+    """
+    gathered: dict[tuple[str, RankingProtocol], dict[tuple[tuple[str, Any], ...], list[RankingRow]]] = {}
+    for run in runs:
+        for row, settings in _rows(run):
+            gathered.setdefault((row.name, row.protocol), {}).setdefault(settings, []).append(row)
+    rows = []
+    for by_settings in gathered.values():
+        ordered = sorted(by_settings, key=lambda settings: (-len(by_settings[settings]), repr(settings)))
+        apart = differing(dict(enumerate(ordered)))
+        rows += [_joined(by_settings[settings], apart[place]) for place, settings in enumerate(ordered)]
+    return sorted(rows, key=lambda row: (row.protocol, row.name, row.apart))
+
+
+def protocol_of(run: Run, name: str | None = None) -> RankingProtocol:
+    """Collect a run's protocol; that of a baseline without prompts where ``name`` is given."""
+    stated = run.metrics["protocol"]
+
+    def field_of(key: str) -> str:
+        return str(stated.get(key, "unknown"))
+
+    shared = {key: field_of(key) for key in ("data", "split", "users")}
+    if name is not None:
+        filtered = "seen items" + field_of("decoding").partition("seen items")[2]
+        return RankingProtocol(
+            **shared,
+            candidates=f"all {run.metrics['counts']['items']:,} items" if "counts" in run.metrics else "all items",
+            decoding=f"whole catalogue scored, {filtered}",
+            history="no prompt; what is read: see the row",
+            indexing="none",
+            language_model="none",
+        )
+    return RankingProtocol(
+        **shared, **{key: field_of(key) for key in ("candidates", "decoding", "history", "indexing", "language_model")}
+    )
+
+
+def name_of(run: Run) -> str:
+    """Name a recommendation run by its recipe, not by what it was called: an override may have changed it.
+
+    Rows without soft tokens are OpenP5, a Perceiver over the history is User-LLM.
+    """
+    recipe = run.metrics.get("recipe")
+    if not recipe:
+        return str(run.metrics["protocol"].get("name", run.name))
+    adapter, tuning, tasks = recipe["adapter"], recipe["tuning"], recipe["tasks"]
+    mode = _TUNED.get(str(tuning["mode"]), str(tuning["mode"]))
+    ending = ", item head" if tasks.get("head", "text") == "item" else ""
+    user = tasks.get("user_vector", "none")
+    if not tasks.get("soft_tokens", True) and user == "none":
+        return f"OpenP5 ({mode}){ending}"
+    if adapter["kind"] == "perceiver":
+        return f"User-LLM ({mode}){ending}"
+    first = ", text first" if tuning.get("text_first_steps") else ""
+    ending = f" ({mode}{first}{', user vector' if user != 'none' else ''}){ending}"
+    if adapter["kind"] == "collm":
+        return f"CoLLM{ending}"
+    if adapter["kind"] == "mlp":
+        tokens = int(adapter["num_queries"])
+        return f"ILM-MLP, {tokens} token{'s' if tokens > 1 else ''}{ending}"
+    if adapter["init"] == "pretrained":
+        losses = frozenset(recipe["pretraining"]["losses"])
+        return _PHASE_1.get(losses, f"ILM-{'-'.join(sorted(losses))}") + ending
+    return ("ILM-rand" if adapter["init"] == "random" else f"ILM-{adapter['init']}") + ending
+
+
+def _rows(run: Run) -> Iterator[tuple[RankingRow, tuple[tuple[str, Any], ...]]]:
+    metrics = run.metrics
+    recipe = dict(_flat(metrics.get("recipe", {}), ""))
+    if metrics["ranking"]:
+        found = {(task, name): row for name, tasks in metrics["ranking"].items() for task, row in tasks.items()}
+        trained = sum(int(part["trainable"]) for part in metrics.get("parameters", ()))
+        tuning = metrics.get("recipe", {}).get("tuning", {})
+        budget = (int(tuning["steps"]), int(tuning["batch_size"])) if "steps" in tuning else None
+        row = _row(run, name_of(run), protocol_of(run), trained or None, found)
+        apart = {key: value for key, value in recipe.items() if key not in _NOT_APART and not key.startswith("als.")}
+        apart |= {"steps": budget}
+        yield replace(row, budget=budget), tuple(sorted((k, v) for k, v in apart.items() if v not in (None, False, 0)))
+    for name, measures in metrics["baselines"].items():
+        row = _row(
+            run,
+            name,
+            protocol_of(run, name),
+            measures.get("parameters"),
+            {(t, WITHOUT_PROMPTS): measures for t in TASKS},
+        )
+        yield row, tuple(sorted((k, v) for k, v in recipe.items() if k.startswith("als.") and name == "ALS"))
+
+
+def _row(
+    run: Run,
+    name: str,
+    protocol: RankingProtocol,
+    parameters: int | None,
+    found: Mapping[tuple[str, str], Mapping[str, Any]],
+) -> RankingRow:
+    measured = {key: {run.seed: _measures(row, "")} for key, row in found.items()}
+    errors = {key: _measures(row, "_error") for key, row in found.items()}
+    invalid = max((float(row.get("invalid", 0.0)) for row in found.values()), default=0.0)
+    return RankingRow(name, "", protocol, parameters, None, measured, errors, invalid, {run.seed: run})
+
+
+def _measures(row: Mapping[str, Any], ending: str) -> dict[str, float]:
+    return {
+        f"{kind.upper()}@{cut}": float(value) for kind in ("hr", "ndcg") for cut, value in row[kind + ending].items()
+    }
+
+
+def _joined(rows: Sequence[RankingRow], apart: str) -> RankingRow:
+    first = rows[0]
+    measured: dict[tuple[str, str], dict[int, Mapping[str, float]]] = {}
+    errors: dict[tuple[str, str], dict[int, Mapping[str, float]]] = {}
+    runs: dict[int, Run] = {}
+    for row in rows:
+        for seed, run in row.runs.items():
+            runs.setdefault(seed, run)
+            for key, by_seed in row.measured.items():
+                measured.setdefault(key, {}).setdefault(seed, by_seed[seed])
+                errors.setdefault(key, {}).setdefault(seed, row.errors[key])
+    means = {
+        key: {m: float(np.mean([one[m] for one in by_seed.values()])) for m in next(iter(by_seed.values()))}
+        for key, by_seed in errors.items()
+    }
+    invalid = max(row.invalid for row in rows)
+    return replace(first, apart=apart, measured=measured, errors=means, invalid=invalid, runs=runs)
+
+
+def _flat(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", tuple(value) if isinstance(value, list) else value

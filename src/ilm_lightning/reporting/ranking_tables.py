@@ -1,0 +1,280 @@
+"""Tables 4 to 8 from runs: ours beside the paper's and OpenP5's, protocol by protocol."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ilm_lightning.reporting.histories import curve
+from ilm_lightning.reporting.paper import table
+from ilm_lightning.reporting.phase1 import LOSSES
+from ilm_lightning.reporting.protocol import letters
+from ilm_lightning.reporting.ranking_paper import OURS, TASK_TABLES, printed_rows
+from ilm_lightning.reporting.ranking_runs import (
+    MEASURES,
+    PROMPTS,
+    TASKS,
+    WITHOUT_PROMPTS,
+    RankingProtocol,
+    RankingRow,
+    rows_of,
+)
+from ilm_lightning.reporting.runs import Run
+
+COUNTS = {
+    "item_text_pairs": "texts",
+    "item_item_pairs": "item_item_pairs",
+    "user_item_pairs": "user_item_pairs",
+    "train_examples": "phase2_train",
+    "test_examples": "phase2_test",
+    "users": "users",
+    "items": "items",
+}
+"""The paper's name in Table 5 -> ours."""
+DRAWN = ("item_text_pairs", "item_item_pairs", "user_item_pairs")
+"""Table 5 counts these after a draw of 90 %, ours before it."""
+TITLES = {
+    "sequential": "sequential recommendation",
+    "straightforward": "straightforward recommendation",
+    "both": "phase-1 losses, mean over both tasks (our reading: the paper does not say)",
+}
+PHASE_1_ROWS = ("ILM-IT", "ILM-IT-II", "ILM-IT-UI")
+
+
+@dataclass(frozen=True)
+class RankingLine:
+    """One line of a table.
+
+    Attributes:
+        row: who.
+        prompts: seen, unseen or none.
+        cells: measure -> (mean over seeds, sd over seeds or None, standard error over users or None).
+        letter: of the protocol.
+    """
+
+    row: RankingRow
+    prompts: str
+    cells: Mapping[str, tuple[float, float | None, float | None]]
+    letter: str
+
+
+@dataclass(frozen=True)
+class RankingTable:
+    """One of Tables 4, 6 and 7 for one data set.
+
+    Attributes:
+        number: the paper's.
+        data: the data set.
+        title: what it shows.
+        lines: the paper's first, then ours by HR@10.
+        protocols: letter -> protocol.
+        mismatches: how our protocols differ from the paper's rows.
+    """
+
+    number: str
+    data: str
+    title: str
+    lines: tuple[RankingLine, ...]
+    protocols: Mapping[str, RankingProtocol]
+    mismatches: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CountLine:
+    """One count of Table 5: ours, the paper's (None where not printed), and whether they agree."""
+
+    data: str
+    name: str
+    ours: int
+    paper: int | None
+    agrees: str
+
+
+@dataclass(frozen=True)
+class LossLine:
+    """One row of Table 8: last training and evaluation ITG loss, means over seeds, and the paper's."""
+
+    data: str
+    name: str
+    train: float | None
+    held_out: float
+    best: float
+    sd: float | None
+    seeds: int
+    budget: str
+    paper: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Rankings:
+    """All that recommendation runs give.
+
+    Attributes:
+        rows: recommenders, ours.
+        tables: Tables 6, 7 and 4, data set by data set.
+        counts: Table 5.
+        losses: Table 8.
+        runs: the runs.
+    """
+
+    rows: tuple[RankingRow, ...]
+    tables: tuple[RankingTable, ...]
+    counts: tuple[CountLine, ...]
+    losses: tuple[LossLine, ...]
+    runs: tuple[Run, ...]
+
+
+def base_data(name: str) -> str:
+    """The data set's name without what is said about its file.
+
+    >>> base_data("ML1M (ties broken differently)")
+    'ML1M'
+    """
+    return name.partition(" (")[0]
+
+
+def rankings(runs: Sequence[Run]) -> Rankings | None:
+    """Lay out recommendation runs; None where there are none."""
+    if not runs:
+        return None
+    rows = rows_of(runs)
+    names = sorted({base_data(row.protocol.data) for row in rows})
+    named = {data: _letters(rows, data) for data in names}
+    made = [ranking_table(rows, task, data, named[data]) for data in names for task in (*TASKS, "both")]
+    tables = tuple(found for found in made if found is not None)
+    return Rankings(tuple(rows), tables, tuple(_counts(runs)), tuple(_losses(runs)), tuple(runs))
+
+
+def _letters(rows: Sequence[RankingRow], data: str) -> dict[RankingProtocol, str]:
+    printed = [row for task in TASK_TABLES for row in printed_rows(task, data)]
+    return letters(row.protocol for row in (*printed, *rows) if base_data(row.protocol.data) == data)
+
+
+def ranking_table(
+    rows: Sequence[RankingRow], task: str, data: str, named: Mapping[RankingProtocol, str]
+) -> RankingTable | None:
+    """Lay out one table; None where no row of ours belongs in it.
+
+    Args:
+        rows: ours.
+        task: ``sequential``, ``straightforward`` or ``both``.
+        data: the data set's name.
+        named: letters of the protocols.
+    """
+    own = [row for row in rows if base_data(row.protocol.data) == data]
+    if task == "both":
+        own = [row for row in own if row.name.startswith(PHASE_1_ROWS)]
+    lines = _lines(own, task)
+    if not lines:
+        return None
+    printed = printed_rows(task, data)
+    order = sorted(lines, key=lambda line: -line.cells["HR@10"][0] if "HR@10" in line.cells else 0.0)
+    both = [_with_letter(line, named) for line in (*_lines(printed, task), *order)]
+    return RankingTable(
+        TASK_TABLES[task],
+        data,
+        TITLES[task],
+        tuple(both),
+        {named[line.row.protocol]: line.row.protocol for line in both},
+        tuple(_mismatches(printed, [line.row for line in order], named)),
+    )
+
+
+def _lines(rows: Sequence[RankingRow], task: str) -> list[RankingLine]:
+    lines = []
+    for row in rows:
+        for prompts in (*PROMPTS, WITHOUT_PROMPTS):
+            direct = row.printed or task != "both"
+            cells = {}
+            for measure in MEASURES:
+                values = (
+                    [one[measure] for one in row.measured.get((task, prompts), {}).values() if measure in one]
+                    if direct
+                    else row.values("both", prompts, measure)
+                )
+                if values:
+                    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+                    cells[measure] = (float(np.mean(values)), sd, row.errors.get((task, prompts), {}).get(measure))
+            if cells:
+                lines.append(RankingLine(row, prompts, cells, ""))
+    return lines
+
+
+def _with_letter(line: RankingLine, named: Mapping[RankingProtocol, str]) -> RankingLine:
+    return RankingLine(line.row, line.prompts, line.cells, named[line.row.protocol])
+
+
+def _mismatches(
+    printed: Sequence[RankingRow], own: Sequence[RankingRow], named: Mapping[RankingProtocol, str]
+) -> list[str]:
+    """For each printed row with a counterpart of ours, the fields in which the two cannot be compared."""
+    found = []
+    for theirs in printed:
+        wanted = OURS.get(theirs.name)
+        for ours in () if wanted is None else own:
+            if ours.name.startswith((f"{wanted} ", f"{wanted},")) or ours.name == wanted:
+                pair = f"{ours.label} ({named[ours.protocol]}) beside {theirs.name} ({named[theirs.protocol]})"
+                found.append(f"{pair}: {'; '.join(ours.protocol.differences(theirs.protocol))}")
+    return list(dict.fromkeys(found))
+
+
+def _counts(runs: Sequence[Run]) -> list[CountLine]:
+    lines = []
+    by_data = {
+        base_data(str(run.metrics["protocol"].get("data"))): run.metrics["counts"]
+        for run in runs
+        if "counts" in run.metrics
+    }
+    for data, counts in sorted(by_data.items()):
+        printed = table("5").rows.get(data, {})
+        for name, ours in COUNTS.items():
+            if ours in counts:
+                paper = int(printed[name]) if name in printed else None
+                lines.append(
+                    CountLine(data, name, int(counts[ours]), paper, _agreement(name, int(counts[ours]), paper))
+                )
+    return lines
+
+
+def _agreement(name: str, ours: int, paper: int | None) -> str:
+    if paper is None:
+        return "not printed"
+    if name in DRAWN:
+        return f"the paper counts a draw of 90 %: {paper / ours:.4f} of ours"
+    return "equal" if ours == paper else "differs"
+
+
+def _losses(runs: Sequence[Run]) -> list[LossLine]:
+    """Table 8: rows by data set, losses of phase 1 and budget; phase 2 does not matter to it."""
+    found: dict[tuple[str, str, str], dict[int, tuple[float | None, float, float]]] = {}
+    for run in runs:
+        phase_1 = run.metrics.get("recipe", {}).get("pretraining")
+        held_out = curve(run, "pretrain", *LOSSES)
+        if phase_1 is None or held_out is None:
+            continue
+        train = curve(run, "pretrain", "train/itg_nll", "train/itg")
+        name = next((row.name for row in rows_of([run]) if row.runs and row.name.startswith("ILM-")), "")
+        name = name.partition(" (")[0]
+        key = (base_data(str(run.metrics["protocol"]["data"])), name, f"{phase_1['steps']} × {phase_1['batch_size']}")
+        value = (None if train is None else train.last, held_out.last, held_out.best)
+        found.setdefault(key, {}).setdefault(run.seed, value)
+    lines = []
+    for (data, name, budget), by_seed in sorted(found.items()):
+        last = [value[1] for value in by_seed.values()]
+        train_values = [value[0] for value in by_seed.values() if value[0] is not None]
+        printed = table("8").rows.get(name, {})
+        paper = (printed[f"{data} train"], printed[f"{data} eval"]) if f"{data} eval" in printed else None
+        lines.append(
+            LossLine(
+                data=data,
+                name=name,
+                train=float(np.mean(train_values)) if train_values else None,
+                held_out=float(np.mean(last)),
+                best=float(np.mean([value[2] for value in by_seed.values()])),
+                sd=float(np.std(last, ddof=1)) if len(last) > 1 else None,
+                seeds=len(by_seed),
+                budget=budget,
+                paper=paper,
+            )
+        )
+    return lines

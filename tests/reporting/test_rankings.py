@@ -1,0 +1,232 @@
+"""Tables 4 to 8 and claims 6, 8, 9 and 10 on recommendation runs whose truth is planted."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from ilm_lightning import report
+from ilm_lightning.evaluation.ranking import ranking_from_ranks
+from ilm_lightning.reporting.claims import RANKED, Claim, go_through
+from ilm_lightning.reporting.decide import Verdict
+from ilm_lightning.reporting.document import build
+from ilm_lightning.reporting.ranking_tables import Rankings, RankingTable
+
+USERS = 400
+ROWS: dict[str, dict[str, Any]] = {
+    "ilm": {"losses": ["itc", "itm", "itg", "iic"]},
+    "it": {"losses": ["itc", "itm", "itg"]},
+    "it_ui": {"losses": ["itc", "itm", "itg", "uic"]},
+    "rand": {"init": "random"},
+    "mlp1": {"kind": "mlp", "init": "random", "queries": 1},
+    "collm": {"kind": "collm", "init": "random", "queries": 1, "user": "fold_in"},
+    "user_llm": {"kind": "perceiver", "init": "random", "user": "history", "soft": False},
+    "openp5": {"soft": False, "init": "random", "mode": "lora"},
+}
+
+
+def recipe_of(row: dict[str, Any], steps: int) -> dict[str, Any]:
+    recipe: dict[str, Any] = {
+        "adapter": {"kind": row.get("kind", "qformer"), "init": row.get("init", "pretrained"),
+                    "num_queries": row.get("queries", 8)},
+        "tuning": {"mode": row.get("mode", "frozen"), "steps": steps, "batch_size": 8,
+                   "text_first_steps": 0},
+        "tasks": {"history": 20, "soft_tokens": row.get("soft", True), "user_vector": row.get("user", "none")},
+        "als": {"factors": 64},
+    }  # fmt: skip
+    if "losses" in row:
+        recipe["pretraining"] = {"losses": row["losses"], "steps": 300, "batch_size": 32}
+    return recipe
+
+
+def write_ranking(
+    root: Path, name: str, level: float, seed: int = 0, data: str = "Beauty", steps: int = 450, **protocol: Any
+) -> Path:
+    """A run whose targets are in the first ten places with a given probability, for both tasks and prompt sets."""
+    draw = np.random.default_rng([seed, len(name), int(1000 * level)])
+    # hard and easy users are the same for every run
+    ease = np.random.default_rng(0).normal(0.0, 0.1, USERS)
+    folder = root / f"{name}-{data}-{seed}"
+    folder.mkdir(parents=True)
+    tables, ranking = [], {}
+    for prompts in ("seen", "unseen"):
+        ranking[prompts] = {}
+        for task in ("sequential", "straightforward"):
+            ranks = np.where(draw.random(USERS) < level + ease, draw.integers(1, 11, USERS), 0)
+            ranking[prompts][task] = asdict(ranking_from_ranks(ranks))
+            users = [f"u{user}" for user in range(USERS)]
+            tables.append(pl.DataFrame({"task": task, "prompts": prompts, "user": users, "rank": ranks}))
+    markov = asdict(ranking_from_ranks(np.arange(USERS) % 20 + 1)) | {"parameters": 77}
+    stated = {
+        "name": name, "data": data, "split": "test", "users": f"{USERS} of {USERS}", "candidates": "all 12,101 items",
+        "decoding": "trie, 30 beams, seen items not filtered", "history": 20, "indexing": "sequential (file)",
+        "language_model": "tiny", "seed": seed,
+    } | protocol  # fmt: skip
+    metrics = {
+        "ranking": ranking,
+        "baselines": {"Markov": markov},
+        "protocol": stated,
+        "recipe": recipe_of(ROWS[name], steps),
+        "parameters": [{"component": "adapter", "trainable": 1000, "frozen": 5}],
+        "counts": {"users": 22363, "items": 12101, "texts": 12101, "phase2_train": 2628260, "phase2_test": 44725},
+    }
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "config.yaml").write_text(yaml.safe_dump({"name": name, "seed": seed} | metrics["recipe"]))
+    pl.concat(tables).write_parquet(folder / "predictions.parquet")
+    return folder
+
+
+def found_in(root: Path) -> Rankings:
+    made = build([root], 500).rankings
+    assert made is not None
+    return made
+
+
+def table(found: Rankings, number: str, data: str = "Beauty") -> RankingTable:
+    return next(t for t in found.tables if (t.number, t.data) == (number, data))
+
+
+def claim(root: Path, number: int) -> Claim:
+    document = build([root], 500)
+    return next(c for c in go_through(document.main, document.rankings, 500) if c.number == number)
+
+
+def test_one_table_holds_all_recommenders_with_their_protocols(tmp_path: Path) -> None:
+    for name in ROWS:
+        for seed in (0, 1):
+            write_ranking(tmp_path, name, 0.3, seed)
+    made = table(found_in(tmp_path), "6")
+    own = {(line.row.name, line.prompts): line for line in made.lines if not line.row.printed}
+    assert {name for name, _ in own} == {
+        "ILM-IT-II (frozen)", "ILM-IT (frozen)", "ILM-IT-UI (frozen)", "ILM-rand (frozen)",
+        "ILM-MLP, 1 token (frozen)", "CoLLM (frozen, user vector)", "User-LLM (frozen)", "OpenP5 (LoRA)", "Markov",
+    }  # fmt: skip
+    line = own["ILM-rand (frozen)", "unseen"]
+    values = [json.loads((tmp_path / f"rand-Beauty-{s}" / "metrics.json").read_text()) for s in (0, 1)]
+    expected = [v["ranking"]["unseen"]["sequential"]["ndcg"]["10"] for v in values]
+    assert line.cells["NDCG@10"][:2] == pytest.approx((np.mean(expected), np.std(expected, ddof=1)))
+    assert (line.row.parameters, line.row.budget, line.row.seeds) == (1000, (450, 8), (0, 1))
+    markov = own["Markov", "—"]
+    assert markov.cells["HR@10"][0] == 0.5
+    assert markov.row.protocol.decoding == "whole catalogue scored, seen items not filtered"
+    assert markov.letter != line.letter
+    # the paper's numbers and OpenP5's own, under their own protocols
+    printed = {(line.row.name, line.prompts): line.cells for line in made.lines if line.row.printed}
+    assert printed["ILM-Qformer-pretrained", "seen"]["HR@10"][0] == 0.0282
+    assert printed["SASRec (OpenP5's table)", "—"]["NDCG@10"][0] == 0.0318
+    (beside,) = [entry for entry in made.mismatches if "ILM-Qformer-pretrained" in entry]
+    assert beside.startswith("ILM-IT-II (frozen)")
+    assert "language model 'tiny', not 'PaLM 2" in beside
+
+
+def test_table_4_is_the_mean_over_tasks(tmp_path: Path) -> None:
+    for name in ("it", "ilm", "rand"):
+        write_ranking(tmp_path, name, 0.3)
+    made = table(found_in(tmp_path), "4")
+    own = {line.row.name: line for line in made.lines if not line.row.printed and line.prompts == "seen"}
+    assert set(own) == {"ILM-IT (frozen)", "ILM-IT-II (frozen)"}
+    metrics = json.loads((tmp_path / "it-Beauty-0" / "metrics.json").read_text())
+    both = [metrics["ranking"]["seen"][task]["hr"]["5"] for task in ("sequential", "straightforward")]
+    assert own["ILM-IT (frozen)"].cells["HR@5"][0] == pytest.approx(np.mean(both))
+    assert {"ILM-ITC", "ILM-ITC-IIC", "ILM-ITC-UIC"} <= {line.row.name for line in made.lines if line.row.printed}
+
+
+def test_counts_stand_beside_table_5(tmp_path: Path) -> None:
+    write_ranking(tmp_path, "rand", 0.3)
+    counts = {line.name: line for line in found_in(tmp_path).counts}
+    assert (counts["train_examples"].paper, counts["train_examples"].agrees) == (2628260, "equal")
+    assert counts["test_examples"].agrees == "differs"
+    assert counts["item_text_pairs"].agrees == f"the paper counts a draw of 90 %: {10879 / 12101:.4f} of ours"
+
+
+def test_phase_1_losses_stand_beside_table_8(tmp_path: Path) -> None:
+    for name, last in (("it", 4.0), ("ilm", 3.0)):
+        for seed in (0, 1, 2):
+            folder = write_ranking(tmp_path, name, 0.3, seed)
+            lines = ["step,seconds,name,value", "100,1,train/itg_nll,2.5", "100,1,val/itg_nll,5.0"]
+            lines.append(f"200,2,val/itg_nll,{last + 0.01 * seed}")
+            (folder / "history-pretrain.csv").write_text("\n".join(lines) + "\n")
+    losses = {line.name: line for line in found_in(tmp_path).losses}
+    assert losses["ILM-IT-II"].held_out == pytest.approx(3.01)
+    assert losses["ILM-IT-II"].train == 2.5
+    assert losses["ILM-IT-II"].paper == (2.0232, 3.2567)
+    assert losses["ILM-IT"].sd == pytest.approx(0.01)
+    told = claim(tmp_path, 6).parts["phase-1 evaluation loss"]
+    ends_below = next(part for part in told if part.text == "Beauty: ILM-QFormer ends below IT (Table 8)")
+    assert ends_below.verdict is Verdict.CONFIRMED
+    shuffled = next(part for part in told if "shuffled item-item" in part.text)
+    assert "these runs" in shuffled.why
+    assert "data=openp5_beauty tasks=openp5" in shuffled.missing[0]
+
+
+@pytest.mark.parametrize(
+    ("levels", "seeds", "verdict"),
+    [
+        ((0.6, 0.3), (0, 1, 2), Verdict.CONFIRMED),
+        ((0.3, 0.6), (0, 1, 2), Verdict.REFUTED),
+        ((0.4, 0.4), (0, 1, 2), Verdict.UNDECIDED),
+        ((0.6, 0.3), (0,), Verdict.UNDECIDED),
+    ],
+)
+def test_what_was_planted_is_found(
+    tmp_path: Path, levels: tuple[float, float], seeds: Sequence[int], verdict: Verdict
+) -> None:
+    for seed in seeds:
+        write_ranking(tmp_path, "ilm", levels[0], seed)
+        write_ranking(tmp_path, "rand", levels[1], seed)
+    found = claim(tmp_path, 8)
+    assert found.verdicts[RANKED] is verdict
+    part = found.parts[RANKED][0]
+    assert part.text.startswith("Beauty, sequential: ILM-IT-II above ILM-rand")
+    assert [reading.scorer for reading in part.readings] == ["HR@10", "NDCG@10"]
+    assert f"{USERS} users" in part.readings[0].numbers
+
+
+def test_rows_that_cannot_be_compared_are_not(tmp_path: Path) -> None:
+    for seed in range(3):
+        write_ranking(tmp_path, "ilm", 0.6, seed)
+        write_ranking(tmp_path, "rand", 0.3, seed, decoding="trie, 10 beams, seen items filtered")
+        write_ranking(tmp_path, "mlp1", 0.3, seed, steps=900)
+    assert "share protocol" in claim(tmp_path, 8).parts[RANKED][0].why
+    assert "share protocol, budget" in claim(tmp_path, 9).parts[RANKED][0].why
+    part = claim(tmp_path, 10).parts[RANKED][0]
+    assert part.why == "these runs are missing"
+    assert "experiment=openp5_text" in part.missing[0]
+    assert "data=openp5_beauty" in part.missing[0]
+
+
+def test_settings_apart_are_rows_apart(tmp_path: Path) -> None:
+    write_ranking(tmp_path, "rand", 0.3, 0)
+    write_ranking(tmp_path, "rand", 0.3, 1, steps=900)
+    labels = {row.label for row in found_in(tmp_path).rows if row.name.startswith("ILM-rand")}
+    assert labels == {"ILM-rand (frozen) (steps=(450, 8))", "ILM-rand (frozen) (steps=(900, 8))"}
+
+
+def test_the_command_writes_tables_and_claims(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    committed = tmp_path / "committed"
+    committed.mkdir()
+    folder = write_ranking(tmp_path / "runs", "ilm", 0.4)
+    # a metrics file without its run, and one of baselines alone
+    metrics = json.loads((folder / "metrics.json").read_text())
+    (committed / "baselines.json").write_text(json.dumps(metrics | {"ranking": {}}))
+    write_ranking(tmp_path / "runs", "rand", 0.4)
+    out = tmp_path / "out"
+    arguments = [str(tmp_path / "runs"), str(committed), "--out", str(out), "--claims", "--resamples", "200"]
+    with caplog.at_level("INFO"):
+        assert report.main(arguments) == 0
+    text = (out / "report.md").read_text()
+    assert "### Table 6, Beauty: sequential recommendation" in text
+    assert "| *ILM-Qformer-pretrained* | seen | .0227 | .0174 | .0282 | .0192 |" in text
+    assert "claim 8: undecided" in caplog.text
+    assert "ILM-IT-II" in (out / "claims.md").read_text()
+    with (out / "rankings.csv").open(newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    mine = next(line for line in lines if line["recommender"] == "Markov" and line["measure"] == "HR@5")
+    assert (mine["mean"], mine["parameters"], mine["split"]) == ("0.25", "77", "test")

@@ -264,7 +264,8 @@ def test_baselines_without_a_language_model(
     assert "seen items filtered" in " ".join(capsys.readouterr().err.split())
     folder = finished(overrides)
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert set(metrics["baselines"]) == {NAMES[name] for name in BASELINES}
+    assert set(NAMES) == set(BASELINES)
+    assert set(metrics["baselines"]) == {NAMES[name] for name in BASELINES if name != "sasrec"}
     ranks = pl.read_parquet(folder / "baselines.parquet")
     assert ranks["user"].to_list() == [f"u{u}" for u in range(20)]
     for name, row in metrics["baselines"].items():
@@ -279,6 +280,9 @@ def test_baselines_without_a_language_model(
         (["evaluation.baselines=[]"], "evaluation.baselines is empty"),
         (["evaluation.baselines=[als,svd]"], "evaluation.baselines=svd"),
         (["evaluation.users=-1"], "must be 0 (all) or more"),
+        (["evaluation.baselines=[sasrec]", "evaluation.sasrec.heads=3"], "multiple of evaluation.sasrec.heads=3"),
+        (["evaluation.baselines=[sasrec]", "evaluation.sasrec.dropout=1.0"], "below 1"),
+        (["evaluation.baselines=[sasrec]", "evaluation.sasrec.epochs=0"], "evaluation.sasrec.epochs=0"),
         (["data=movielens_small"], "rank held-out items of sequences"),
     ],
 )

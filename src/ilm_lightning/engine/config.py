@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from ilm_lightning.engine.config_baselines import SasrecConfig
 from ilm_lightning.engine.config_pretraining import PretrainingConfig
 from ilm_lightning.engine.config_teacher import TeacherConfig
 from ilm_lightning.engine.config_trainer import TrainerConfig
@@ -232,7 +233,8 @@ class EvaluationConfig:
     filter_seen: bool = False
     """openp5: leave out items that the user has met."""
     baselines: list[str] = field(default_factory=lambda: ["markov", "popularity", "item_knn", "als"])
-    """openp5: recommenders without a language model that are ranked beside."""
+    """openp5: recommenders without a language model that are ranked beside; sasrec too, where RePlay is installed."""
+    sasrec: SasrecConfig = field(default_factory=SasrecConfig)
     scorer: str = "all-minilm-l6-v2"
     """Asset name, folder or hub name of a sentence-transformers model."""
     second_scorer: str | None = None

@@ -1,14 +1,17 @@
 """Checks of the settings of recommendation."""
 
+from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
 from ilm_lightning.engine.checks import ConfigError, one_of, positive
 from ilm_lightning.engine.config import Config, DataConfig
+from ilm_lightning.engine.config_baselines import SasrecConfig
 
 HISTORIES = ("expanded", "shared", "blocks")
 LIST_LENGTH = 10
 """Longest K of HR@K and NDCG@K."""
-BASELINES = ("markov", "popularity", "item_knn", "als")
+BASELINES = ("markov", "popularity", "item_knn", "als", "sasrec")
 
 
 def validate_tasks(config: Config) -> None:
@@ -109,8 +112,25 @@ def check_ranking(config: Config) -> None:
     """
     for name in config.evaluation.baselines:
         one_of("evaluation.baselines", name, BASELINES)
+    if "sasrec" in config.evaluation.baselines:
+        _check_sasrec(config.evaluation.sasrec)
     if config.evaluation.users < 0:
         raise ConfigError(f"evaluation.users={config.evaluation.users} must be 0 (all) or more")
+
+
+def _check_sasrec(sasrec: SasrecConfig) -> None:
+    numbers = {key: value for key, value in asdict(sasrec).items() if key != "dropout"}
+    positive(**{f"evaluation__sasrec__{key}": value for key, value in numbers.items()})
+    if not 0.0 <= sasrec.dropout < 1.0:
+        raise ConfigError(f"evaluation.sasrec.dropout={sasrec.dropout} must be at least 0 and below 1")
+    if sasrec.width % sasrec.heads:
+        raise ConfigError(
+            f"evaluation.sasrec.width={sasrec.width} must be a multiple of evaluation.sasrec.heads={sasrec.heads}"
+        )
+    if find_spec("replay") is None:
+        raise ConfigError(
+            "evaluation.baselines: sasrec needs RePlay: pip install 'ilm-lightning[sasrec]', or leave sasrec out"
+        )
 
 
 def check_openp5_files(data: DataConfig) -> None:

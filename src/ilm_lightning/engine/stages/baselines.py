@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from ilm_lightning.data.openp5 import Sequences
     from ilm_lightning.evaluation.baselines import Scorer
 
-NAMES = {"markov": "Markov", "popularity": "popularity", "item_knn": "item-kNN", "als": "ALS"}
+NAMES = {
+    "markov": "Markov", "popularity": "popularity", "item_knn": "item-kNN", "als": "ALS", "sasrec": "SASRec",
+}  # fmt: skip
 """Setting -> name in tables."""
 RANKS = "baselines.parquet"
 
@@ -47,6 +49,8 @@ def rank_baselines(context: Context, prepared: Artifact, embedded: Artifact) -> 
         "als": asdict(context.config.encoder.als),
         "seed": context.config.seed,
     }
+    if "sasrec" in evaluation.baselines:
+        settings["sasrec"] = asdict(evaluation.sasrec)
     inputs: dict[str, Artifact | str] = {"prepare": prepared, "embed": embedded}
     return context.store.get("baselines", settings, inputs, lambda folder: _rank(context, prepared, embedded, folder))
 
@@ -60,6 +64,7 @@ def read_baselines(ranked: Artifact) -> dict[str, Any]:
 def _rank(context: Context, prepared: Artifact, embedded: Artifact, folder: Path) -> dict[str, Any]:
     from ilm_lightning.evaluation.baselines import ranks_of
     from ilm_lightning.evaluation.ranking import ranking_from_ranks
+    from ilm_lightning.evaluation.sasrec import Sasrec
 
     evaluation = context.config.evaluation
     sequences, _ = load_sequences(prepared)
@@ -73,6 +78,8 @@ def _rank(context: Context, prepared: Artifact, embedded: Artifact, folder: Path
         scorer = _scorer(context, name, sequences, embedded, users, history)
         found = ranks_of(scorer, targets, seen)
         metrics[NAMES[name]] = asdict(ranking_from_ranks(found)) | {"parameters": scorer.parameters}
+        if isinstance(scorer, Sasrec):
+            metrics[NAMES[name]]["passes"] = scorer.epochs
         ranks[NAMES[name]] = found
     write_json(folder / "metrics.json", metrics)
     pl.DataFrame(ranks).write_parquet(folder / RANKS)
@@ -93,10 +100,25 @@ def _scorer(
         return Popularity(sequences.popularity(), len(users))
     if name == "item_knn":
         return item_knn(sequences.training_interactions().matrix(), history)
+    if name == "sasrec":
+        return _sasrec(context, sequences, users)
     als = context.config.encoder.als
     factors = ItemVectors.load(embedded.path).raw("behavioral")
     # as of the same history that the model and item-kNN read: the fitted users know less of it at test
     return dot_product(fold_in(factors, history, als.regularization, als.alpha), factors)
+
+
+def _sasrec(context: Context, sequences: "Sequences", users: Any) -> "Scorer":
+    from ilm_lightning.data.openp5.sequences import HELD_OUT
+    from ilm_lightning.evaluation.sasrec import Sasrec, SasrecSettings, fit_sasrec
+
+    settings = SasrecSettings(**asdict(context.config.evaluation.sasrec))
+    training = [sequences.items(user)[:-HELD_OUT] for user in range(len(sequences))]
+    validation = sequences.targets("validation").astype(np.int64)
+    model, passes = fit_sasrec(training, validation, sequences.n_items, settings, context.config.seed)
+    target = sequences.target_position(context.config.evaluation.split)
+    histories = [sequences.items(int(user))[:target] for user in users]
+    return Sasrec(model, histories, settings, sequences.n_items, passes)
 
 
 def filter_text(evaluation: EvaluationConfig) -> str:

@@ -212,7 +212,7 @@ def _pass(
             target_padding_mask=known[..., None],
         )["loss"]
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         losses.append(loss.item())
     return float(np.mean(losses))

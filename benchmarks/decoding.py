@@ -193,15 +193,20 @@ def main() -> None:
     }
     if options.users:
         result["speed"] = speed(setting, options.users, options.beams[0])
+        keep(result, options.out)
     if options.exact:
         start = time.process_time()
         result["exactness"] = exactness(setting, options.exact, options.beams, options.batch_size, options.all)
         result["exactness"]["seconds"] = time.process_time() - start
-    text = json.dumps(result, indent=1)
-    print(text)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text + "\n", encoding="utf-8")
+        keep(result, options.out)
+    print(json.dumps(result, indent=1))
+
+
+def keep(result: dict[str, Any], path: Path | None) -> None:
+    """Write what is known so far."""
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

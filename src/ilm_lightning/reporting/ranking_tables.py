@@ -17,6 +17,7 @@ from ilm_lightning.reporting.ranking_runs import (
     WITHOUT_PROMPTS,
     RankingProtocol,
     RankingRow,
+    name_of,
     rows_of,
 )
 from ilm_lightning.reporting.runs import Run
@@ -253,8 +254,7 @@ def _losses(runs: Sequence[Run]) -> list[LossLine]:
         if phase_1 is None or held_out is None:
             continue
         train = curve(run, "pretrain", "train/itg_nll", "train/itg")
-        name = next((row.name for row in rows_of([run]) if row.runs and row.name.startswith("ILM-")), "")
-        name = name.partition(" (")[0]
+        name = name_of(run).partition(" (")[0]
         key = (base_data(str(run.metrics["protocol"]["data"])), name, f"{phase_1['steps']} × {phase_1['batch_size']}")
         value = (None if train is None else train.last, held_out.last, held_out.best)
         found.setdefault(key, {}).setdefault(run.seed, value)

@@ -175,6 +175,10 @@ def _idle(run: Run, key: str) -> bool:
         return not run.setting("tuning.residual_weighting")
     if key == "tuning.trial_steps":
         return not run.setting("tuning.lr_trials")
+    if key in ("tuning.blind_first_lr", "tuning.text_first_lr"):
+        return not run.setting(key.replace("_lr", "_steps"))
+    if key.startswith("tuning.history"):
+        return True  # of recommendation
     if key == "tuning.lm_lr":
         return str(run.setting("tuning.mode")) == "frozen"
     return key.startswith("tuning.lora") and str(run.setting("tuning.mode")) != "lora"

@@ -244,6 +244,7 @@ def test_figure_3s_axis_sweeps_cleanly(adapter: str) -> None:
         (["trainer.accelerator=warp"], "trainer.accelerator=warp"),
         (["trainer.precision=half"], "trainer.precision=half"),
         (["trainer.log_every=0"], "trainer.log_every=0 must be above 0"),
+        (["trainer.compile=[adapter,head]"], "trainer.compile=head"),
         (["seed=-1"], "seed=-1 must be at least 0"),
         (["tuning.weight_decay=-1"], "tuning.weight_decay=-1.0 must be at least 0"),
         (["tuning.warmup_steps=-5"], "tuning.warmup_steps=-5"),

@@ -1,6 +1,6 @@
 """Settings of hardware. Cheap to import, like ``config``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -20,3 +20,7 @@ class TrainerConfig:
     threads: int = 0
     """CPU threads of each process; 0: all cores, shared out."""
     log_every: int = 20
+    compile: list[str] = field(default_factory=list)
+    """Parts that torch compiles, for GPUs: any of adapter, text (phase 1's text branch) and lm; results stay."""
+    activation_checkpointing: bool = False
+    """Phase 2: the language model's layers keep their inputs alone: less memory, a third more time, results stay."""

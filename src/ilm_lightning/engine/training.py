@@ -13,6 +13,7 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 
+from ilm_lightning.engine.acceleration import accelerate
 from ilm_lightning.engine.account import Account
 from ilm_lightning.engine.artifacts import SCRATCH
 from ilm_lightning.engine.callbacks import History, LastCheckpoint, Progress, StepSeed
@@ -51,11 +52,6 @@ def precision_of(config: TrainerConfig) -> str:
     on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
     fast = torch.cuda.is_bf16_supported() if on_gpu else cpu_bf16()
     return "bf16-mixed" if fast else "32-true"
-
-
-def training_device(config: TrainerConfig) -> torch.device:
-    """Where training will run: the GPU where there is one and it was not refused."""
-    return torch.device("cuda" if config.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def quiet_lightning() -> None:
@@ -106,6 +102,8 @@ def fit(
         ShortOfMemoryError: names the setting to lower.
     """
     quiet_lightning()
+    if isinstance(model := getattr(module, "model", None), torch.nn.Module):
+        accelerate(model, trainer_config)
     # of several processes, all read and the first writes one folder
     work = Path(from_main(str(work)))
     folder = work / SCRATCH / settings.label
@@ -228,20 +226,3 @@ def _finish(
             "best_val_loss": float(best.best_model_score or float("nan")),
         }
     return report
-
-
-class frozen_lm:  # noqa: N801 - reads as a statement
-    """Freeze the language model for the duration of a ``with`` block (ELM's first stage)."""
-
-    def __init__(self, model: Any, active: bool) -> None:
-        self.parameters = [p for p in model.lm.parameters() if p.requires_grad] if active else []
-
-    def __enter__(self) -> None:
-        """Freeze."""
-        for parameter in self.parameters:
-            parameter.requires_grad_(False)
-
-    def __exit__(self, *error: object) -> None:
-        """Thaw what was trained before."""
-        for parameter in self.parameters:
-            parameter.requires_grad_(True)

@@ -18,6 +18,8 @@ PLUGINS = {
 }
 """What elsewhere than on this machine starts jobs, or searches settings: the plugin that it needs, and our extra."""
 SEARCHED_ON = "evaluation.split=validation"
+COMPILED = ("adapter", "text", "lm")
+"""Parts that ``trainer.compile`` may name."""
 
 
 def check_machine(config: Config) -> None:
@@ -31,6 +33,8 @@ def check_machine(config: Config) -> None:
     """
     trainer = config.trainer
     one_of("trainer.strategy", trainer.strategy, ("auto", "ddp", "fsdp"))
+    for part in trainer.compile:
+        one_of("trainer.compile", part, COMPILED)
     positive(trainer__devices=trainer.devices, trainer__nodes=trainer.nodes)
     _devices(trainer)
     _sharding(config)

@@ -183,15 +183,15 @@ class ItemLanguageModel(nn.Module):
         words = self._embedding()(batch.input_ids.clamp_min(0))
         if len(batch.slot_index) == 0:
             soft = words.new_zeros(0, self.num_queries, words.shape[-1])
-            return splice(words, batch.input_ids, PLACEHOLDER_ID, soft)
+            return splice(words, batch.input_ids, PLACEHOLDER_ID, soft, batch.n_placeholders)
         if soft is None:
             soft = self.soft_tokens(batch.sources)
-        return splice(words, batch.input_ids, PLACEHOLDER_ID, soft[batch.slot_index])
+        return splice(words, batch.input_ids, PLACEHOLDER_ID, soft[batch.slot_index], batch.n_placeholders)
 
     def run_lm(
         self,
         embeddings: Tensor,
-        attention_mask: Tensor,
+        attention_mask: Tensor | None,
         position_ids: Tensor | None = None,
         cache: "Cache | None" = None,
         **inputs: Any,
@@ -200,7 +200,7 @@ class ItemLanguageModel(nn.Module):
 
         Args:
             embeddings: ``[B, T, d]``.
-            attention_mask: ``[B, T]``, with a cache ``[B, cached + T]``.
+            attention_mask: ``[B, T]``, with a cache ``[B, cached + T]``; None where nothing but causality hides tokens.
             position_ids: ``[B, T]``; None counts from the left, which padding on the right allows.
             cache: keys and values of the tokens before; extended in place.
             inputs: what the attention function takes beside these.
@@ -256,7 +256,7 @@ class ItemLanguageModel(nn.Module):
             hidden, losses = hidden[targets.copies], losses[targets.copies]
         rows = targets.examples
         sums = losses.detach().new_zeros(len(batch)).index_add(0, rows, losses.detach())
-        means = sums / torch.bincount(rows, minlength=len(batch))
+        means = sums / torch.zeros_like(sums).index_add(0, rows, torch.ones_like(losses))
         return LMOutput(weighted_mean(losses, targets.weights), losses, rows, means, hidden, targets.weights)
 
     def merge_lora(self) -> "ItemLanguageModel":

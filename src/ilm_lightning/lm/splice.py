@@ -3,7 +3,9 @@
 from torch import Tensor
 
 
-def splice(embeddings: Tensor, input_ids: Tensor, placeholder_id: int, soft: Tensor) -> Tensor:
+def splice(
+    embeddings: Tensor, input_ids: Tensor, placeholder_id: int, soft: Tensor, n_placeholders: int | None = None
+) -> Tensor:
     """Replace the embeddings at the placeholder positions by soft tokens.
 
     The soft tokens fill the placeholders in reading order: row by row, left to right.
@@ -13,6 +15,7 @@ def splice(embeddings: Tensor, input_ids: Tensor, placeholder_id: int, soft: Ten
         input_ids: token ids ``[B, T]``.
         placeholder_id: the id that marks a soft-token position.
         soft: soft tokens of each slot ``[n_slots, q, d]``, in reading order.
+        n_placeholders: how many placeholders there are, where it is known; else they are counted.
 
     Returns:
         ``[B, T, d]`` in the dtype of ``embeddings``; differentiable in both inputs.
@@ -32,7 +35,8 @@ def splice(embeddings: Tensor, input_ids: Tensor, placeholder_id: int, soft: Ten
         )
     mask = input_ids == placeholder_id
     # masked_scatter would silently drop surplus values, and a wrong count on a GPU would fail far from its cause
-    n_placeholders, n_soft = int(mask.sum()), soft.shape[0] * soft.shape[1]
+    n_placeholders = int(mask.sum()) if n_placeholders is None else n_placeholders
+    n_soft = soft.shape[0] * soft.shape[1]
     if n_placeholders != n_soft:
         raise ValueError(
             f"the prompts hold {n_placeholders} placeholder positions, but {soft.shape[0]} slots of {soft.shape[1]} "

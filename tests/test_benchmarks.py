@@ -1,0 +1,114 @@
+"""Benchmarks that are commands of their own, at toy sizes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from generated_25m import script
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def run(file: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(BENCHMARKS / file), *arguments]
+    # no GPU: the test is of the script, not of the machine
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_the_gpu_ladder_runs_at_a_toy_size_and_saves_every_rung(tmp_path: Path) -> None:
+    out = tmp_path / "ladder.json"
+    done = run("gpu_ladder.py", "--size", "toy", "--device", "cpu", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.read_text(encoding="utf-8"))
+    names = [rung["name"] for rung in found["rungs"]]
+    for kind in ("frozen", "lora", "full"):
+        for way in ("transformers, labels=", "ours", "ours, activations twice"):
+            assert f"phase 2, toy, {kind}: {way}" in names
+    assert {"phase 1: ours, bf16", "phase 1: transformers, padded passes, fp32"} <= set(names)
+    assert any(name.startswith("greedy decoding") for name in names)
+    for rung in found["rungs"]:
+        assert rung["ms"] > 0
+        assert rung["floor_ms"] > 0
+        assert rung["mfu"] is None or 0 < rung["mfu"] < 1.5
+    assert found["measured_gb_per_s"] > 0
+    assert all("GPU alone" in reason for reason in found["left_out"].values())
+
+
+def test_a_used_up_budget_leaves_rungs_out(tmp_path: Path) -> None:
+    out = tmp_path / "ladder.json"
+    done = run("gpu_ladder.py", "--size", "toy", "--device", "cpu", "--out", str(out), "--budget-s", "0")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert found["rungs"] == []
+    assert "budget of 0 s" in found["left_out"]["phase 1: ours, fp32"]
+
+
+@pytest.fixture
+def benchmarks_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+@pytest.mark.usefixtures("benchmarks_path")
+def test_ways_take_turns_and_the_least_round_counts() -> None:
+    harness = script("harness")
+    seen: list[str] = []
+    ways = {"peer": lambda: seen.append("peer"), "ours": lambda: seen.append("ours")}
+    timings = harness.interleave(ways, rounds=3)
+    assert seen == ["peer", "ours"] * 5
+    assert timings["peer"].cpu_s == min(timings["peer"].cpu_rounds)
+    assert len(timings["ours"].wall_rounds) == 3
+
+
+@pytest.mark.usefixtures("benchmarks_path")
+def test_memory_is_what_a_run_adds() -> None:
+    harness = script("harness")
+    timings = harness.interleave({"much": lambda: bytearray(64 << 20), "little": lambda: bytearray(1 << 20)}, rounds=1)
+    if timings["much"].peak_bytes is None:
+        pytest.skip("this system does not tell a process's highest use of memory")
+    assert timings["much"].peak_bytes > 56 << 20
+    assert timings["little"].peak_bytes < 16 << 20
+
+
+@pytest.mark.usefixtures("benchmarks_path")
+def test_the_ladder_renews_its_document(tmp_path: Path) -> None:
+    harness, ladder = script("harness"), script("ladder")
+    fast, slow = (harness.Timing(seconds, seconds, 2**20, (seconds,), (seconds,)) for seconds in (1.0, 4.0))
+    ways = {"theirs": slow, "ours": fast}
+    rungs = [
+        harness.Rung("met", "theirs", "ours", 3.0, ways, {"threads": 1}, exact="equal"),
+        harness.Rung("missed", "theirs", "ours", 5.0, ways),
+        harness.Rung("impossible", "theirs", "ours", 5.0, ways, cannot="one core"),
+    ]
+    rows = [rung.to_dict() for rung in rungs]
+    page = tmp_path / "speed.md"
+    page.write_text("# Title\n\n<!-- ladder -->\nold\n<!-- /ladder -->\n\nEnd.\n", encoding="utf-8")
+    for _ in range(2):
+        ladder.document(page, rows, ["met: threads 1"])
+    text = page.read_text(encoding="utf-8")
+    assert "old" not in text
+    assert text.startswith("# Title\n\n<!-- ladder -->")
+    assert text.endswith("<!-- /ladder -->\n\nEnd.\n")
+    table = [line for line in text.splitlines() if line.startswith("| ")]
+    assert "**4.00** | 3 | equal" in table[1]
+    assert "5 (missed)" in table[2]
+    assert "5 (one core)" in table[3]
+
+
+@pytest.mark.usefixtures("benchmarks_path")
+def test_decoding_results_become_rows() -> None:
+    ladder = script("ladder")
+    found = {
+        "items": 3416, "users": 2, "mean_prompt_tokens": 160.2,
+        "same_ranking": "2 of 2", "exact_top_10": "0 of 0 users",
+        "users_per_second": {"transformers": 0.25, "trie, 10 beams": 2.0, "trie, 30 beams": 1.0},
+        "ratio": {"transformers": 1.0, "trie, 10 beams": 8.0, "trie, 30 beams": 3.0},
+    }  # fmt: skip
+    rows = ladder.read_decoding(found)
+    assert [(row["bar"], row["met"]) for row in rows] == [(7.0, True), (3.5, False)]
+    line = list(ladder.lines(rows))[2]
+    assert line.startswith("| trie decoding, 3,416 items, 10 beams | transformers → trie, 10 beams")

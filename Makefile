@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train train-long test test-slow test-faults lint types format doctor check-experiments wheel clean
+.PHONY: help setup train train-long test test-slow test-faults bench lint types format doctor check-experiments wheel clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ test-slow: $(VENV)/.dev ## real weights and real data
 
 test-faults: $(VENV)/.dev ## kills and damaged files
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) pytest -m faults $(ARGS)
+
+bench: $(VENV)/.train ## the speed ladder against the peers (about half an hour; ARGS="--only collate als")
+	$(BIN)/python benchmarks/ladder.py $(ARGS)
 
 lint: $(VENV)/.dev ## style and common mistakes
 	$(BIN)/ruff check .

@@ -11,8 +11,10 @@ from lm_tiny import CHAT, QUERIES, byte_tokenizer
 from ilm_lightning.data.errors import DataError
 from ilm_lightning.data.openp5 import Indexing, Sequences, make_indexing
 from ilm_lightning.lm import PromptTokenizer
+from ilm_lightning.lm.assembly import Assembler, StepBatches
 from ilm_lightning.lm.batch import PLACEHOLDER_ID
-from ilm_lightning.lm.recommendation import Renderer, RenderSettings, StepBatches, UserCollator, shared_output
+from ilm_lightning.lm.collate import Collator
+from ilm_lightning.lm.recommendation import Renderer, RenderSettings, UserCollator, shared_output
 from ilm_lightning.tasks.openp5 import Example, PromptSets, TrainingIndex, held_out_examples, read_prompts
 from ilm_lightning.tasks.openp5.examples import chosen_users
 
@@ -42,6 +44,10 @@ def data() -> tuple[Sequences, Indexing]:
 def renderer(data: tuple[Sequences, Indexing], chat: str | None = None, **settings: object) -> Renderer:
     tokenizer = PromptTokenizer(byte_tokenizer(chat), QUERIES)
     return Renderer(tokenizer, *data, RenderSettings(**settings))  # type: ignore[arg-type]
+
+
+def plain_collator() -> Collator:
+    return Collator({"behavioral": torch.arange(14.0).view(7, 2)})
 
 
 def text(render: Renderer, example: Example) -> tuple[str, str]:
@@ -108,7 +114,8 @@ def test_lengths_equal_what_is_rendered(
 ) -> None:
     index = TrainingIndex(data[0], prompts.training)
     render = renderer(data, CHAT, **settings)
-    assert render.lengths(index).tolist() == [len(render(index[i])) for i in range(len(index))]
+    lengths = Assembler(render, index, plain_collator()).lengths(np.arange(len(index)))
+    assert lengths.tolist() == [len(render(index[i])) for i in range(len(index))]
 
 
 def test_test_examples_are_the_last_items(data: tuple[Sequences, Indexing], prompts: PromptSets) -> None:
@@ -123,7 +130,7 @@ def test_batches_are_a_function_of_the_step_and_cover_an_epoch(
     data: tuple[Sequences, Indexing], prompts: PromptSets
 ) -> None:
     index = TrainingIndex(data[0], prompts.training)
-    lengths = renderer(data).lengths(index)
+    lengths = Assembler(renderer(data), index, plain_collator()).lengths
     batches = StepBatches(index, lengths, 3, seed=1)
     assert batches.steps_per_epoch == 6
     epoch = [batches(step) for step in range(6)]

@@ -13,6 +13,9 @@ PLACEHOLDER_ID = -1
 IGNORE_INDEX = -100
 """Label of a position that is no target, as in ``torch.nn.functional.cross_entropy``."""
 
+FUSED_ATTENTION = frozenset({"sdpa", "flash_attention_2", "flash_attention_3"})
+"""Attention functions of transformers that are causal by themselves where they get no mask."""
+
 
 @dataclass(frozen=True)
 class ContextBatch:
@@ -62,6 +65,21 @@ class Targets:
 
 
 @dataclass(frozen=True)
+class Counts:
+    """What a step needs to know of a batch before it is computed: looked up on a GPU, each would stop the step.
+
+    Attributes:
+        targets: the target tokens.
+        n_tokens: tokens that are no padding.
+        n_placeholders: positions of soft tokens.
+    """
+
+    targets: Targets
+    n_tokens: int
+    n_placeholders: int
+
+
+@dataclass(frozen=True)
 class PromptBatch:
     """Prompts with item slots, their targets, and the vectors of the batch's unique slots.
 
@@ -74,6 +92,7 @@ class PromptBatch:
         example_ids: the ``B`` examples' ids.
         token_weights: weight of each target token ``[B, T]``, float32, or None for equal weights.
         context: what a teacher of context distillation reads, or None.
+        counts: what was counted before the batch went to a GPU, or None.
     """
 
     input_ids: Tensor
@@ -84,6 +103,7 @@ class PromptBatch:
     example_ids: list[str]
     token_weights: Tensor | None = None
     context: ContextBatch | None = None
+    counts: Counts | None = None
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -92,11 +112,18 @@ class PromptBatch:
     @property
     def n_tokens(self) -> int:
         """Number of tokens that are no padding."""
-        return int(self.attention_mask.sum())
+        return int(self.attention_mask.sum()) if self.counts is None else self.counts.n_tokens
+
+    @property
+    def n_placeholders(self) -> int:
+        """Number of soft-token positions."""
+        return int((self.input_ids == PLACEHOLDER_ID).sum()) if self.counts is None else self.counts.n_placeholders
 
     @property
     def targets(self) -> Targets:
         """The target tokens in reading order."""
+        if self.counts is not None:
+            return self.counts.targets
         is_target = self.labels[:, 1:] != IGNORE_INDEX
         rows, columns = is_target.nonzero(as_tuple=True)
         weights = None if self.token_weights is None else self.token_weights[:, 1:][is_target]
@@ -110,16 +137,18 @@ class PromptBatch:
             attention: name of the language model's attention function.
             dtype: what the language model computes in.
         """
-        return {"attention_mask": self.attention_mask}
+        # no token sees the padding behind it, and without a mask fused kernels skip what lies ahead
+        return {"attention_mask": None if attention in FUSED_ATTENTION else self.attention_mask}
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "PromptBatch":
-        """Return the batch with all its tensors on ``device``."""
+        """Return the batch with all its tensors on ``device``, counted first."""
 
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=non_blocking)
 
         return replace(
             self,
+            counts=Counts(self.targets.map(move), self.n_tokens, self.n_placeholders),
             input_ids=move(self.input_ids),
             attention_mask=move(self.attention_mask),
             labels=move(self.labels),
@@ -128,6 +157,10 @@ class PromptBatch:
             token_weights=None if self.token_weights is None else move(self.token_weights),
             context=None if self.context is None else self.context.map(move),
         )
+
+    def weightless(self) -> "PromptBatch":
+        """Return the batch with no weight on any target."""
+        return replace(self, token_weights=torch.zeros(self.labels.shape), counts=None)
 
     def pin_memory(self) -> "PromptBatch":
         """Return the batch in page-locked memory (called by ``DataLoader(pin_memory=True)``)."""

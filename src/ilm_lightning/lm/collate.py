@@ -89,6 +89,19 @@ class Collator:
                     sources[name][position] = interpolate(rows[between])
         return sources
 
+    def row_sources(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
+        """Return the vectors of slots of one row each.
+
+        Args:
+            rows: ``[n]`` rows of the catalogue.
+
+        Returns:
+            Per source ``[n, d_s]``, float32.
+        """
+        index = torch.tensor(rows)
+        index = index if self.row_map is None else self.row_map[index]
+        return {name: vectors[index] for name, vectors in self.vectors.items()}
+
     def _rows(self, rows: list[int]) -> Tensor:
         index = torch.tensor(rows, dtype=torch.long)
         return index if self.row_map is None else self.row_map[index]

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import lightning as pl
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from ilm_lightning.lm.batch import PromptBatch
 from ilm_lightning.lm.distillation import ContextTeacher
 from ilm_lightning.lm.model import ItemLanguageModel, LMOutput
+from ilm_lightning.optimiser import adamw, clip_gradients
 from ilm_lightning.ranks import Means, anywhere, joint_mean, turn, world_size
 
 
@@ -46,7 +48,7 @@ def schedule(step: int, steps: int, warmup_steps: int) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-def parameter_groups(model: nn.Module, settings: OptimiserSettings) -> list[dict[str, object]]:
+def parameter_groups(model: nn.Module, settings: OptimiserSettings) -> list[dict[str, Any]]:
     """Group trained parameters by part of the model and by whether they decay."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -134,11 +136,20 @@ class ItemLanguageModule(pl.LightningModule):
         """Leave validation out of the measured speed."""
         self._clock = time.perf_counter()
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by norm."""
+        clip_gradients(optimizer, gradient_clip_val)
+
     def configure_optimizers(self) -> dict[str, object]:
         """Return AdamW and its schedule."""
         settings = self.settings
         warmup_steps = round(settings.warmup * settings.steps)
-        optimiser = torch.optim.AdamW(parameter_groups(self.model, settings), betas=(0.9, 0.999))
+        optimiser = adamw(parameter_groups(self.model, settings))
         rates = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: schedule(step, settings.steps, warmup_steps))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
 

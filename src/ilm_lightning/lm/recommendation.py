@@ -1,7 +1,7 @@
 """OpenP5 examples to token ids: pieces are tokenised once, and an example is put together when it is read."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +12,12 @@ from torch import Tensor
 from ilm_lightning.adapters.perceiver import PRESENT
 from ilm_lightning.data.openp5 import Indexing, Sequences
 from ilm_lightning.lm.batch import PLACEHOLDER_ID
-from ilm_lightning.lm.collate import MEGA_BATCH, Collator, Slot
+from ilm_lightning.lm.collate import Collator, Slot
+from ilm_lightning.lm.pieces import Ids, Ints, PieceTable, Section
 from ilm_lightning.lm.prompts import PromptTokenizer, TokenisedExample
 from ilm_lightning.tasks.openp5 import Example, Prompt, TrainingIndex
 from ilm_lightning.tasks.openp5.windows import window_starts
 
-Ids = NDArray[np.int32]
 UserVectors = Callable[[NDArray[np.int64], NDArray[np.int64]], Mapping[str, Tensor]]
 """Users and positions to the vectors of the users as they were before these positions."""
 _SPLIT = re.compile(r"(\{user_id\}|\{history\})")
@@ -53,39 +53,49 @@ class Renderer:
         sequences: the data.
         indexing: what stands for items and users.
         settings: what stands in a prompt.
+        table: pieces that were made before, by `prompt_pieces`; tokenised now if None.
     """
 
     def __init__(
-        self, tokenizer: PromptTokenizer, sequences: Sequences, indexing: Indexing, settings: RenderSettings
+        self,
+        tokenizer: PromptTokenizer,
+        sequences: Sequences,
+        indexing: Indexing,
+        settings: RenderSettings,
+        table: PieceTable | None = None,
     ) -> None:
         self.tokenizer, self.sequences, self.indexing, self.settings = tokenizer, sequences, indexing, settings
         self._slot = np.full(tokenizer.num_queries, PLACEHOLDER_ID, np.int32)
-        self._first = tokenizer.pieces([f"item_{one}" for one in indexing.items])
-        self._next = tokenizer.pieces([f"{SEPARATOR}item_{one}" for one in indexing.items])
-        self._users = tokenizer.pieces(list(indexing.users))
-        self._targets: dict[str, list[Ids]] = {}
+        self.table = prompt_pieces(tokenizer, sequences.name, indexing, ()) if table is None else table
+        self._first, self._next, self._users = (self.table.section(name) for name in ("first", "next", "users"))
+        self._targets: dict[str, Section] = {}
         self._parts: dict[str, list[tuple[str, Ids]]] = {}
 
-    def targets(self, output: str) -> list[Ids]:
+    def pieces_of(self, prompts: Sequence[Prompt]) -> PieceTable:
+        """A table that holds the literals and targets of prompts as well: the renderer's own, or a new one."""
+        needed = {f"input:{prompt.input}" for prompt in prompts} | {f"target:{prompt.output}" for prompt in prompts}
+        if not all(name in self.table for name in needed):
+            self.table = prompt_pieces(self.tokenizer, self.sequences.name, self.indexing, prompts)
+        return self.table
+
+    def targets(self, output: str) -> Section:
         """Token ids of every item as an answer, the end token last.
 
         Args:
             output: an output template.
         """
+        name = f"target:{output}"
+        if name in self.table:
+            return self.table.section(name)
         if output not in self._targets:
-            texts = [
-                output.replace("{dataset}", self.sequences.name).replace("{target}", f"item_{one}")
-                for one in self.indexing.items
-            ]
-            end = np.array([self.tokenizer.eos_id], np.int32)
-            self._targets[output] = [np.concatenate([ids, end]) for ids in self.tokenizer.pieces(texts)]
+            texts = answer_texts(self.sequences.name, self.indexing, output)
+            self._targets[output] = PieceTable.tokenised(self.tokenizer, {name: texts}, ended={name}).section(name)
         return self._targets[output]
 
     def template(self, question: str) -> list[tuple[str, Ids]]:
         """A template as pairs: literal pieces as an empty name and their ids, slots as their names and no ids."""
         if question not in self._parts:
-            before, after = self.tokenizer.frame
-            parts = _SPLIT.split(before + question.replace("{dataset}", self.sequences.name) + after)
+            parts = _split(self.tokenizer, self.sequences.name, question)
             empty = np.empty(0, np.int32)
             ids = self.tokenizer.pieces(parts)
             self._parts[question] = [
@@ -98,10 +108,26 @@ class Renderer:
         start = window_starts(np.array([position]), self.settings.history, self.settings.block)[0]
         return self.sequences.items(user)[start:position]
 
+    def windows(self, users: Ints, positions: Ints) -> Ints:
+        """The same for many examples: ``[B, history]`` items from the left, -1 where there are no more."""
+        starts = window_starts(positions, self.settings.history, self.settings.block)
+        place = np.arange(self.settings.history)
+        flat = (self.sequences.offsets[users] + starts)[:, None] + place
+        shown = place < (positions - starts)[:, None]
+        # places behind a short history may lie behind the array
+        values = self.sequences.values[np.minimum(flat, len(self.sequences.values) - 1)]
+        return np.where(shown, values, -1).astype(np.int64)
+
     def user_slot(self, user: int, position: int) -> Slot:
         """The slot of a user before a position, or after everything where one vector serves all positions."""
         place = position if self.settings.user_moves else int(self.sequences.lengths[user])
         return (self.sequences.n_items + int(self.sequences.offsets[user]) + place,)
+
+    def user_rows(self, users: Ints, positions: Ints) -> Ints:
+        """The rows of such slots ``[B]``."""
+        places = positions if self.settings.user_moves else self.sequences.lengths[users]
+        rows: Ints = self.sequences.n_items + self.sequences.offsets[users] + places
+        return rows
 
     def __call__(self, example: Example, with_target: bool = True) -> TokenisedExample:
         """Put an example together.
@@ -151,12 +177,12 @@ class Renderer:
 
     def user_tokens(self, users: NDArray[np.int64]) -> NDArray[np.int32]:
         """Tokens of users' ids, with their soft tokens ``[len(users)]``."""
-        sizes = np.array([len(ids) for ids in self._users], np.int32)[users]
-        return sizes + np.int32(len(self._slot) if self.settings.user_tokens else 0)
+        sizes = self._users.sizes()[users] + (len(self._slot) if self.settings.user_tokens else 0)
+        return np.asarray(sizes, dtype=np.int32)
 
     def history_tokens(self, users: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray[np.int32]:
         """Tokens of the histories that prompts show users at positions ``[len(users)]``."""
-        first, later = (np.array([len(ids) for ids in rows]) for rows in (self._first, self._next))
+        first, later = self._first.sizes(), self._next.sizes()
         values = self.sequences.values
         per_item = later[values] + (len(self._slot) if self.settings.item_tokens else 0)
         total = np.concatenate([[0], np.cumsum(per_item)])
@@ -168,7 +194,49 @@ class Renderer:
 
     def answer_tokens(self, output: str) -> NDArray[np.int32]:
         """Tokens of every item as an answer ``[I]``, the end token included."""
-        return np.array([len(ids) for ids in self.targets(output)], np.int32)
+        return np.asarray(self.targets(output).sizes(), dtype=np.int32)
+
+
+def template_parts(renderer: Renderer, question: str) -> list[str]:
+    """Split a prompt in the tokenizer's frame into literals and slots, which take turns; literals may be empty."""
+    return _split(renderer.tokenizer, renderer.sequences.name, question)
+
+
+def _split(tokenizer: PromptTokenizer, dataset: str, question: str) -> list[str]:
+    before, after = tokenizer.frame
+    return _SPLIT.split(before + question.replace("{dataset}", dataset) + after)
+
+
+def answer_texts(dataset: str, indexing: Indexing, output: str) -> Iterator[str]:
+    """What the model is to say for each item."""
+    frame = output.replace("{dataset}", dataset)
+    return (frame.replace("{target}", f"item_{one}") for one in indexing.items)
+
+
+def prompt_pieces(
+    tokenizer: PromptTokenizer, dataset: str, indexing: Indexing, prompts: Collection[Prompt]
+) -> PieceTable:
+    """Tokenise all that prompts are put together from.
+
+    Args:
+        tokenizer: of the language model.
+        dataset: its name in prompts.
+        indexing: what stands for items and users.
+        prompts: the templates.
+
+    Returns:
+        Sections ``users``, ``first`` (items without a comma before them), ``next`` (with one), and for each template
+        ``input:…`` (its literals) and ``target:…`` (every item's answer, the end token last).
+    """
+    texts: dict[str, Iterable[str]] = {
+        "users": indexing.users,
+        "first": (f"item_{one}" for one in indexing.items),
+        "next": (f"{SEPARATOR}item_{one}" for one in indexing.items),
+    }
+    for prompt in prompts:
+        texts[f"input:{prompt.input}"] = _split(tokenizer, dataset, prompt.input)[::2]
+        texts[f"target:{prompt.output}"] = answer_texts(dataset, indexing, prompt.output)
+    return PieceTable.tokenised(tokenizer, texts, ended={name for name in texts if name.startswith("target:")})
 
 
 class UserCollator(Collator):
@@ -186,64 +254,29 @@ class UserCollator(Collator):
 
     def slot_sources(self, slots: Sequence[Slot]) -> dict[str, Tensor]:
         """Return the vectors of items and users, in the order of the slots; see `Collator.slot_sources`."""
-        rows = torch.tensor([slot[0] for slot in slots], dtype=torch.long)
+        rows = np.array([slot[0] for slot in slots], dtype=np.int64)
+        return self.row_sources(rows) if bool((rows >= self.n_items).any()) else super().slot_sources(slots)
+
+    def row_sources(self, rows: Ints) -> dict[str, Tensor]:
+        """The same for rows of items and users ``[n]``."""
         is_user = rows >= self.n_items
-        if not bool(is_user.any()):
-            return super().slot_sources(slots)
-        places = (rows[is_user] - self.n_items).numpy()
+        if not is_user.any():
+            return super().row_sources(rows)
+        places = rows[is_user] - self.n_items
         # a user's place may be one past the last item (after everything), so offsets are searched from the left
         owners = np.searchsorted(self.sequences.offsets, places, side="left") - 1
         found = self.users(owners, places - self.sequences.offsets[owners])
-        items = super().slot_sources([slot for slot, user in zip(slots, is_user.tolist(), strict=True) if not user])
+        items, chosen = super().row_sources(rows[~is_user]), torch.from_numpy(is_user)
         sources = {}
         for name, vectors in found.items():
-            joined = torch.zeros(len(slots), *vectors.shape[1:])
-            joined[is_user] = vectors.float()
+            joined = torch.zeros(len(rows), *vectors.shape[1:])
+            joined[chosen] = vectors.float()
             # among histories an item is a history of one, its place the last
-            rest = joined[~is_user]
+            rest = joined[~chosen]
             (rest[:, -1] if name == PRESENT or vectors.ndim == 3 else rest)[:] = items.get(name, torch.ones(()))
-            joined[~is_user] = rest
+            joined[~chosen] = rest
             sources[name] = joined
         return sources
-
-
-class StepBatches:
-    """The training batch of each step, a function of (seed, step): a permutation, cut and grouped by length.
-
-    Args:
-        index: numbers the examples.
-        lengths: tokens of each example.
-        batch_size: examples a step.
-        seed: of the order.
-    """
-
-    def __init__(self, index: TrainingIndex, lengths: NDArray[np.int32], batch_size: int, seed: int) -> None:
-        self.index, self.lengths, self.batch_size, self.seed = index, lengths, min(batch_size, len(index)), seed
-        self._epoch, self._order = -1, np.empty(0, np.int32)
-        self._mega, self._batches = (-1, -1), np.empty((0, 0), np.int32)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Whole batches in one pass over the examples."""
-        return len(self.index) // self.batch_size
-
-    def __call__(self, step: int) -> list[Example]:
-        """The examples of a step."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        if epoch != self._epoch:
-            rng = np.random.default_rng([self.seed, epoch])
-            self._order, self._epoch = rng.permutation(len(self.index)).astype(np.int32), epoch
-        mega, row = divmod(place, MEGA_BATCH)
-        if (epoch, mega) != self._mega:
-            self._batches, self._mega = self._grouped(epoch, mega), (epoch, mega)
-        return [self.index[int(number)] for number in self._batches[row]]
-
-    def _grouped(self, epoch: int, mega: int) -> NDArray[np.int32]:
-        size = MEGA_BATCH * self.batch_size
-        last = self.steps_per_epoch * self.batch_size
-        part = self._order[mega * size : min((mega + 1) * size, last)]
-        ordered = part[np.argsort(self.lengths[part], kind="stable")].reshape(-1, self.batch_size)
-        return np.asarray(np.random.default_rng([self.seed, epoch, mega]).permutation(ordered))
 
 
 def prompts_of(renderer: Renderer, examples: Sequence[Example]) -> Iterator[TokenisedExample]:

@@ -10,6 +10,7 @@ import lightning as pl
 import torch
 from torch import Tensor
 
+from ilm_lightning.optimiser import adamw, clip_gradients
 from ilm_lightning.pretraining.batches import Batch, PairBatch
 from ilm_lightning.pretraining.model import PretrainingModel
 from ilm_lightning.pretraining.optim import parameter_groups, warmup_cosine
@@ -108,11 +109,20 @@ class PretrainingModule(pl.LightningModule):
             )
             log.warning(message, name.upper(), means[name], rest)
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by norm."""
+        clip_gradients(optimizer, gradient_clip_val)
+
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with warm-up and cosine, by step."""
         settings = self.hparams
         groups = parameter_groups(self.model, settings["weight_decay"])
-        optimizer = torch.optim.AdamW(groups, lr=settings["learning_rate"], betas=(0.9, 0.999))
+        optimizer = adamw(groups, settings["learning_rate"])
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: warmup_cosine(step, settings["warmup_steps"], settings["total_steps"])
         )

@@ -18,7 +18,7 @@ from ilm_lightning.engine.stages.data import als_settings
 from ilm_lightning.engine.stages.generate import load_model
 from ilm_lightning.engine.stages.item_head import head_settings, rank_all, rank_batch, step_flops
 from ilm_lightning.engine.stages.openp5 import load_sequences
-from ilm_lightning.engine.stages.recommend_batches import training_batches, tuning_that_matters
+from ilm_lightning.engine.stages.recommend_batches import prompt_table, training_batches, tuning_that_matters
 from ilm_lightning.engine.stages.text_first import with_text_first
 from ilm_lightning.engine.stages.tune import MODEL, Inputs, new_model
 from ilm_lightning.engine.stages.users_before import UsersBefore
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ilm_lightning.lm.collate import Collator
 
 log = logging.getLogger("ilm_lightning")
-CODE = 1
+CODE = 2
 RANK_CODE = 2
 
 
@@ -62,7 +62,8 @@ class Bench:
         self.tokenizer = PromptTokenizer(AutoTokenizer.from_pretrained(str(folder)), num_queries)
         user = config.tasks.user_vector
         settings = RenderSettings(config.tasks.history, config.tasks.soft_tokens, user != "none", user == "fold_in")
-        self.renderer: Renderer = Renderer(self.tokenizer, self.sequences, self.indexing, settings)
+        table = None if data is not None else prompt_table(context, inputs, self)
+        self.renderer: Renderer = Renderer(self.tokenizer, self.sequences, self.indexing, settings, table)
         vectors = ItemVectors.load(inputs.embedded.path).select(config.encoder.name)
         users = UsersBefore(self.sequences, vectors, context)
         self.collator: Collator = UserCollator(vectors.tensors(), self.sequences, users)
@@ -143,7 +144,7 @@ def _build(context: Context, inputs: Inputs, folder: Path) -> dict[str, Any]:
 def _fit(context: Context, bench: Bench, model: "ItemLanguageModel", folder: Path) -> dict[str, Any]:
     from ilm_lightning.engine.datamodule import StreamDataModule
     from ilm_lightning.engine.forecast import phase2_forecast
-    from ilm_lightning.engine.training import FitSettings, fit, training_device
+    from ilm_lightning.engine.training import FitSettings, fit
     from ilm_lightning.lm import sorted_batches
     from ilm_lightning.lm.item_head_module import ItemHeadModule
     from ilm_lightning.lm.module import ItemLanguageModule, OptimiserSettings
@@ -158,8 +159,7 @@ def _fit(context: Context, bench: Bench, model: "ItemLanguageModel", folder: Pat
     checks = [bench.batch([checked[i] for i in part]) for part in sorted_batches(sizes, 16)]
     tokens = int(batches.tokens_read * tuning.batch_size)
     more = step_flops(model, config, bench.sequences.n_items) if bench.head == "item" else 0.0
-    device = training_device(config.trainer)
-    forecast = phase2_forecast(model, tokens, tuning.steps, device, more_flops=more)
+    forecast = phase2_forecast(model, tokens, tuning.steps, more_flops=more)
     log.info("%-9s %s examples; %s", "tune", f"{batches.examples:,}", forecast)
     settings = OptimiserSettings(
         tuning.steps, tuning.adapter_lr, tuning.lm_lr, min(1.0, tuning.warmup_steps / tuning.steps), tuning.weight_decay

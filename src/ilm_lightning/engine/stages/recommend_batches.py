@@ -3,18 +3,24 @@
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ilm_lightning.engine.artifacts import Artifact, file_hash
 from ilm_lightning.engine.checks import ConfigError
 from ilm_lightning.engine.config import TuningConfig
 from ilm_lightning.engine.stages.context import Context
+from ilm_lightning.ranks import rank, world_size
 from ilm_lightning.tasks.openp5 import TrainingIndex
 
 if TYPE_CHECKING:
     from ilm_lightning.engine.stages.recommend import Bench
+    from ilm_lightning.engine.stages.tune import Inputs
     from ilm_lightning.lm import ItemLanguageModel
+    from ilm_lightning.lm.pieces import PieceTable
 
 log = logging.getLogger("ilm_lightning")
+PIECES_CODE = 1
 LARGEST_ERROR = 0.1
 """Of hidden states read together, relative to their largest entry; bfloat16 stays below 0.02."""
 
@@ -53,23 +59,51 @@ def tuning_that_matters(tuning: TuningConfig) -> dict[str, Any]:
     return {key: value for key, value in asdict(tuning).items() if key not in off}
 
 
+def prompt_table(context: Context, inputs: "Inputs", bench: "Bench") -> "PieceTable":
+    """Token ids of all that prompts are put together from: made once, then read from disk where it lies."""
+    from ilm_lightning.lm.pieces import PieceTable
+    from ilm_lightning.lm.recommendation import prompt_pieces
+
+    config, tokenizer = context.config, bench.tokenizer
+    assert config.tasks.prompts is not None
+    settings = {"code": PIECES_CODE, "num_queries": tokenizer.num_queries, "frame": list(tokenizer.frame)}
+    artifacts: dict[str, Artifact | str] = {
+        "prepare": inputs.prepared,
+        "prompts": file_hash(Path(config.tasks.prompts)),
+        "lm": context.asset(config.lm.name).sha256,
+    }
+
+    def build(folder: Path) -> dict[str, Any]:
+        every = [*bench.prompts.training, *(prompt for own in bench.prompts.unseen.values() for prompt in own)]
+        table = prompt_pieces(tokenizer, bench.sequences.name, bench.indexing, every)
+        table.save(folder)
+        return {"pieces": len(table), "tokens": len(table.ids)}
+
+    return PieceTable.open(context.store.get("pieces", settings, artifacts, build).path)
+
+
 def training_batches(context: Context, bench: "Bench", model: "ItemLanguageModel") -> TrainingBatches:
     """Set the order of training up, as ``tuning.history`` wants it.
 
     Raises:
         ConfigError: histories are to be shared, and the language model cannot.
     """
-    from ilm_lightning.lm.recommendation import Renderer, StepBatches
+    from ilm_lightning.lm.assembly import Assembler, StepBatches
+    from ilm_lightning.lm.recommendation import Renderer
 
     tuning, seed = context.config.tuning, context.config.seed
     index = TrainingIndex(bench.sequences, bench.trained)
     if tuning.history == "expanded":
-        lengths = bench.renderer.lengths(index)
-        batches = StepBatches(index, lengths, tuning.batch_size, seed)
-        mean = float(lengths.mean())
+        assemble = Assembler(bench.renderer, index, bench.collator)
+        batches, mean = StepBatches(index, assemble.lengths, tuning.batch_size, seed), assemble.mean_length()
 
         def apart(step: int) -> Any:
-            return bench.batch(batches(step), shared=True)
+            if bench.head == "item":
+                return bench.batch(batches(step), shared=True)
+            numbers = batches.numbers(step)
+            mine = numbers[rank() :: world_size()]
+            # where there are fewer examples than processes, one is read and weighs nothing
+            return assemble(mine) if len(mine) else assemble(numbers[:1]).weightless()
 
         return TrainingBatches(apart, len(index), batches.steps_per_epoch, mean, mean)
     from ilm_lightning.lm.histories import SharedBatches, families
@@ -77,7 +111,7 @@ def training_batches(context: Context, bench: "Bench", model: "ItemLanguageModel
 
     old = bench.renderer
     settings = replace(old.settings, block=tuning.history_block if tuning.history == "blocks" else 0)
-    renderer = Renderer(old.tokenizer, old.sequences, old.indexing, settings)
+    renderer = Renderer(old.tokenizer, old.sequences, old.indexing, settings, old.table)
     shared = SharedBatches(families(renderer, index), tuning.batch_size, seed)
     collate = SharedCollator(bench.collator, packed=reads_trees(model))
 

@@ -44,6 +44,7 @@ class TrainingIndex:
         self.prompts = tuple(prompts)
         # positions 1 to n - 3 of each user
         self._ends = np.cumsum(sequences.lengths - HELD_OUT - 1)
+        self._starts = np.concatenate([[0], self._ends])
 
     def __len__(self) -> int:
         """(N - 3U) times the number of seen prompts."""
@@ -57,8 +58,12 @@ class TrainingIndex:
     def places(self, targets: Ints) -> tuple[Ints, Ints]:
         """Users and positions of targets numbered from 0 to ``n_targets - 1``."""
         users = np.searchsorted(self._ends, targets, side="right")
-        starts = np.concatenate([[0], self._ends])[users]
-        return users, targets - starts + 1
+        return users, targets - self._starts[users] + 1
+
+    def split(self, numbers: Ints) -> tuple[Ints, Ints, Ints]:
+        """Users, positions and prompts (as numbers) of examples."""
+        targets, prompts = np.divmod(numbers, len(self.prompts))
+        return *self.places(targets), prompts
 
     def __getitem__(self, index: int) -> Example:
         if not 0 <= index < len(self):

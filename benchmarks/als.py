@@ -1,0 +1,109 @@
+"""ALS on MovieLens-1M's shape against `implicit` as it is installed: its defaults, its own thread pools.
+
+    python benchmarks/als.py [--rounds 2] [--data FOLDER/openp5/ML1M]
+
+6,040 users, 3,416 items, a million entries with a long tail (or the real ones), 64 factors, 15 sweeps. `implicit`
+takes three conjugate-gradient steps a row; ours solves each row exactly. `implicit` with BLAS held to one thread, which
+it only warns about, stands beside. The measure is wall time, for pools that stand in each other's way are waited for.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from harness import Rung, interleave, report
+from scipy.sparse import csr_matrix
+from threadpoolctl import threadpool_limits
+
+from ilm_lightning.data.tables import Interactions
+from ilm_lightning.embeddings.behavioral import fit_als
+from ilm_lightning.hardware import usable_cores
+
+USERS, ITEMS, ENTRIES = 6040, 3416, 1_000_000
+FACTORS, SWEEPS, REGULARIZATION, ALPHA = 64, 15, 1.0, 5.0
+
+
+def long_tail(seed: int = 0) -> csr_matrix:
+    """A binary matrix whose rows and columns have MovieLens' long tails."""
+    draw = np.random.default_rng(seed)
+    users = draw.lognormal(0, 1.1, USERS)
+    items = draw.lognormal(0, 1.3, ITEMS)
+    pairs = (
+        draw.choice(USERS, 2 * ENTRIES, p=users / users.sum()),
+        draw.choice(ITEMS, 2 * ENTRIES, p=items / items.sum()),
+    )
+    codes = np.unique(pairs[0] * ITEMS + pairs[1])
+    codes = np.sort(draw.permutation(codes)[:ENTRIES])
+    shape = (USERS, ITEMS)
+    return csr_matrix((np.ones(len(codes), np.float32), (codes // ITEMS, codes % ITEMS)), shape=shape)
+
+
+def training_matrix(folder: Path) -> csr_matrix:
+    """The training interactions of OpenP5's data."""
+    from ilm_lightning.data.openp5 import read_sequences
+
+    return read_sequences(folder).training_interactions().matrix()
+
+
+def objective(matrix: csr_matrix, users: np.ndarray, items: np.ndarray) -> float:
+    """What both minimise: sum c (p - x y)^2 + regularization (|x|^2 + |y|^2)."""
+    users, items = users.astype(np.float64), items.astype(np.float64)
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    scores = np.einsum("ij,ij->i", users[rows], items[matrix.indices])
+    # all pairs count once, entries alpha times
+    everything = float(((users.T @ users) * (items.T @ items)).sum())
+    entries = float((ALPHA * (1 - scores) ** 2 - scores**2).sum())
+    return everything + entries + REGULARIZATION * float((users**2).sum() + (items**2).sum())
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--rounds", type=int, default=2)
+    options = parser.parse_args()
+    from implicit.cpu.als import AlternatingLeastSquares
+
+    matrix = long_tail() if options.data is None else training_matrix(options.data)
+    entries = matrix.tocoo()
+    columns = {"user": entries.row, "item": entries.col, "rating": np.ones(matrix.nnz, np.float32)}
+    frame = pl.DataFrame({**columns, "timestamp": np.zeros(matrix.nnz, np.int64)})
+    table = Interactions(frame, [str(n) for n in range(matrix.shape[0])], matrix.shape[1])
+    found: dict[str, float] = {}
+
+    def theirs(name: str, limit: int | None) -> None:
+        model = AlternatingLeastSquares(
+            factors=FACTORS, regularization=REGULARIZATION, alpha=ALPHA, iterations=SWEEPS, random_state=0
+        )
+        with threadpool_limits(limit, "blas"):
+            model.fit(matrix, show_progress=False)
+        found[name] = objective(matrix, model.user_factors, model.item_factors)
+
+    def ours(name: str) -> None:
+        items, users = fit_als(table, FACTORS, REGULARIZATION, ALPHA, SWEEPS)
+        found[name] = objective(matrix, users, items)
+
+    names = ["implicit, as installed", "implicit, BLAS on one thread", "ours, exact"]
+    ways = {
+        names[0]: lambda: theirs(names[0], None),
+        names[1]: lambda: theirs(names[1], 1),
+        names[2]: lambda: ours(names[2]),
+    }
+    timings = interleave(ways, options.rounds, warm_up=0)
+    setting = {
+        "users": matrix.shape[0],
+        "items": matrix.shape[1],
+        "entries": matrix.nnz,
+        "factors": FACTORS,
+        "sweeps": SWEEPS,
+        "threads": usable_cores(),
+    }
+    exact = "objective " + ", ".join(f"{found[name]:.1f} ({name})" for name in names)
+    cores = usable_cores()
+    cannot = "" if cores > 1 else "one core: thread pools cannot stand in each other's way"
+    report([Rung("ALS", names[0], names[2], 5.0, timings, setting, "wall_s", exact, cannot)])
+
+
+if __name__ == "__main__":
+    main()

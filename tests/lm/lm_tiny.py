@@ -10,9 +10,13 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MT5Config,
+    MT5ForConditionalGeneration,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 from ilm_lightning.adapters import build_adapter
@@ -85,6 +89,45 @@ def tiny_qwen() -> nn.Module:
         eos_token_id=1,
     )
     return spread(Qwen2ForCausalLM(config))
+
+
+T5_SIZES: dict[str, object] = {
+    "vocab_size": VOCAB,
+    "d_model": WIDTH,
+    "d_kv": 8,
+    "d_ff": 48,
+    "num_heads": 4,
+    "num_layers": 2,
+    "num_decoder_layers": 3,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 16,
+    "pad_token_id": 0,
+    "decoder_start_token_id": 0,
+    "eos_token_id": 1,
+}
+
+
+def tiny_t5(tied: bool = True) -> nn.Module:
+    """T5 as first published (one matrix reads and writes words), or as FLAN-T5 (two of them)."""
+    torch.manual_seed(0)
+    feed_forward = {} if tied else {"feed_forward_proj": "gated-gelu"}
+    config = T5Config(**(T5_SIZES | {"tie_word_embeddings": tied} | feed_forward))  # type: ignore[arg-type]
+    config.tie_word_embeddings = tied
+    return spread(T5ForConditionalGeneration(config))
+
+
+def tiny_flan() -> nn.Module:
+    return tiny_t5(tied=False)
+
+
+def tiny_mt5() -> nn.Module:
+    torch.manual_seed(0)
+    config = MT5Config(**(T5_SIZES | {"tie_word_embeddings": False}))  # type: ignore[arg-type]
+    config.tie_word_embeddings = False
+    return spread(MT5ForConditionalGeneration(config))
+
+
+ENCODER_DECODERS: dict[str, Callable[[], nn.Module]] = {"t5": tiny_t5, "flan": tiny_flan, "mt5": tiny_mt5}
 
 
 def spread(lm: nn.Module) -> nn.Module:

@@ -136,9 +136,8 @@ class LoadedRun:
         """Load the language model with the run's weights; the first call takes seconds, the others nothing."""
         if self.model is not None:
             return
-        from transformers import AutoTokenizer
-
-        from ilm_lightning.lm import ItemLanguageModel, PromptTokenizer, load_backbone
+        from ilm_lightning.lm import ItemLanguageModel, load_backbone
+        from ilm_lightning.lm.prompts import read_tokenizer
 
         asset = self.language_model()
         backbone = load_backbone(asset.path, "frozen", "auto", name=asset.name)
@@ -149,7 +148,7 @@ class LoadedRun:
                 f"{self.folder}: the model reads {reads}, the items hold {held}; run the training command again"
             )
         self.model = model
-        self.tokenizer = PromptTokenizer(AutoTokenizer.from_pretrained(str(asset.path)), model.num_queries)
+        self.tokenizer = read_tokenizer(asset.path, model.num_queries)
 
     def write(
         self, prompts: Sequence[str], slots: Sequence[Sequence[Sequence[int]]], collator: Any, longest: int = 96

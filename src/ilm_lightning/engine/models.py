@@ -51,10 +51,12 @@ def _has_weights(folder: Path) -> bool:
 
 
 def _check_causal(name: str, folder: Path) -> None:
-    wanted = "the folder or hub name of a causal language model"
+    wanted = "the folder or hub name of a causal language model, or of an encoder-decoder of T5's family"
     found = _description("lm.name", name, folder, wanted)
     kinds = found.get("architectures") or []
-    if kinds and not any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
+    writes = any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds)
+    # as lm.backbone.ENCODER_DECODERS, which would load torch
+    if kinds and not writes and found.get("model_type") not in ("t5", "mt5"):
         raise ConfigError(f"lm.name={name} is a {kinds[0]}, which writes no text; give {wanted}")
     if not _has_weights(folder):
         raise ConfigError(f"lm.name={name}: {folder} holds no *.safetensors; save the model with safe_serialization")
@@ -68,10 +70,13 @@ def _check_lora_targets(config: Config, folder: Path) -> None:
     if targets == ["all-linear"]:
         return
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
+    from ilm_lightning.lm.backbone import model_class
+
+    described = AutoConfig.from_pretrained(str(folder))
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(folder)))
+        model = model_class(described).from_config(described)
     layers = {name.rpartition(".")[2] for name, module in model.named_modules() if not list(module.children())}
     missing = [target for target in targets if target not in layers]
     if missing:

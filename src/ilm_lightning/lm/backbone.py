@@ -15,9 +15,11 @@ from ilm_lightning.hardware import cpu_bf16
 from ilm_lightning.lm.attention import choose_attention
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+ENCODER_DECODERS = ("t5", "mt5")
+"""Families of encoder-decoders that are known here, by transformers' model types."""
 
 
 class Tuning(StrEnum):
@@ -125,7 +127,7 @@ def load_backbone(
     revision: str | None = None,
     updates: Path | None = None,
 ) -> Backbone:
-    """Load a causal language model and set it up for a tuning mode.
+    """Load a causal language model or an encoder-decoder and set it up for a tuning mode.
 
     Args:
         source: a model folder, or a hub name.
@@ -143,7 +145,7 @@ def load_backbone(
     Raises:
         ValueError: if there is no such model, or a setting is unknown.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     compute = resolve_dtype(dtype)
     tuning = parse_tuning(tuning)
@@ -155,8 +157,9 @@ def load_backbone(
     try:
         with _no_progress_bar():
             config = AutoConfig.from_pretrained(str(source), revision=revision or "main")
+            keep_own_head(config, str(source), revision)
             chosen = choose_attention(config) if attention == "auto" else attention
-            lm = AutoModelForCausalLM.from_pretrained(
+            lm = model_class(config).from_pretrained(
                 str(source), config=config, dtype=storage, attn_implementation=chosen, revision=revision or "main"
             )
     except OSError as error:
@@ -166,6 +169,37 @@ def load_backbone(
     if updates is not None:
         lm = merge_updates(lm, updates)
     return Backbone(apply_tuning(lm, tuning, lora), tuning, compute, reference, updates)
+
+
+def model_class(config: "PretrainedConfig") -> Any:
+    """Choose transformers' class for a language model: causal, or an encoder-decoder of T5's family.
+
+    Raises:
+        ValueError: an encoder-decoder of another family.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    if not getattr(config, "is_encoder_decoder", False):
+        return AutoModelForCausalLM
+    if config.model_type not in ENCODER_DECODERS:
+        raise ValueError(
+            f"language models of type {config.model_type} are not known here: of encoder-decoders take one of "
+            f"{', '.join(ENCODER_DECODERS)}"
+        )
+    return AutoModelForSeq2SeqLM
+
+
+def keep_own_head(config: "PretrainedConfig", source: str, revision: str | None = None) -> None:
+    """Set what a T5's description says of its vocabulary head; transformers takes every head for the embedding.
+
+    Args:
+        config: as transformers read it, changed in place.
+        source: folder or hub name that it was read from.
+        revision: the hub's.
+    """
+    if config.model_type in ENCODER_DECODERS:
+        stored, _ = config.get_config_dict(source, revision=revision or "main")
+        config.tie_word_embeddings = bool(stored.get("tie_word_embeddings", True))
 
 
 def merge_updates(lm: Any, updates: Path) -> Any:
@@ -245,7 +279,7 @@ def apply_tuning(lm: nn.Module, tuning: Tuning, lora: LoRASettings | None = None
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
-        task_type="CAUSAL_LM",
+        task_type="SEQ_2_SEQ_LM" if getattr(lm.config, "is_encoder_decoder", False) else "CAUSAL_LM",
     )
     wrapped: nn.Module = get_peft_model(lm, config)
     return wrapped.eval()

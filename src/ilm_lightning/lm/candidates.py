@@ -14,6 +14,7 @@ from ilm_lightning.lm.collate import Collator, sorted_batches
 from ilm_lightning.lm.generate import SoftTokenBank
 from ilm_lightning.lm.model import ItemLanguageModel
 from ilm_lightning.lm.prompts import TokenisedExample
+from ilm_lightning.lm.reading import begin
 from ilm_lightning.lm.vocabulary import head_losses
 from ilm_lightning.progress import track
 
@@ -73,8 +74,6 @@ def _batch_bits(
     model: ItemLanguageModel, batch: PromptBatch, answers: Sequence[Sequence[Ids]], soft: Tensor | None
 ) -> Tensor:
     """Bits of every answer of a batch ``[n]``, example by example."""
-    from transformers import DynamicCache
-
     device, lm = batch.input_ids.device, causal_lm(model.lm)
     flat = [ids for own in answers for ids in own]
     owner = torch.tensor([row for row, own in enumerate(answers) for _ in own], device=device)
@@ -84,11 +83,10 @@ def _batch_bits(
         ids[row, : len(answer)] = torch.from_numpy(answer).long()
         valid[row, : len(answer)] = True
     ids, valid = ids.to(device), valid.to(device)
-    mask = batch.attention_mask
-    positions = (mask.cumsum(1) - 1).clamp_min(0)
-    cache = DynamicCache(config=lm.config)
     with model.lm_precision():
-        hidden = model.run_lm(model.embed(batch, soft), mask, positions, cache).last_hidden_state[:, -1]
+        start = begin(model, batch, soft)
+        mask, positions, cache = start.mask, start.positions, start.cache
+        hidden = model.run_lm(start.embeddings, mask, positions, cache).last_hidden_state[:, -1]
         states = hidden[owner][:, None]
         if width > 1:
             cache.batch_select_indices(owner)

@@ -21,6 +21,7 @@ from ilm_lightning.lm.collate import Collator, sorted_batches
 from ilm_lightning.lm.generate import SoftTokenBank
 from ilm_lightning.lm.model import ItemLanguageModel
 from ilm_lightning.lm.prompts import TokenisedExample
+from ilm_lightning.lm.reading import begin
 from ilm_lightning.progress import track
 
 if TYPE_CHECKING:
@@ -157,13 +158,10 @@ def beam_search(
     Returns:
         The lists.
     """
-    from transformers import DynamicCache
-
     tree = _Tree.on(trie, model.device)
     unseen = _unseen_before(tree, seen)
-    cache = DynamicCache(config=causal_lm(model.lm).config)
     with model.lm_precision():
-        state, prompt_mask, position = _prefill(model, batch, trie, cache, soft)
+        state, prompt_mask, position, cache = _prefill(model, batch, trie, soft)
         ended: tuple[Tensor, Tensor] = (
             state.nodes.new_full((len(batch), 0), NO_ITEM),
             state.scores.new_zeros(len(batch), 0),
@@ -194,16 +192,16 @@ def _unseen_before(tree: _Tree, seen: Tensor | None) -> Tensor | None:
 
 
 def _prefill(
-    model: ItemLanguageModel, batch: PromptBatch, trie: ItemTrie, cache: "Cache", soft: Tensor | None
-) -> tuple[_Beams, Tensor, Tensor]:
-    """Read prompts and forced tokens; returns the one beam of each user, the mask of what was read, its last place."""
+    model: ItemLanguageModel, batch: PromptBatch, trie: ItemTrie, soft: Tensor | None
+) -> tuple[_Beams, Tensor, Tensor, "Cache"]:
+    """Read prompts and forced tokens; returns each user's beam, mask and last place of what was read, the cache."""
     users, forced = len(batch), torch.tensor(trie.forced, dtype=torch.long, device=model.device)
     words = causal_lm(model.lm).get_input_embeddings()(forced)
-    prompt = model.embed(batch, soft)
-    embeddings = torch.cat([prompt, words.to(prompt.dtype).expand(users, -1, -1)], dim=1)
-    mask = torch.cat([batch.attention_mask, batch.attention_mask.new_ones(users, len(forced))], dim=1)
+    start = begin(model, batch, soft)
+    embeddings = torch.cat([start.embeddings, words.to(start.embeddings.dtype).expand(users, -1, -1)], dim=1)
+    mask = torch.cat([start.mask, start.mask.new_ones(users, len(forced))], dim=1)
     positions = (mask.cumsum(1) - 1).clamp_min(0)
-    hidden = model.run_lm(embeddings, mask, positions, cache).last_hidden_state
+    hidden = model.run_lm(embeddings, mask, positions, start.cache).last_hidden_state
     scores = torch.zeros(users, 1, device=model.device)
     if len(forced):
         before = hidden[:, -len(forced) - 1 : -1]
@@ -211,7 +209,7 @@ def _prefill(
         scores = log_p.view(users, len(forced), -1).gather(2, forced.expand(users, -1)[..., None]).sum(1)
     nodes = torch.full((users, 1), trie.start, device=model.device)
     ancestors = torch.zeros(users, 1, 0, dtype=torch.bool, device=model.device)
-    return _Beams(nodes, scores, hidden[:, -1:], ancestors), mask.bool(), positions[:, -1:]
+    return _Beams(nodes, scores, hidden[:, -1:], ancestors), mask.bool(), positions[:, -1:], start.cache
 
 
 def _candidates(

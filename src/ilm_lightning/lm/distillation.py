@@ -14,6 +14,7 @@ from ilm_lightning.lm.batch import IGNORE_INDEX, ContextBatch, PromptBatch
 from ilm_lightning.lm.collate import Collator, empty_batch
 from ilm_lightning.lm.model import ItemLanguageModel, LMOutput, weighted_mean
 from ilm_lightning.lm.prompts import TokenisedExample, split_slots
+from ilm_lightning.lm.seq2seq import is_encoder_decoder, target_states
 from ilm_lightning.lm.vocabulary import head_divergences
 
 
@@ -82,6 +83,18 @@ class Taught:
     head: nn.Module
 
 
+def _states(lm: nn.Module, context: ContextBatch) -> Tensor:
+    """The teacher's hidden states ``[n, d]`` at the target tokens."""
+    words = causal_lm(lm).get_input_embeddings()(context.input_ids)
+    if is_encoder_decoder(lm):
+        return target_states(lm, words, context)
+    decoder = causal_lm(lm).get_decoder()
+    hidden: Tensor = decoder(
+        inputs_embeds=words, attention_mask=context.attention_mask, use_cache=False
+    ).last_hidden_state
+    return hidden[:, :-1][context.labels[:, 1:] != IGNORE_INDEX]
+
+
 class ContextTeacher:
     """The language model as it was before phase 2.
 
@@ -117,12 +130,8 @@ class ContextTeacher:
         if context is None:
             return None
         with self._untrained(model) as lm, model.lm_precision():
-            decoder = causal_lm(lm).get_decoder()
-            states = decoder(
-                input_ids=context.input_ids, attention_mask=context.attention_mask, use_cache=False
-            ).last_hidden_state
+            hidden = _states(lm, context)
             head = causal_lm(lm).get_output_embeddings()
-        hidden = states[:, :-1][context.labels[:, 1:] != IGNORE_INDEX]
         return Taught(hidden, head.get_base_layer() if hasattr(head, "get_base_layer") else head)
 
     def loss(self, model: ItemLanguageModel, batch: PromptBatch, output: LMOutput, taught: Taught) -> Tensor:

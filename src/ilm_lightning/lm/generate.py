@@ -16,6 +16,7 @@ from ilm_lightning.lm.collate import Collator, sorted_batches, unique_slots
 from ilm_lightning.lm.journal import Journal
 from ilm_lightning.lm.model import ItemLanguageModel
 from ilm_lightning.lm.prompts import PromptTokenizer, TokenisedExample
+from ilm_lightning.lm.reading import begin
 from ilm_lightning.progress import track
 
 log = logging.getLogger(__name__)
@@ -192,12 +193,10 @@ def greedy(
     """
     texts: list[list[int]] = [[] for _ in range(len(batch))]
     alive = list(range(len(batch)))
-    cache = roomy_cache(causal_lm(model.lm).config)
-    mask = batch.attention_mask
-    positions = (mask.cumsum(1) - 1).clamp_min(0)
     embedding = causal_lm(model.lm).get_input_embeddings()
     with model.lm_precision():
-        embeddings = model.embed(batch, soft)
+        start = begin(model, batch, soft, roomy_cache)
+        embeddings, mask, positions, cache = start.embeddings, start.mask, start.positions, start.cache
         for _ in range(max_new_tokens):
             hidden = model.run_lm(embeddings, mask, positions, cache).last_hidden_state[:, -1]
             chosen = model.logits(hidden).argmax(-1)

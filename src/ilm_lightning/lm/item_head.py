@@ -21,6 +21,8 @@ from ilm_lightning.lm.collate import Collator, sorted_batches
 from ilm_lightning.lm.generate import ADAPTER_CHUNK, SoftTokenBank
 from ilm_lightning.lm.model import ItemLanguageModel
 from ilm_lightning.lm.prompts import TokenisedExample
+from ilm_lightning.lm.reading import begin
+from ilm_lightning.lm.seq2seq import is_encoder_decoder
 from ilm_lightning.progress import track
 
 if TYPE_CHECKING:
@@ -191,10 +193,11 @@ def prompt_states(model: ItemLanguageModel, batch: PromptBatch, soft: Tensor | N
     Returns:
         ``[B, d]``.
     """
-    mask = batch.attention_mask
-    positions = (mask.cumsum(1) - 1).clamp_min(0)
     with model.lm_precision():
-        hidden: Tensor = model.run_lm(model.embed(batch, soft), mask, positions).last_hidden_state
+        start = begin(model, batch, soft)
+        # keys and values are kept for what follows, and here nothing does; an encoder's prompts are in the cache
+        cache = start.cache if is_encoder_decoder(model.lm) else None
+        hidden: Tensor = model.run_lm(start.embeddings, start.mask, start.positions, cache).last_hidden_state
     return hidden[:, -1]
 
 

@@ -13,6 +13,7 @@ from ilm_lightning.adapters import Adapter
 from ilm_lightning.lm.backbone import Backbone, Tuning, causal_lm, set_training_mode
 from ilm_lightning.lm.batch import PLACEHOLDER_ID, PromptBatch, Targets
 from ilm_lightning.lm.heads import ItemHead
+from ilm_lightning.lm.seq2seq import ReadPrompts, is_encoder_decoder, target_states
 from ilm_lightning.lm.splice import splice
 from ilm_lightning.lm.vocabulary import head_logits, head_losses
 
@@ -202,9 +203,12 @@ class ItemLanguageModel(nn.Module):
             embeddings: ``[B, T, d]``.
             attention_mask: ``[B, T]``, with a cache ``[B, cached + T]``; None where nothing but causality hides tokens.
             position_ids: ``[B, T]``; None counts from the left, which padding on the right allows.
-            cache: keys and values of the tokens before; extended in place.
+            cache: keys and values of the tokens before; extended in place. With an encoder-decoder, prompts that were
+                read (see ``lm.reading.begin``); this is the decoder then.
             inputs: what the attention function takes beside these.
         """
+        if isinstance(cache, ReadPrompts):
+            return cache.decode(self.lm, embeddings, attention_mask, position_ids)
         return causal_lm(self.lm).get_decoder()(
             inputs_embeds=embeddings,
             attention_mask=attention_mask,
@@ -227,6 +231,8 @@ class ItemLanguageModel(nn.Module):
             return logits if targets.copies is None else logits[targets.copies]
 
     def _target_hidden(self, batch: PromptBatch, targets: Targets, soft: Tensor | None) -> Tensor:
+        if is_encoder_decoder(self.lm):
+            return target_states(self.lm, self.embed(batch, soft), batch)
         inputs = batch.attention_inputs(self.attention, self.compute_dtype)
         hidden: Tensor = self.run_lm(self.embed(batch, soft), **inputs).last_hidden_state
         return hidden.flatten(0, 1).index_select(0, targets.places)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,6 +87,23 @@ def chat_template(tokenizer: "PreTrainedTokenizerBase", system: str | None = Non
     turn = whole.removeprefix(head)
     # SmolLM2's bos token also opens every turn, so it may be there already
     return bos + turn if head.startswith(bos) and not turn.startswith(bos) else turn
+
+
+def read_tokenizer(folder: str | Path, num_queries: int) -> "PromptTokenizer":
+    """Make the prompt tokenizer of a language model; an encoder's prompts end with the end token, without a chat.
+
+    Args:
+        folder: of the language model.
+        num_queries: soft tokens per slot.
+
+    Returns:
+        The tokenizer.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    encoder = getattr(AutoConfig.from_pretrained(str(folder)), "is_encoder_decoder", False)
+    return PromptTokenizer(tokenizer, num_queries, PROMPT_FIELD + tokenizer.eos_token if encoder else None)
 
 
 class PromptTokenizer:

@@ -48,9 +48,7 @@ class Bench:
     def __init__(
         self, context: Context, inputs: Inputs, num_queries: int, data: tuple[Sequences, Indexing] | None = None
     ) -> None:
-        from transformers import AutoTokenizer
-
-        from ilm_lightning.lm import PromptTokenizer
+        from ilm_lightning.lm.prompts import read_tokenizer
         from ilm_lightning.lm.recommendation import Renderer, RenderSettings, UserCollator
 
         config = context.config
@@ -58,8 +56,7 @@ class Bench:
         assert config.tasks.prompts is not None
         self.prompts = read_prompts(Path(config.tasks.prompts))
         self.trained = [prompt for prompt in self.prompts.training if can_learn(config, prompt.task)]
-        folder = context.asset(config.lm.name).path
-        self.tokenizer = PromptTokenizer(AutoTokenizer.from_pretrained(str(folder)), num_queries)
+        self.tokenizer = read_tokenizer(context.asset(config.lm.name).path, num_queries)
         user = config.tasks.user_vector
         settings = RenderSettings(config.tasks.history, config.tasks.soft_tokens, user != "none", user == "fold_in")
         table = None if data is not None else prompt_table(context, inputs, self)

@@ -203,13 +203,9 @@ def lm_name(asset: "ResolvedAsset") -> str:
 
 def tokenised(context: Context, num_queries: int, frame: pl.DataFrame) -> tuple[Any, list[Any]]:
     """Tokenise examples; returns the tokenizer and one tokenised example a row."""
-    from transformers import AutoTokenizer
+    from ilm_lightning.lm.prompts import read_tokenizer
 
-    from ilm_lightning.lm import PromptTokenizer
-
-    tokenizer = PromptTokenizer(
-        AutoTokenizer.from_pretrained(str(context.asset(context.config.lm.name).path)), num_queries
-    )
+    tokenizer = read_tokenizer(context.asset(context.config.lm.name).path, num_queries)
     return tokenizer, tokenizer.encode(frame.iter_rows(named=True))
 
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from test_recommendation import check_command, finished, overrides, run, shop  # noqa: F401 - fixtures
+from test_recommendation import check_command, finished, run
 
 from ilm_lightning.engine.artifacts import Store
 from ilm_lightning.engine.command import conf_dir, register_schema
@@ -32,7 +32,7 @@ from ilm_lightning.tasks.openp5 import Example
     ],
 )
 def test_a_run_ranks_the_whole_catalogue(
-    overrides: list[str],  # noqa: F811
+    overrides: list[str],
     extra: list[str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -78,7 +78,7 @@ def test_a_run_ranks_the_whole_catalogue(
     ],
 )
 def test_bad_settings_are_told(
-    overrides: list[str],  # noqa: F811
+    overrides: list[str],
     extra: list[str],
     message: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -88,7 +88,7 @@ def test_bad_settings_are_told(
     assert message in capsys.readouterr().err
 
 
-def test_no_target_stands_in_its_prompt(overrides: list[str], tmp_path: Path) -> None:  # noqa: F811
+def test_no_target_stands_in_its_prompt(overrides: list[str], tmp_path: Path) -> None:
     register_schema()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         node = compose("train", ["experiment=ilm_mlp", "tasks.head=item", "tasks.user_vector=fold_in", *overrides])

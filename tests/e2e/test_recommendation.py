@@ -1,7 +1,6 @@
 """The commands of recommendation on tiny models and an invented shop."""
 
 import json
-import random
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,35 +25,6 @@ from ilm_lightning.engine.stages.openp5 import load_sequences
 from ilm_lightning.engine.stages.users_before import UsersBefore
 from ilm_lightning.engine.validate_openp5 import BASELINES
 from ilm_lightning.tasks.openp5.examples import chosen_users
-
-PROMPTS = """sequential; seen; {dataset} user_{user_id} bought {history} . Next ?; {dataset} {target}
-straightforward; seen; What is good for {dataset} user_{user_id} ?; {dataset} {target}
-sequential; unseen; {history} led user_{user_id} to ?; {dataset} {target}
-straightforward; unseen; Advise user_{user_id} .; {dataset} {target}
-"""
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shop")
-    draw = random.Random(0)
-    (folder / "Shop").mkdir()
-    lines = [" ".join([f"u{u}", *(f"i{i}" for i in draw.sample(range(15), draw.randint(5, 9)))]) for u in range(20)]
-    (folder / "Shop" / "user_sequence.txt").write_text("\n".join(lines) + "\n")
-    rows = [f"i{i}\tThing {i}\tBrand {i % 3}\t'Shop', 'Kind {i % 4}'" for i in range(15)]
-    (folder / "texts.tsv").write_text("\n".join(["asin\ttitle\tbrand\tcategories", *rows]) + "\n")
-    (folder / "prompt.txt").write_text(PROMPTS)
-    return folder
-
-
-@pytest.fixture
-def overrides(tiny_overrides: list[str], shop: Path) -> list[str]:
-    mine = [o for o in tiny_overrides if not o.startswith("data")]
-    return [
-        "data=openp5", "data.name=Shop", f"data.path={shop / 'Shop'}", f"data.items={shop / 'texts.tsv'}",
-        "tasks=openp5", f"tasks.prompts={shop / 'prompt.txt'}", "tasks.history=4",
-        "evaluation.beams=15", "evaluation.batch_size=24", *mine,
-    ]  # fmt: skip
 
 
 def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:

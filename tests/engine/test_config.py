@@ -47,7 +47,8 @@ def test_every_option_composes_and_is_valid(option: str, tmp_path: Path, monkeyp
         (tmp_path / "prompt.txt").write_text("sequential; seen; {history} ?; {target}\n")
         extra = [f"tasks.prompts={tmp_path / 'prompt.txt'}", f"data.path={tmp_path}", "data.items=null"]
     if option == "tasks=openp5":
-        (tmp_path / "prompt.txt").write_text("sequential; seen; {history} ?; {target}\n")
+        lines = ("sequential; seen; {history} ?; {target}", "sequential; unseen; {history} !; {target}")
+        (tmp_path / "prompt.txt").write_text("\n".join(lines))
         extra = [f"tasks.prompts={tmp_path / 'prompt.txt'}"]
     if option.startswith("data=openp5"):
         extra = [f"data.path={tmp_path}", "data.items=null"] + (["data.name=mine"] if option == "data=openp5" else [])

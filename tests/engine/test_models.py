@@ -58,6 +58,8 @@ def test_well_chosen_models_pass(context: Context) -> None:
         ("*.safetensors", {}, r"holds no \*\.safetensors"),
         ("tokenizer*", {}, "holds no tokenizer"),
         ("", {"architectures": ["BertModel"]}, "is a BertModel, which writes no text"),
+        ("", {"architectures": ["T5EncoderModel"], "model_type": "t5"}, "is a T5EncoderModel, which writes no text"),
+        ("", {"architectures": ["BartForConditionalGeneration"]}, "give .* an encoder-decoder of T5's family"),
     ],
 )
 def test_language_models(remove: str, config: dict[str, Any], message: str, context: Context, tmp_path: Path) -> None:
@@ -72,6 +74,18 @@ def test_lora_layers_are_looked_up_before_training(context: Context) -> None:
     with pytest.raises(ConfigError, match=r"has no layer c_attn; it has down_proj, .*q_proj.*all-linear"):
         check_models(context, [])
     context.config.tuning.lora_targets = ["all-linear"]
+    check_models(context, [])
+
+
+def test_encoder_decoders_pass_with_their_own_layers(context: Context, tmp_path: Path) -> None:
+    from lm_tiny import byte_tokenizer, tiny_t5
+
+    tiny_t5().save_pretrained(tmp_path / "t5")  # type: ignore[operator]
+    byte_tokenizer().save_pretrained(tmp_path / "t5")
+    context.config.lm.name = str(tmp_path / "t5")
+    with pytest.raises(ConfigError, match=r"has no layer q_proj; it has k, o, q, v, wi, wo \(or take"):
+        check_models(context, [])
+    context.config.tuning.lora_targets = ["q", "v", "o", "wo"]
     check_models(context, [])
 
 

@@ -54,9 +54,10 @@ def _check_causal(name: str, folder: Path) -> None:
     wanted = "the folder or hub name of a causal language model, or of an encoder-decoder of T5's family"
     found = _description("lm.name", name, folder, wanted)
     kinds = found.get("architectures") or []
-    writes = any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds)
     # as lm.backbone.ENCODER_DECODERS, which would load torch
-    if kinds and not writes and found.get("model_type") not in ("t5", "mt5"):
+    encoder_decoder = found.get("model_type") in ("t5", "mt5")
+    endings = ("ForCausalLM", "LMHeadModel", *(["ForConditionalGeneration"] if encoder_decoder else []))
+    if kinds and not any(kind.endswith(endings) for kind in kinds):
         raise ConfigError(f"lm.name={name} is a {kinds[0]}, which writes no text; give {wanted}")
     if not _has_weights(folder):
         raise ConfigError(f"lm.name={name}: {folder} holds no *.safetensors; save the model with safe_serialization")

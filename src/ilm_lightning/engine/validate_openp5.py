@@ -1,5 +1,6 @@
 """Checks of the settings of recommendation."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,6 +63,7 @@ def validate_tasks(config: Config) -> None:
         raise ConfigError("evaluation.prompt_sets is empty: nothing would be ranked; give seen, unseen or both")
     for name in evaluation.prompt_sets:
         one_of("evaluation.prompt_sets", name, ("seen", "unseen"))
+    _check_prompts(Path(tasks.prompts), evaluation.prompt_sets)
     positive(tasks__history=tasks.history, evaluation__beams=evaluation.beams, evaluation__top_k=evaluation.top_k)
     if evaluation.top_k < LIST_LENGTH:
         raise ConfigError(
@@ -87,6 +89,17 @@ def validate_tasks(config: Config) -> None:
         )
     if config.encoder.name != "behavioral" and config.data.items is None:
         raise ConfigError(f"encoder={config.encoder.name} needs item texts, and data.items is null: encoder=behavioral")
+
+
+def _check_prompts(path: Path, names: Sequence[str]) -> None:
+    from ilm_lightning.tasks.openp5 import read_prompts
+
+    prompts = read_prompts(path)
+    if "unseen" in names and not prompts.tasks("unseen"):
+        raise ConfigError(
+            f"evaluation.prompt_sets holds unseen, and tasks.prompts={path} has no unseen prompt for a task that is "
+            "trained on: set evaluation.prompt_sets=[seen], or add a line for it"
+        )
 
 
 def _check_head(config: Config) -> None:

@@ -9,6 +9,7 @@ import polars as pl
 
 from ilm_lightning.data.openp5 import Indexing, Sequences, make_indexing, read_indexing, read_sequences
 from ilm_lightning.engine.artifacts import Artifact, file_hash, source_hash, write_json
+from ilm_lightning.engine.checks import ConfigError
 from ilm_lightning.engine.stages.context import Context
 
 SEQUENCES, INDEXING = "sequences.parquet", "indexing.json"
@@ -89,3 +90,28 @@ def load_sequences(prepared: Artifact) -> tuple[Sequences, Indexing]:
         meta["name"], meta["user_ids"], meta["item_ids"], offsets, values, reconstructed=meta["reconstructed"]
     )
     return sequences, Indexing(meta["kind"], meta["items"], meta["users"], meta["source"])
+
+
+def check_indexing(context: Context, prepared: Artifact) -> None:
+    """See whether the language model's tokenizer can write the items' ids, before anything is trained.
+
+    Args:
+        context: the run.
+        prepared: from `prepare_openp5`.
+
+    Raises:
+        ConfigError: an id with characters that the tokenizer does not know; items would look alike.
+    """
+    from transformers import AutoTokenizer
+
+    name, kind = context.config.lm.name, context.config.data.indexing
+    tokenizer = AutoTokenizer.from_pretrained(str(context.asset(name).path))
+    if tokenizer.unk_token_id is None:
+        return
+    ids = load_sequences(prepared)[1].items
+    for one, tokens in zip(ids, tokenizer([f"item_{one}" for one in ids]).input_ids, strict=True):
+        if tokenizer.unk_token_id in tokens:
+            raise ConfigError(
+                f"data.indexing={kind}: the tokenizer of lm.name={name} does not know all characters of item_{one}; "
+                "take data.indexing=sequential or random, or another language model"
+            )

@@ -22,7 +22,7 @@ from ilm_lightning.engine.stages.recommend_batches import prompt_table, training
 from ilm_lightning.engine.stages.text_first import with_text_first
 from ilm_lightning.engine.stages.tune import MODEL, Inputs, new_model
 from ilm_lightning.engine.stages.users_before import UsersBefore
-from ilm_lightning.tasks.openp5 import Example, PromptSets, held_out_examples, read_prompts
+from ilm_lightning.tasks.openp5 import Example, held_out_examples, read_prompts
 from ilm_lightning.tasks.openp5.examples import chosen_users
 from ilm_lightning.tasks.openp5.prompts import TASKS
 
@@ -194,6 +194,10 @@ def evaluate(context: Context, inputs: Inputs, tuned: Artifact) -> Artifact:
     """Rank held-out items: the model on every task and prompt set."""
     config = context.config
     assert config.tasks.prompts is not None
+    prompts = read_prompts(Path(config.tasks.prompts))
+    for name in config.evaluation.prompt_sets:
+        if missing := set(prompts.tasks("seen")) - set(prompts.tasks(name)):
+            log.info("%-9s no %s prompt for %s in the file: not tested", "rank", name, ", ".join(sorted(missing)))
     keys = ("users", "prompt_sets", "decoding", "beams", "top_k", "filter_seen", "split")
     settings = {
         "code": RANK_CODE,
@@ -220,7 +224,7 @@ def _rank(context: Context, inputs: Inputs, tuned: Artifact, folder: Path) -> di
     tables: list[pl.DataFrame] = []
     found: dict[str, dict[str, Any]] = {}
     for name in evaluation.prompt_sets:
-        for task in _tasks(bench.prompts, name):
+        for task in bench.prompts.tasks(name):
             prompt = bench.prompts.tested(task, name)
             examples = held_out_examples(bench.sequences, prompt, evaluation.split, users)
             if bench.head == "item":
@@ -242,12 +246,6 @@ def objective(metrics: dict[str, Any]) -> float:
     """HR@10 (or the longest list's) of the first prompt set, mean over its tasks."""
     rows = next(iter(metrics["ranking"].values())).values()
     return float(np.mean([max(row["hr"].items(), key=lambda pair: int(pair[0]))[1] for row in rows]))
-
-
-def _tasks(prompts: PromptSets, name: str) -> list[str]:
-    trained = {prompt.task for prompt in prompts.training}
-    there = trained if name == "seen" else set(prompts.unseen)
-    return [task for task in TASKS if task in there & trained]
 
 
 def _lists(

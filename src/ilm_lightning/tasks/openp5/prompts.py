@@ -41,6 +41,11 @@ class PromptSets:
     training: tuple[Prompt, ...]
     unseen: dict[str, tuple[Prompt, ...]]
 
+    def tasks(self, name: str) -> list[str]:
+        """The tasks that a set tests: those of ``seen``, or of ``unseen`` those that are trained on too."""
+        trained = {prompt.task for prompt in self.training}
+        return [task for task in TASKS if task in trained and (name == "seen" or task in self.unseen)]
+
     def tested(self, task: str, name: str) -> Prompt:
         """The template that tests a task: the first of the set.
 

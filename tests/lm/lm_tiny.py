@@ -97,8 +97,8 @@ T5_SIZES: dict[str, object] = {
     "d_kv": 8,
     "d_ff": 48,
     "num_heads": 4,
-    "num_layers": 2,
-    "num_decoder_layers": 3,
+    "num_layers": 3,
+    "num_decoder_layers": 2,
     "relative_attention_num_buckets": 8,
     "relative_attention_max_distance": 16,
     "pad_token_id": 0,
@@ -108,12 +108,13 @@ T5_SIZES: dict[str, object] = {
 
 
 def tiny_t5(tied: bool = True) -> nn.Module:
-    """T5 as first published (one matrix reads and writes words), or as FLAN-T5 (two of them)."""
+    """T5 as first published (one matrix reads and writes words), or as FLAN-T5 (a vocabulary head of its own)."""
     torch.manual_seed(0)
     feed_forward = {} if tied else {"feed_forward_proj": "gated-gelu"}
-    config = T5Config(**(T5_SIZES | {"tie_word_embeddings": tied} | feed_forward))  # type: ignore[arg-type]
-    config.tie_word_embeddings = tied
-    return spread(T5ForConditionalGeneration(config))
+    # transformers ties whatever the config says, and takes from it whether to scale
+    lm = T5ForConditionalGeneration(T5Config(**(T5_SIZES | {"tie_word_embeddings": tied} | feed_forward)))  # type: ignore[arg-type]
+    # T5's embeddings are large from the start: its texts differ without enlarging
+    return (lm if tied else own_head(lm)).eval()
 
 
 def tiny_flan() -> nn.Module:
@@ -122,9 +123,13 @@ def tiny_flan() -> nn.Module:
 
 def tiny_mt5() -> nn.Module:
     torch.manual_seed(0)
-    config = MT5Config(**(T5_SIZES | {"tie_word_embeddings": False}))  # type: ignore[arg-type]
-    config.tie_word_embeddings = False
-    return spread(MT5ForConditionalGeneration(config))
+    return own_head(MT5ForConditionalGeneration(MT5Config(**T5_SIZES))).eval()  # type: ignore[arg-type]
+
+
+def own_head(lm: nn.Module) -> nn.Module:
+    head: nn.Linear = lm.get_output_embeddings()  # type: ignore[operator]
+    head.weight = nn.Parameter(torch.randn_like(head.weight) * 0.5)
+    return lm
 
 
 ENCODER_DECODERS: dict[str, Callable[[], nn.Module]] = {"t5": tiny_t5, "flan": tiny_flan, "mt5": tiny_mt5}

@@ -1,6 +1,7 @@
 """The language model behind the soft tokens: loading it, and what of it is trained."""
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -155,9 +156,8 @@ def load_backbone(
     # weights that are trained stay in float32: bf16 cannot hold small updates
     storage = torch.float32 if tuning is Tuning.FULL else compute
     try:
-        with _no_progress_bar():
+        with _quiet_loading():
             config = AutoConfig.from_pretrained(str(source), revision=revision or "main")
-            keep_own_head(config, str(source), revision)
             chosen = choose_attention(config) if attention == "auto" else attention
             lm = model_class(config).from_pretrained(
                 str(source), config=config, dtype=storage, attn_implementation=chosen, revision=revision or "main"
@@ -189,19 +189,6 @@ def model_class(config: "PretrainedConfig") -> Any:
     return AutoModelForSeq2SeqLM
 
 
-def keep_own_head(config: "PretrainedConfig", source: str, revision: str | None = None) -> None:
-    """Set what a T5's description says of its vocabulary head; transformers takes every head for the embedding.
-
-    Args:
-        config: as transformers read it, changed in place.
-        source: folder or hub name that it was read from.
-        revision: the hub's.
-    """
-    if config.model_type in ENCODER_DECODERS:
-        stored, _ = config.get_config_dict(source, revision=revision or "main")
-        config.tie_word_embeddings = bool(stored.get("tie_word_embeddings", True))
-
-
 def merge_updates(lm: Any, updates: Path) -> Any:
     """Add LoRA updates into the weights of a language model, in place; exact up to the weights' rounding.
 
@@ -228,16 +215,23 @@ def merge_updates(lm: Any, updates: Path) -> Any:
 
 
 @contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    from transformers.utils import logging
+def _quiet_loading() -> Iterator[None]:
+    """No bar; and no advice where a T5's own vocabulary head is found, which transformers does not expect and keeps."""
+    from transformers.utils import logging as transformers_logging
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    def unexpected(record: logging.LogRecord) -> bool:
+        return "we will NOT tie them" not in record.getMessage()
+
+    shown = transformers_logging.is_progress_bar_enabled()
+    logger = logging.getLogger("transformers.modeling_utils")
+    transformers_logging.disable_progress_bar()
+    logger.addFilter(unexpected)
     try:
         yield
     finally:
+        logger.removeFilter(unexpected)
         if shown:
-            logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()
 
 
 def parse_tuning(tuning: Tuning | str) -> Tuning:

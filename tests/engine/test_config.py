@@ -142,6 +142,7 @@ OPENP5: list[tuple[str, str, str, str, str, bool, int]] = [
     ("openp5_mlp_1token", "mlp", "random", "lora", "none", True, 0),
     ("openp5_text", "constant", "random", "lora", "none", False, 0),
     ("openp5_text_full", "constant", "random", "full", "none", False, 0),
+    ("openp5_encoder_decoder", "constant", "random", "full", "none", False, 0),
     ("openp5_collm", "collm", "random", "frozen", "fold_in", True, 300),
     ("openp5_user_llm", "perceiver", "random", "lora", "history", False, 0),
 ]
@@ -161,6 +162,15 @@ def test_recommenders_are_the_papers_rows(
     text = (conf_dir() / "experiment" / f"{experiment}.yaml").read_text()
     for part in ("# Row: ", f"# Command: python -m ilm_lightning.train experiment={experiment}\n", "# Hardware: "):
         assert part in text
+
+
+@pytest.mark.parametrize("tuning", ["frozen", "lora", "full"])
+def test_an_encoder_decoder_brings_its_layers(tuning: str, tmp_path: Path) -> None:
+    data = [f"data.path={tmp_path}", "data.items=null", "tasks.prompts=p.txt"]
+    config = composed("experiment=openp5_encoder_decoder", f"tuning={tuning}", "lm.name=owner/t5", *data)
+    assert config.tuning.lora_targets == ["q", "v", "o", "wo"]
+    assert (config.tuning.mode, config.lm.name, config.tasks.soft_tokens) == (tuning, "owner/t5", False)
+    assert composed("lm=t5").lm.name == "google/flan-t5-small"
 
 
 def test_every_experiment_is_a_tested_row() -> None:

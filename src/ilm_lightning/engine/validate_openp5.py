@@ -29,6 +29,10 @@ def validate_tasks(config: Config) -> None:
         )
     one_of("tuning.history", config.tuning.history, HISTORIES)
     if tasks.kind != "openp5":
+        if tasks.head != "text":
+            raise ConfigError(
+                f"tasks.head={tasks.head}: only recommendation ranks items; leave it out, or tasks=openp5"
+            )
         if config.tuning.history != HISTORIES[0]:
             raise ConfigError(
                 f"tuning.history={config.tuning.history}: only recommendation's prompts hold histories; "

@@ -30,9 +30,7 @@ def validate_tasks(config: Config) -> None:
     one_of("tuning.history", config.tuning.history, HISTORIES)
     if tasks.kind != "openp5":
         if tasks.head != "text":
-            raise ConfigError(
-                f"tasks.head={tasks.head}: only recommendation ranks items; leave it out, or tasks=openp5"
-            )
+            raise ConfigError(f"tasks.head={tasks.head}: only recommendation ranks items; give tasks=openp5 too")
         if config.tuning.history != HISTORIES[0]:
             raise ConfigError(
                 f"tuning.history={config.tuning.history}: only recommendation's prompts hold histories; "

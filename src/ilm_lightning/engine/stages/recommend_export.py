@@ -13,7 +13,7 @@ from ilm_lightning.engine.stages.export import run_facts
 from ilm_lightning.engine.stages.recommend import objective
 from ilm_lightning.engine.stages.tune import MODEL, Inputs, lm_name
 
-RECOMMENDING = ("history", "soft_tokens", "user_vector", "head")
+RECOMMENDING = ("history", "soft_tokens", "user_vector", "head", "head_sample")
 """Settings of tasks that concern recommendation."""
 
 

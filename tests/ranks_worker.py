@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -228,6 +229,51 @@ def sharded() -> Case:
     return apart
 
 
+def item_head() -> Case:
+    from lm_tiny import ITEMS, QUERIES, byte_tokenizer, make_model
+
+    from ilm_lightning.engine.stages.item_head import rank_batch
+    from ilm_lightning.lm import Backbone, Collator, ItemLanguageModel, LMReference, PromptTokenizer, Tuning
+    from ilm_lightning.lm.item_head_module import ItemHeadModule
+    from ilm_lightning.lm.module import OptimiserSettings
+
+    rows = [{"example_id": str(i), "prompt": f"After {{item}} {'so ' * i}", "slots": [[i]]} for i in range(5)]
+    generator = torch.Generator().manual_seed(7)
+    sources = {name: torch.randn(ITEMS, d, generator=generator) for name, d in {"semantic": 6, "behavioral": 4}.items()}
+    read = PromptTokenizer(byte_tokenizer(), QUERIES).encode(rows)
+    bench = SimpleNamespace(
+        collator=Collator(sources),
+        renderer=lambda example, with_target: read[example.user],
+        sequences=SimpleNamespace(items=lambda user: [(user + 3) % ITEMS]),
+    )
+    examples = [SimpleNamespace(user=user, position=0) for user in range(5)]
+
+    def headed(mode: Tuning) -> ItemLanguageModel:
+        plain = make_model(mode)
+        backbone = Backbone(plain.lm, mode, torch.float64, LMReference("tiny"))
+        return ItemLanguageModel(plain.adapter, backbone, True).double().train()
+
+    def loss(model: nn.Module, batch: object) -> Tensor:
+        return ItemHeadModule(model, OptimiserSettings(3), sources)._loss(batch)
+
+    # five examples, and one, so that a rank has none
+    models, parts = {mode: headed(mode) for mode in Tuning}, (examples, examples[:1])
+    whole = {
+        (mode, k): run(Step(model, loss), model, rank_batch(bench, part, True))
+        for mode, model in models.items()
+        for k, part in enumerate(parts)
+    }
+    yield
+    apart = {}
+    for mode, model in models.items():
+        step = wrapped(model, loss)
+        for k, part in enumerate(parts):
+            value, found = run(step, model, rank_batch(bench, part, True))
+            apart[f"{mode}, batch {k}: loss"] = distance(average(value), whole[mode, k][0])
+            apart[f"{mode}, batch {k}: gradient"] = compare(found, whole[mode, k][1])
+    return apart
+
+
 def talk() -> Case:
     from ilm_lightning import ranks
 
@@ -258,7 +304,13 @@ if __name__ == "__main__":
 
     torch.set_num_threads(1)
     all_in_double_precision()
-    cases = {"talk": talk(), "pretraining": pretraining(), "phase2": phase2(), "sharded": sharded()}
+    cases = {
+        "talk": talk(),
+        "pretraining": pretraining(),
+        "phase2": phase2(),
+        "sharded": sharded(),
+        "head": item_head(),
+    }
     for case in cases.values():
         next(case)
     dist.init_process_group("gloo")

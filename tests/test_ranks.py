@@ -83,3 +83,10 @@ def test_phase_2_equals_one_process_on_the_joint_batch(together: Results) -> Non
     assert {name: value for name, value in apart.items() if not value <= 1e-9} == {}
     # loss and gradient of three batches, one of them smaller than the number of processes: frozen, LoRA, full
     assert len(apart) == 18
+
+
+def test_the_item_head_equals_one_process_on_the_joint_batch(together: Results) -> None:
+    apart = together["head"]
+    assert {name: value for name, value in apart.items() if not value <= 1e-9} == {}
+    # loss and gradient of two batches, one of them smaller than the number of processes: frozen, LoRA, full
+    assert len(apart) == 12

@@ -113,6 +113,10 @@ def _check_head(config: Config) -> None:
         return
     if config.evaluation.decoding == "free":
         raise ConfigError("tasks.head=item writes no text: leave evaluation.decoding=free to tasks.head=text")
+    if config.trainer.strategy == "fsdp":
+        raise ConfigError(
+            "trainer.strategy=fsdp shares out models that write text; with tasks.head=item take trainer=ddp"
+        )
     if config.adapter.kind == "constant":
         raise ConfigError(
             "tasks.head=item compares items by their soft tokens, and adapter=constant gives all the same; take another"

@@ -146,4 +146,5 @@ class ReadPrompts(EncoderDecoderCache):
             num_buckets=attention.relative_attention_num_buckets,
             max_distance=attention.relative_attention_max_distance,
         )
-        return attention.relative_attention_bias(buckets).permute(2, 0, 1)[None] - by_place
+        by_position: Tensor = attention.relative_attention_bias(buckets).permute(2, 0, 1)[None]
+        return by_position - by_place

@@ -5,6 +5,8 @@ them under DDP, and rank 0 writes how far they are apart, relative to the tensor
 """
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -20,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 if TYPE_CHECKING:
     from ilm_lightning.engine.datamodule import Stream
+    from ilm_lightning.lm.batch import PromptBatch
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "lm"), str(HERE / "pretraining")]
@@ -274,6 +277,70 @@ def item_head() -> Case:
     return apart
 
 
+def fitted(folder: Path, strategy: str, kill_at: int | None = None) -> dict[str, Tensor]:
+    """Weights after phase 2 on tiny models, adapter and language model, by one process or as many as there are."""
+    from lm_tiny import make_model
+
+    from ilm_lightning.engine.config_trainer import TrainerConfig
+    from ilm_lightning.engine.datamodule import StreamDataModule
+    from ilm_lightning.engine.training import FitSettings, fit
+    from ilm_lightning.lm import Tuning
+    from ilm_lightning.lm.module import ItemLanguageModule, OptimiserSettings
+    from ilm_lightning.ranks import from_main, world_size
+
+    class Killed(ItemLanguageModule):
+        def training_step(self, batch: "PromptBatch", batch_idx: int) -> Tensor:
+            if self.global_step == kill_at:
+                raise KeyError("killed")
+            return super().training_step(batch, batch_idx)
+
+    model = make_model(Tuning.FULL).double()
+    model.compute_dtype = torch.float64
+    stream = prompts()
+    # three validation batches: of two processes, one runs the last of them in vain
+    checks = [stream.collator(stream.rows[start:end]) for start, end in ((0, 3), (3, 5), (5, 9))]
+    settings = FitSettings("tune", steps=6, val_every=2, seed=3, gradient_clip=0.05, checkpoint_every_s=0.0)
+    trainer = TrainerConfig(accelerator="cpu", devices=world_size(), strategy=strategy, precision="32-true")
+    folder.mkdir(exist_ok=True)
+    module, data = Killed(model, OptimiserSettings(6, 1e-2, 1e-3)), StreamDataModule(stream, checks)
+    try:
+        report = fit(module, data, settings, trainer, folder)
+    except KeyError:
+        assert kill_at is not None
+        return {}
+    finally:
+        # what Lightning takes away with its strategy
+        os.environ["WORLD_SIZE"] = "2"
+        from_main(None)
+    assert report["steps"] == 6
+    weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    return weights | {"best": torch.tensor([report["best_step"], report["best_val_loss"]])}
+
+
+def fits() -> Case:
+    """Whole fits: by DDP, shared out, stopped and resumed, beside that of one process."""
+    from ilm_lightning import ranks
+
+    folder = Path(sys.argv[1]).parent
+    os.environ |= {"LOCAL_RANK": os.environ["RANK"], "NODE_RANK": "0"}
+    alone = fitted(folder / f"alone{os.environ['RANK']}", "auto")
+    yield
+    apart = {}
+    for strategy in ("ddp", "fsdp"):
+        found = fitted(folder / strategy, strategy)
+        apart |= {f"{strategy}: {name}": distance(value, alone[name]) for name, value in found.items()}
+        stopped = folder / f"{strategy}-stopped"
+        assert fitted(stopped, strategy, kill_at=3) == {}
+        if ranks.is_main():
+            shutil.copytree(stopped, folder / f"{strategy}-copy")
+        ranks.from_main(None)
+        resumed = fitted(stopped, strategy)
+        assert all(torch.equal(resumed[name], value) for name, value in found.items()), strategy
+    # what two processes saved shared out, they go on with whole
+    found = fitted(folder / "fsdp-copy", "ddp")
+    return apart | {f"fsdp, then ddp: {name}": distance(value, alone[name]) for name, value in found.items()}
+
+
 def talk() -> Case:
     from ilm_lightning import ranks
 
@@ -310,6 +377,7 @@ if __name__ == "__main__":
         "phase2": phase2(),
         "sharded": sharded(),
         "head": item_head(),
+        "fits": fits(),
     }
     for case in cases.values():
         next(case)

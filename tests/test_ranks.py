@@ -78,6 +78,11 @@ def test_a_shared_out_model_equals_a_whole_one_on_the_joint_batch(together: Resu
     assert len(apart) == 12
 
 
+def test_fits_end_with_the_weights_of_one_process_and_resume_to_the_bit(together: Results) -> None:
+    assert {name: value for name, value in together["fits"].items() if not value <= 1e-9} == {}
+    assert {name.partition(":")[0] for name in together["fits"]} == {"ddp", "fsdp", "fsdp, then ddp"}
+
+
 def test_phase_2_equals_one_process_on_the_joint_batch(together: Results) -> None:
     apart = together["phase2"]
     assert {name: value for name, value in apart.items() if not value <= 1e-9} == {}

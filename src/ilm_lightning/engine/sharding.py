@@ -4,7 +4,7 @@ Adapter and gain are small and stay whole on every process. Checkpoints hold who
 """
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -18,7 +18,6 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from ilm_lightning.lm import ItemLanguageModel
-from ilm_lightning.lm.backbone import causal_lm
 from ilm_lightning.lm.module import ItemLanguageModule
 from ilm_lightning.ranks import average_gradients, own_part, world_size
 
@@ -41,11 +40,19 @@ def shared_out(model: ItemLanguageModel, device: torch.device) -> ItemLanguageMo
     whole = {p for name, p in twin.named_parameters() if not name.startswith("lm.")}
     for parameter in whole:
         parameter.data = parameter.data.to(device, copy=True)
-    lists = [m for m in causal_lm(twin.lm).get_decoder().modules() if isinstance(m, nn.ModuleList)]
-    for layer in max(lists, key=len):
+    for layer in stacked_layers(twin.lm):
         fully_shard(layer, mesh=mesh)
     fully_shard(twin, mesh=mesh, ignored_params=whole)
     return twin
+
+
+def stacked_layers(module: nn.Module) -> Iterator[nn.Module]:
+    """The layers of all stacks of a model, not what they are made of: an encoder's and a decoder's."""
+    for child in module.children():
+        if isinstance(child, nn.ModuleList):
+            yield from child
+        else:
+            yield from stacked_layers(child)
 
 
 class ShardedStrategy(DDPStrategy):

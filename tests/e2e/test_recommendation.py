@@ -177,6 +177,7 @@ def test_interrupted_training_on_shared_histories_continues_to_the_same_weights(
 
 def test_windows_may_move_in_blocks(overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     extra = ["tuning.history=blocks", "tuning.history_block=2", "tuning=full", "tasks.user_vector=full"]
+    extra.append("tasks.head=item")
     extra += ["evaluation.users=3", "evaluation.prompt_sets=[seen]"]
     assert run(["experiment=ilm_mlp", *overrides, *extra], monkeypatch) == 0
     metrics = json.loads((finished(overrides) / "metrics.json").read_text())
@@ -195,7 +196,6 @@ def test_windows_may_move_in_blocks(overrides: list[str], monkeypatch: pytest.Mo
         (["evaluation.decoding=free", "evaluation.filter_seen=true"], "needs evaluation.decoding=trie"),
         (["data.items=null"], "needs item texts"),
         (["tasks.soft_tokens=false"], "nothing to train"),
-        (["tuning.history=shared", "tasks.head=item"], "an item head reads prompts one by one"),
         (["tuning.history=packed"], "tuning.history=packed"),
         (["tuning.history=blocks", "tuning.history_block=5"], "must lie between 1 and tasks.history=4"),
         (

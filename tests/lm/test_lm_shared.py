@@ -12,8 +12,9 @@ from transformers import MambaConfig, MambaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from ilm_lightning.lm import Collator, ItemLanguageModel, PromptTokenizer, Tuning, load_backbone, shared
+from ilm_lightning.lm.item_head import prompt_states
 from ilm_lightning.lm.prompts import TokenisedExample
-from ilm_lightning.lm.shared import SharedBatch, SharedCollator, own_part, reads_trees, sharing_error
+from ilm_lightning.lm.shared import SharedBatch, SharedCollator, idle, own_part, reads_trees, sharing_error
 
 Groups = list[list[TokenisedExample]]
 
@@ -197,19 +198,31 @@ def test_parts_of_a_batch_add_up(collator: Collator, groups: Groups) -> None:
 
 
 def test_processes_part_a_batch(groups: Groups, monkeypatch: pytest.MonkeyPatch) -> None:
-    for size, held in ((1, 13), (2, 13), (5, 13), (20, 20)):
+    names = [example.example_id for group in groups for example in group]
+    for size in (1, 2, 5, 20):
         monkeypatch.setattr(shared, "world_size", lambda size=size: size)
-        parts = []
+        read = []
         for number in range(size):
             monkeypatch.setattr(shared, "rank", lambda number=number: number)
-            parts += own_part(groups)
-        assert all(parts)
-        read = [example for part in parts for example in part]
-        assert len(read) == held
-        idle = [e for e in read if e.token_weights is not None]
-        assert all(not e.token_weights.any() for e in idle)
-        mine = [e.example_id for e in read if e.token_weights is None]
-        assert mine == [example.example_id for group in groups for example in group]
+            parts = own_part(groups)
+            assert bool(parts) == (size < len(names)) or len(parts) == 1
+            assert all(parts)
+            read += [example.example_id for part in parts for example in part]
+        assert read == names
+    ((nothing,),) = idle(groups)
+    assert nothing.token_weights is not None
+    assert not nothing.token_weights.any()
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_states_for_an_item_head_equal_those_of_prompts_apart(collator: Collator, groups: Groups, packed: bool) -> None:
+    model = make_model()
+    apart = prompt_states(model, collator.prompts([example for group in groups for example in group]))
+    together = prompt_states(model, SharedCollator(collator, packed).prompts(groups))
+    assert_equal(together, apart, 1e-5)
+    # answers are not read, so equal prompts are read once
+    same = SharedCollator(collator, packed=True).prompts(groups[3:])
+    assert same.n_tokens == len(groups[3][0].prompt_ids)
 
 
 def test_bfloat16_is_near(collator: Collator, groups: Groups, tmp_path: Path) -> None:

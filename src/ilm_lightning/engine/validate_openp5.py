@@ -37,11 +37,6 @@ def validate_tasks(config: Config) -> None:
                 "leave it out, or give tasks=openp5"
             )
         return
-    if config.tuning.history != HISTORIES[0] and tasks.head == "item":
-        raise ConfigError(
-            f"tuning.history={config.tuning.history}: an item head reads prompts one by one; "
-            "set tuning.history=expanded, or tasks.head=text"
-        )
     if config.tuning.history == "blocks" and not 1 <= config.tuning.history_block <= tasks.history:
         raise ConfigError(
             f"tuning.history_block={config.tuning.history_block} must lie between 1 and tasks.history={tasks.history}, "

@@ -23,6 +23,7 @@ from ilm_lightning.lm.model import ItemLanguageModel
 from ilm_lightning.lm.prompts import TokenisedExample
 from ilm_lightning.lm.reading import begin
 from ilm_lightning.lm.seq2seq import is_encoder_decoder
+from ilm_lightning.lm.shared import SharedBatch
 from ilm_lightning.progress import track
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class RankBatch:
     """Prompts without answers, and the items that are to be ranked first.
 
     Attributes:
-        prompts: padded on the left; it has no labels.
+        prompts: padded on the left, or sharing what they begin with; it has no labels.
         targets: ``[B]``, int64, catalogue rows.
         counted: how many examples the batch's mean counts for among those of all processes.
     """
@@ -187,12 +188,15 @@ def prompt_states(model: ItemLanguageModel, batch: PromptBatch, soft: Tensor | N
 
     Args:
         model: the model.
-        batch: prompts padded on the left.
+        batch: prompts padded on the left, or sharing what they begin with.
         soft: soft tokens of the batch's distinct slots; computed if None.
 
     Returns:
         ``[B, d]``.
     """
+    if isinstance(batch, SharedBatch):
+        with model.lm_precision():
+            return model.hidden_at(batch, batch.lasts, soft)
     with model.lm_precision():
         start = begin(model, batch, soft)
         # keys and values are kept for what follows, and here nothing does; an encoder's prompts are in the cache

@@ -233,9 +233,13 @@ class ItemLanguageModel(nn.Module):
     def _target_hidden(self, batch: PromptBatch, targets: Targets, soft: Tensor | None) -> Tensor:
         if is_encoder_decoder(self.lm):
             return target_states(self.lm, self.embed(batch, soft), batch)
+        return self.hidden_at(batch, targets.places, soft)
+
+    def hidden_at(self, batch: PromptBatch, places: Tensor, soft: Tensor | None = None) -> Tensor:
+        """Return the hidden states ``[n, d]`` at places ``row * T + column`` of a batch padded on the right."""
         inputs = batch.attention_inputs(self.attention, self.compute_dtype)
         hidden: Tensor = self.run_lm(self.embed(batch, soft), **inputs).last_hidden_state
-        return hidden.flatten(0, 1).index_select(0, targets.places)
+        return hidden.flatten(0, 1).index_select(0, places)
 
     def forward(self, batch: PromptBatch, soft: Tensor | None = None) -> LMOutput:
         """Compute the loss of the targets; logits exist only where there is a label.

@@ -7,7 +7,7 @@ itself, at the positions it would have alone, so every loss and every gradient e
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ilm_lightning.lm.model import ItemLanguageModel
 
 Ints = NDArray[np.int64]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +35,14 @@ class SharedBatch(PromptBatch):
         position_ids: ``[R, N]``, int64; each token's position in its example.
         ends: ``[R, N]``, int64; column of the last token that may see a token: all between descend from it.
         listed: the targets.
+        lasts: ``[B]``, int64; the place ``row * N + column`` of each example's last prompt token.
         branches: the trees of the one row, for attention that knows them; None where each tree is a row.
     """
 
     position_ids: Tensor
     ends: Tensor
     listed: Targets
+    lasts: Tensor
     branches: Branches | None = None
 
     @property
@@ -83,6 +86,7 @@ class SharedBatch(PromptBatch):
             position_ids=change(self.position_ids),
             ends=change(self.ends),
             listed=self.listed.map(change),
+            lasts=change(self.lasts),
             branches=None if self.branches is None else self.branches.map(change),
         )
 
@@ -118,7 +122,7 @@ def grow(examples: Sequence[TokenisedExample], known: dict[Slot, int]) -> _Tree:
     """Lay examples out as one tree.
 
     Args:
-        examples: with targets; their last tokens predict nothing and are left out.
+        examples: the last tokens of their targets predict nothing and are left out.
         known: numbers of slots; new ones are added.
 
     Returns:
@@ -188,10 +192,16 @@ class SharedCollator:
         Raises:
             ValueError: an example has no target.
         """
-        examples = [example for group in groups for example in group]
-        for example in examples:
+        for example in (example for group in groups for example in group):
             if len(example.target_ids) == 0:
                 raise ValueError(f"example {example.example_id!r} has no target, so there is nothing to train on")
+        return self._batch(groups)
+
+    def prompts(self, groups: Sequence[Sequence[TokenisedExample]]) -> SharedBatch:
+        """Lay prompts out without answers, to be read at ``lasts``."""
+        return self._batch([[replace(example, target_ids=example.target_ids[:0]) for example in g] for g in groups])
+
+    def _batch(self, groups: Sequence[Sequence[TokenisedExample]]) -> SharedBatch:
         known: dict[Slot, int] = {}
         trees = [grow(group, known) for group in groups]
         sizes = [len(tree.ids) for tree in trees]
@@ -210,17 +220,15 @@ class SharedCollator:
         index = [distinct.setdefault(slot, len(distinct)) for tree in trees for slot in tree.slots]
         return SharedBatch(
             ids, mask, labels, self.collator.slot_sources(list(distinct)), torch.tensor(index, dtype=torch.long),
-            [example.example_id for example in examples],
+            [example.example_id for group in groups for example in group],
             position_ids=positions, ends=ends, listed=list_targets(groups, trees, starts),
+            lasts=torch.from_numpy(list_lasts(groups, trees, starts)),
             branches=lay_branches(trees, starts) if self.packed else None,
         )  # fmt: skip
 
 
-def own_part(groups: Sequence[Sequence[TokenisedExample]]) -> list[list[TokenisedExample]]:
-    """This process's part of a batch of all processes: examples in a row, so that few groups are cut.
-
-    Where that is none, one is read whose tokens weigh nothing.
-    """
+def own_part(groups: Sequence[Sequence[T]]) -> list[list[T]]:
+    """This process's part of a batch of all processes: examples in a row, so that few groups are cut; may be empty."""
     total = sum(map(len, groups))
     start, end = (total * number // world_size() for number in (rank(), rank() + 1))
     parts, place = [], 0
@@ -228,8 +236,24 @@ def own_part(groups: Sequence[Sequence[TokenisedExample]]) -> list[list[Tokenise
         part = list(group[max(start - place, 0) : max(end - place, 0)])
         parts += [part] if part else []
         place += len(group)
-    idle = groups[0][0]
-    return parts or [[replace(idle, token_weights=np.zeros(len(idle.target_ids), np.float32))]]
+    return parts
+
+
+def idle(groups: Sequence[Sequence[TokenisedExample]]) -> list[list[TokenisedExample]]:
+    """What a process reads that has no part: one example whose tokens weigh nothing."""
+    first = groups[0][0]
+    return [[replace(first, token_weights=np.zeros(len(first.target_ids), np.float32))]]
+
+
+def list_lasts(groups: Sequence[Sequence[TokenisedExample]], trees: Sequence[_Tree], starts: Ints) -> Ints:
+    """The place of each example's last prompt token."""
+    return np.array(
+        [
+            start + path[len(example.prompt_ids) - 1]
+            for group, tree, start in zip(groups, trees, starts.tolist(), strict=True)
+            for example, path in zip(group, tree.paths, strict=True)
+        ]
+    )
 
 
 def list_targets(groups: Sequence[Sequence[TokenisedExample]], trees: Sequence[_Tree], starts: Ints) -> Targets:
@@ -247,7 +271,7 @@ def list_targets(groups: Sequence[Sequence[TokenisedExample]], trees: Sequence[_
             number += 1
     weighted = any(example.token_weights is not None for group in groups for example in group)
     pairs = np.stack([np.concatenate(places), np.concatenate(ids)])
-    unique, copies = np.unique(pairs, axis=1, return_inverse=True)
+    unique, copies = np.unique(pairs, axis=1, return_inverse=True) if pairs.size else (pairs, pairs[0])
     distinct = unique.shape[1] == pairs.shape[1]
     shown = torch.from_numpy(pairs if distinct else unique)
     return Targets(

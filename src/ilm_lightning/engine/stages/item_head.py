@@ -13,9 +13,13 @@ from ilm_lightning.ranks import rank, world_size
 from ilm_lightning.tasks.openp5 import Example
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ilm_lightning.engine.stages.recommend import Bench
     from ilm_lightning.lm import ItemLanguageModel
     from ilm_lightning.lm.item_head import RankBatch
+    from ilm_lightning.lm.recommendation import Renderer
+    from ilm_lightning.lm.shared import SharedCollator
 
 Ints = NDArray[np.int64]
 log = logging.getLogger("ilm_lightning")
@@ -37,15 +41,40 @@ def rank_batch(bench: "Bench", examples: Sequence[Example], shared: bool = False
     Returns:
         The batch.
     """
-    import torch
-
     from ilm_lightning.lm.item_head import RankBatch
 
     mine = examples[rank() :: world_size()] if shared else examples
     counted, examples = len(mine), mine or examples[:1]
     prompts = bench.collator.prompts([bench.renderer(example, with_target=False) for example in examples])
-    targets = [int(bench.sequences.items(example.user)[example.position]) for example in examples]
-    return RankBatch(prompts, torch.tensor(targets, dtype=torch.long), counted)
+    return RankBatch(prompts, target_rows(bench, examples), counted)
+
+
+def shared_rank_batch(
+    bench: "Bench", renderer: "Renderer", collate: "SharedCollator", groups: Sequence[Sequence[Example]]
+) -> "RankBatch":
+    """Collate this process's part of prompts that share what they begin with.
+
+    Args:
+        bench: data.
+        renderer: of training, whose windows may be others than those of validation.
+        collate: lays prompts out.
+        groups: of a batch of all processes.
+    """
+    from ilm_lightning.lm.item_head import RankBatch
+    from ilm_lightning.lm.shared import own_part
+
+    mine = own_part(groups)
+    counted, mine = sum(map(len, mine)), mine or [[groups[0][0]]]
+    prompts = collate.prompts([[renderer(example, with_target=False) for example in group] for group in mine])
+    return RankBatch(prompts, target_rows(bench, [example for group in mine for example in group]), counted)
+
+
+def target_rows(bench: "Bench", examples: Sequence[Example]) -> "Tensor":
+    """Catalogue rows of the examples' targets, int64."""
+    import torch
+
+    rows = [int(bench.sequences.items(example.user)[example.position]) for example in examples]
+    return torch.tensor(rows, dtype=torch.long)
 
 
 def step_flops(model: "ItemLanguageModel", config: Config, n_items: int) -> float:

@@ -10,6 +10,7 @@ from ilm_lightning.engine.artifacts import Artifact, file_hash
 from ilm_lightning.engine.checks import ConfigError
 from ilm_lightning.engine.config import TuningConfig
 from ilm_lightning.engine.stages.context import Context
+from ilm_lightning.engine.stages.item_head import shared_rank_batch
 from ilm_lightning.ranks import rank, world_size
 from ilm_lightning.tasks.openp5 import TrainingIndex
 
@@ -107,7 +108,7 @@ def training_batches(context: Context, bench: "Bench", model: "ItemLanguageModel
 
         return TrainingBatches(apart, len(index), batches.steps_per_epoch, mean, mean)
     from ilm_lightning.lm.histories import SharedBatches, families
-    from ilm_lightning.lm.shared import SharedCollator, own_part, reads_trees
+    from ilm_lightning.lm.shared import SharedCollator, idle, own_part, reads_trees
 
     old = bench.renderer
     settings = replace(old.settings, block=tuning.history_block if tuning.history == "blocks" else 0)
@@ -116,7 +117,10 @@ def training_batches(context: Context, bench: "Bench", model: "ItemLanguageModel
     collate = SharedCollator(bench.collator, packed=reads_trees(model))
 
     def together(step: int) -> Any:
-        return collate(own_part([[renderer(example) for example in group] for group in shared(step)]))
+        if bench.head == "item":
+            return shared_rank_batch(bench, renderer, collate, shared(step))
+        groups = [[renderer(example) for example in group] for group in shared(step)]
+        return collate(own_part(groups) or idle(groups))
 
     lengths = renderer.lengths(index)
     check_sharing(context, model, int(lengths.max()))

@@ -75,6 +75,8 @@ def tiny_settings(tiny_lm: Path, tiny_sentence_model: Path, own_data: tuple[Path
         "evaluation.max_new_tokens=8",
         "evaluation.bootstrap=50",
         "trainer.accelerator=cpu",
+        "logger.samples=2",
+        "logger.sample_tokens=4",
     ]
 
 

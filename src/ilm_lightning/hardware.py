@@ -144,6 +144,15 @@ def available_memory(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cg
     return free
 
 
+def peak_memory() -> float:
+    """Largest resident size of this process so far, GiB."""
+    import resource
+
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # kilobytes, on macOS bytes
+    return round(used / (2**30 if sys.platform == "darwin" else 2**20), 2)
+
+
 def process_tree_rss(root: int | None = None, proc: Path = Path("/proc")) -> int:
     """Sum the resident memory of a process and all its descendants.
 

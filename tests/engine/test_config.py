@@ -38,7 +38,13 @@ def test_every_group_and_option_is_found() -> None:
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_and_is_valid(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5,6,7")
-    extra = {"tasks=genome": ["data=ml_25m"], "trainer=fsdp": ["tuning=full"]}.get(option, [])
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    needed = {
+        "tasks=genome": ["data=ml_25m"],
+        "trainer=fsdp": ["tuning=full"],
+        "adapter=custom": ["adapter._target_=json.Adapter"],
+    }
+    extra = needed.get(option, [])
     if option == "data=custom":
         for name in ("interactions", "items"):
             (tmp_path / f"{name}.csv").write_text("x\n")

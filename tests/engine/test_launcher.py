@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from ilm_lightning.engine.command import conf_dir, register_schema
 from ilm_lightning.engine.config import Config, as_config
@@ -21,7 +22,8 @@ from ilm_lightning.engine.launcher.jobs import BEFORE, FAILED, FINISHED, INTERRU
 from ilm_lightning.engine.launcher.processes import ProcessTree, stop
 from ilm_lightning.engine.launcher.resources import THREADS, Resources, job_environment
 from ilm_lightning.engine.launcher.runner import Runner, RunnerSettings, outcome
-from ilm_lightning.engine.runs import read_status, store_config, write_status
+from ilm_lightning.engine.launcher.sweep import in_group
+from ilm_lightning.engine.runs import computed, read_status, run_id, store_config, write_status
 
 END = """
 import json, os, pathlib, sys
@@ -244,6 +246,20 @@ def test_multirun_starts_processes_and_tells_every_refused_job(tmp_path: Path) -
     assert "2 of 2 jobs failed" in done.stderr
     (kept,) = (tmp_path / "outputs").glob("sweep-*.json")
     assert [row["state"] for row in json.loads(kept.read_text())] == ["failed", "failed"]
+
+
+@pytest.mark.parametrize(("chosen", "group"), [(None, "sweep-01234567"), ("table3", "table3-01234567")])
+def test_the_jobs_of_a_sweep_are_one_group(chosen: str | None, group: str, tmp_path: Path) -> None:
+    master = OmegaConf.create({"hydra": {"runtime": {"choices": {"sweep": chosen}}}})
+    config = config_of(tmp_path, 0)
+    found = in_group(config, master, "sweep-01234567")
+    assert isinstance(found, Config)
+    assert found.logger.group == group
+    # the folder and what is computed stay the same
+    assert (run_id(found), computed(found)) == (run_id(config), computed(config))
+    mine = replace(config, logger=replace(config.logger, group="mine"))
+    assert in_group(mine, master, "sweep-01234567") is mine
+    assert in_group("refused", master, "sweep-01234567") == "refused"
 
 
 @pytest.mark.parametrize(

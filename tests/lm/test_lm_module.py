@@ -45,7 +45,7 @@ def test_training_lowers_the_loss_and_checkpoints_hold_what_is_trained(
     before = model(collator(examples)).loss.item()
     runner = fit(model, [collator(examples)], tmp_path, 30)
     assert runner.callback_metrics["val/loss"].item() < before
-    assert {"train/loss", "train/tokens_per_second"} <= set(runner.callback_metrics)
+    assert "train/loss" in runner.callback_metrics
     runner.save_checkpoint(tmp_path / "run.ckpt")
     state = torch.load(tmp_path / "run.ckpt", weights_only=True)["state_dict"]
     assert set(state) == set(model.trainable_state_dict())

@@ -1,5 +1,7 @@
 """The HTML page: what stands in it, what cannot get into it, and how a browser shows it."""
 
+import csv
+import io
 import re
 import shutil
 from html.parser import HTMLParser
@@ -16,6 +18,19 @@ FULL, FROZEN, RANDOM, MLP, ELM = "ilm_qformer_full", "ilm_qformer", "ilm_qformer
 HISTORY = "step,seconds,name,value\n" + "".join(f"{s},{s / 10},val/loss,{3 - s / 200}\n" for s in (100, 200, 300))
 
 
+def samples(row: str) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream)
+    writer.writerow(["step", "example", "task", "prompt", "target", "text", "sc"])
+    for step in (100, 200):
+        for example in ("a", "b", "c", "d"):
+            text = f"{row} at {step},\n{HOSTILE}"
+            writer.writerow(
+                [step, f"summary:{example}", "summary", "Tell {item}.", f"wanted {example}", text, f"5{step}"]
+            )
+    return stream.getvalue()
+
+
 def sweep(root: Path) -> Path:
     planted(root, {(FROZEN, "combined"): 55.0, (MLP, "combined"): 50.0, (FULL, "semantic"): 58.0}, seeds=(0, 1, 2))
     for q in (1, 2, 4, 16, 32):
@@ -23,6 +38,7 @@ def sweep(root: Path) -> Path:
         write_run(root / f"q{q}", config, predictions_of(52.0, 0))
     for folder in root.iterdir():
         (folder / "history-tune.csv").write_text(HISTORY)
+        (folder / "samples-tune.csv").write_text(samples(folder.name))
     return root
 
 
@@ -90,6 +106,21 @@ def test_the_page_holds_all_that_was_promised(page: Path) -> None:
     ):  # fmt: skip
         assert part in text, part
     assert len(re.findall(r"<strong>\d\d\.\d\d</strong>", text)) >= 6
+
+
+def test_texts_are_followed_over_training(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    part = text[text.index("Texts over training") :]
+    assert len(re.findall("<summary>summary · [abcd]</summary>", part)) == 3  # of four examples
+    assert "step 100 · SC 5100" in part
+    assert part.index(" at 100,\n&lt;script&gt;") < part.index(" at 200,\n&lt;script&gt;")
+
+
+def test_damaged_samples_are_passed_over(tmp_path: Path) -> None:
+    root = planted(tmp_path / "runs", {(FROZEN, "combined"): 55.0}, seeds=(0,))
+    (next(root.iterdir()) / "samples-tune.csv").write_text("step,example\nx,1\n")
+    assert dashboard.main([str(root), "--html", str(tmp_path / "p.html"), "--resamples", "100"]) == 0
+    assert "Texts over training" not in (tmp_path / "p.html").read_text()
 
 
 def test_every_element_is_closed(page: Path) -> None:

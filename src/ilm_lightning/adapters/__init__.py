@@ -1,6 +1,6 @@
 """Adapters: from an item's vectors to soft tokens of a language model, behind one contract. Needs torch only."""
 
-from ilm_lightning.adapters.base import Adapter, build_adapter, count_parameters
+from ilm_lightning.adapters.base import Adapter, adapter_class, build_adapter, check_sources, count_parameters
 from ilm_lightning.adapters.constant import ConstantAdapter
 from ilm_lightning.adapters.mlp import CoLLMAdapter, MLPAdapter, match_hidden_width
 from ilm_lightning.adapters.perceiver import PerceiverAdapter
@@ -18,7 +18,9 @@ __all__ = [
     "QFormerAdapter",
     "QueryOutput",
     "TextBranch",
+    "adapter_class",
     "build_adapter",
+    "check_sources",
     "count_parameters",
     "init_from_bert",
     "match_hidden_width",

@@ -3,6 +3,7 @@
 Notation: n items, q queries (soft tokens an item), d_s width of source s, d output width (the language model's).
 """
 
+import importlib
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,13 +12,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+OURS = __name__.rpartition(".")[0]
+
 
 class Adapter(nn.Module, ABC):
     """Maps the vectors of items to soft tokens.
 
     A subclass names its kind in the class statement, ``class MyAdapter(Adapter, kind="mine")``; `build_adapter` then
     finds it. Its constructor takes plain values only, and `config` holds them all, so that ``config`` and
-    ``state_dict()`` together restore the adapter.
+    ``state_dict()`` together restore the adapter. A class outside this package is found by its ``target``, which
+    `config` holds as well.
 
     Attributes:
         kind: Name of the architecture in a config.
@@ -41,8 +45,10 @@ class Adapter(nn.Module, ABC):
         self.source_dims = sorted_source_dims(source_dims)
         self.output_dim = output_dim
         self.num_queries = num_queries
+        path = f"{type(self).__module__}.{type(self).__qualname__}"
         self.config: dict[str, Any] = {
             "kind": self.kind,
+            **({} if path.startswith(f"{OURS}.") else {"target": path}),
             "source_dims": dict(self.source_dims),
             "output_dim": output_dim,
             "num_queries": num_queries,
@@ -70,7 +76,8 @@ def build_adapter(config: Mapping[str, Any]) -> Adapter:
     """Builds an adapter with new weights from its config.
 
     Args:
-        config: ``kind`` (qformer, mlp, collm, perceiver, constant) and the arguments of that adapter's class.
+        config: ``kind`` (qformer, mlp, collm, perceiver, constant), or ``target`` (`adapter_class`), and the arguments
+            of that class.
 
     Returns:
         The adapter.
@@ -78,11 +85,14 @@ def build_adapter(config: Mapping[str, Any]) -> Adapter:
     Raises:
         ValueError: If the kind or an argument is unknown, an argument is missing, or a value is impossible.
     """
-    kind = config.get("kind")
-    if kind not in Adapter._kinds:
+    if config.get("target"):
+        cls = adapter_class(str(config["target"]))
+    elif (kind := config.get("kind")) in Adapter._kinds:
+        cls = Adapter._kinds[str(kind)]
+    else:
         raise ValueError(f"unknown adapter kind {kind!r}: use one of {', '.join(sorted(Adapter._kinds))}")
-    cls = Adapter._kinds[kind]
-    arguments = {str(key): value for key, value in config.items() if key != "kind"}
+    kind = cls.kind
+    arguments = {str(key): value for key, value in config.items() if key not in ("kind", "target")}
     parameters = {name: p for name, p in inspect.signature(cls).parameters.items() if p.kind is not p.VAR_KEYWORD}
     if unknown := sorted(set(arguments) - set(parameters)):
         raise ValueError(f"adapter {kind!r} does not know {', '.join(unknown)}: it takes {', '.join(parameters)}")
@@ -90,6 +100,34 @@ def build_adapter(config: Mapping[str, Any]) -> Adapter:
     if missing := sorted(required - set(arguments)):
         raise ValueError(f"adapter {kind!r} needs {', '.join(missing)}")
     return cls(**arguments)
+
+
+def adapter_class(target: str) -> type[Adapter]:
+    """Finds a class of the user's own.
+
+    Args:
+        target: ``module.Class``; the module has to be importable, from the working folder for instance.
+
+    Returns:
+        The class.
+
+    Raises:
+        ValueError: If there is no such module or class, or the class is no adapter.
+    """
+    module, _, name = target.rpartition(".")
+    if not module or not name.isidentifier():
+        raise ValueError(f"adapter {target!r}: give module.Class, as my_adapters.GatedAdapter")
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError as error:
+        raise ValueError(
+            f"adapter {target!r} cannot be imported ({error}); run the command in the folder of {module}.py, or put "
+            "that folder on PYTHONPATH"
+        ) from error
+    if not isinstance(found, type) or not issubclass(found, Adapter):
+        what = "there is no such class" if found is None else "it is no subclass of ilm_lightning.adapters.Adapter"
+        raise ValueError(f"adapter {target!r}: {what}")
+    return found
 
 
 def check_sources(sources: Mapping[str, Tensor], source_dims: Mapping[str, int]) -> list[Tensor]:

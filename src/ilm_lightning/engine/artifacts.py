@@ -27,6 +27,8 @@ from ilm_lightning.progress import clock
 log = logging.getLogger("ilm_lightning")
 
 MANIFEST = "manifest.json"
+RECIPE = "recipe.json"
+"""In `SCRATCH` of an unfinished stage: what determines it."""
 SCRATCH = "checkpoints"
 """Sub folder of an unfinished stage that survives a restart; it is gone from the finished artefact."""
 
@@ -236,6 +238,8 @@ class Store:
         for left in work.iterdir():
             if left.name != SCRATCH:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
+        (work / SCRATCH).mkdir(exist_ok=True)
+        write_json(work / SCRATCH / RECIPE, recipe)
         start = time.monotonic()
         report = build(work)
         seconds = time.monotonic() - start

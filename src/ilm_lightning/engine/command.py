@@ -21,11 +21,12 @@ from ilm_lightning.engine.config import Config, as_config
 from ilm_lightning.engine.interruptions import leave, stop_signals
 from ilm_lightning.engine.validate import ConfigError, validate
 from ilm_lightning.engine.validate_machine import check_plugins
+from ilm_lightning.reporting.text import redact
 
 log = logging.getLogger("ilm_lightning")
 USER_ERRORS = (ValueError, OSError, RuntimeError, ArithmeticError)
 """Told as one line, without a stack trace."""
-MAPPINGS = ("data.columns.", "assets.", "pretraining.loss_weights.", "teacher.body.")
+MAPPINGS = ("data.columns.", "assets.", "pretraining.loss_weights.", "teacher.body.", "adapter.settings.")
 """Keys below which users write names of their own."""
 
 
@@ -47,6 +48,8 @@ def setup_logging() -> None:
     """Plain messages on standard error; libraries only from warnings on."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     log.setLevel(os.environ.get("ILM_LOG_LEVEL", "INFO"))
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(mask_secrets)
     # bars of loading weights would tear our own lines apart
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -54,6 +57,12 @@ def setup_logging() -> None:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     # what libraries will change one day is nothing that a user can act on
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+
+
+def mask_secrets(record: logging.LogRecord) -> bool:
+    """Keep keys and tokens out of a message, whoever wrote it."""
+    record.msg, record.args = redact(record.getMessage()), ()
+    return True
 
 
 def load_run_config(resume: str, outputs: str) -> Config:

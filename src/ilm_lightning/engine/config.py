@@ -89,7 +89,12 @@ class AdapterConfig:
     """Item vectors -> soft tokens."""
 
     kind: str = MISSING
-    """qformer, mlp, collm, perceiver or constant (free soft tokens shared by all items: the blind control)."""
+    """qformer, mlp, collm, perceiver, constant (free soft tokens shared by all items: the blind control), or custom
+    (``_target_``)."""
+    _target_: str | None = None
+    """custom only: ``module.Class`` of your own adapter; see docs/your-own-adapter.md."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """custom only: arguments of that class."""
     init: str = "random"
     """qformer: pretrained (phase 1), bert or random; mlp: pretrained (vocabulary grounding) or random."""
     num_queries: int = 8
@@ -252,11 +257,24 @@ class EvaluationConfig:
 
 @dataclass
 class LoggerConfig:
-    """CSV is always written; W&B where asked for."""
+    """CSV is always written; W&B and TensorBoard where asked for. Nothing here changes what is computed."""
 
     wandb: bool = False
-    project: str = "ilm_lightning"
     offline: bool = True
+    """W&B: keep the runs in the run folder; `wandb sync` uploads them later."""
+    project: str = "ilm_lightning"
+    entity: str | None = None
+    """W&B: user or team; null takes the account's own."""
+    group: str | None = None
+    """W&B: what runs are compared within; null: the sweep, or the row of the table."""
+    tags: list[str] = field(default_factory=list)
+    """W&B: more tags beside the axes of the table."""
+    tensorboard: bool = False
+    samples: int = 24
+    """Validation examples, spread over the tasks, that are answered after each validation of phase 2: a table of texts
+    and their mean SC, or of lists and their HR; 0: none."""
+    sample_tokens: int = 48
+    """Most tokens of such a text."""
 
 
 @dataclass

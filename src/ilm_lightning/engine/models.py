@@ -21,6 +21,8 @@ def check_models(context: Context, bert: Sequence[str]) -> None:
         ConfigError: names the key, what was found and what to set instead.
     """
     config = context.config
+    if config.adapter.kind == "custom":
+        _check_own_adapter(config)
     _check_causal(config.lm.name, context.asset(config.lm.name).path)
     if config.tuning.mode == "lora":
         _check_lora_targets(config, context.asset(config.lm.name).path)
@@ -31,6 +33,22 @@ def check_models(context: Context, bert: Sequence[str]) -> None:
         _check_sentences(key, name, context.asset(name).path)
     for name in bert:
         _check_bert(context.asset(name).path, config)
+
+
+def _check_own_adapter(config: Config) -> None:
+    """Build the user's own adapter without weights: a wrong name or argument is told before anything is computed."""
+    import torch
+
+    from ilm_lightning.adapters import build_adapter
+    from ilm_lightning.embeddings.vectors import ENCODERS
+    from ilm_lightning.engine.stages.pretrain import adapter_settings
+
+    widths = dict.fromkeys(ENCODERS[config.encoder.name], 4)
+    try:
+        with torch.device("meta"):
+            build_adapter(adapter_settings(config.adapter, widths, 8))
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"adapter._target_={config.adapter._target_}: {error}") from error
 
 
 def _description(key: str, name: str, folder: Path, wanted: str) -> dict[str, Any]:

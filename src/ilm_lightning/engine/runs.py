@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from ilm_lightning.engine.artifacts import fingerprint, write_json
 from ilm_lightning.engine.config import Config, as_config
+from ilm_lightning.reporting.text import redact
 
 CONFIG = "config.yaml"
 STATUS = "status.json"
@@ -71,7 +72,8 @@ def store_config(config: Config) -> Path:
 
 def write_status(folder: Path, state: str, **facts: Any) -> None:
     """Say how a run stands: running, finished (with its objective), interrupted, preempted or failed (with error)."""
-    write_json(folder / STATUS, {"state": state, **facts})
+    told = {key: redact(value) if isinstance(value, str) else value for key, value in facts.items()}
+    write_json(folder / STATUS, {"state": state, **told})
 
 
 def read_status(folder: Path) -> dict[str, Any]:

@@ -20,6 +20,9 @@ from ilm_lightning.engine.callbacks import History, LastCheckpoint, Progress, St
 from ilm_lightning.engine.config_trainer import TrainerConfig
 from ilm_lightning.engine.datamodule import StreamDataModule
 from ilm_lightning.engine.interruptions import active_signals
+from ilm_lightning.engine.samples import Panel, Samples
+from ilm_lightning.engine.tracking import Tracker
+from ilm_lightning.engine.vitals import Vitals
 from ilm_lightning.engine.watch import LossWatch, memory_advice
 from ilm_lightning.lm.module import ItemLanguageModule
 from ilm_lightning.ranks import from_main, is_main, world_size
@@ -80,7 +83,8 @@ def fit(
     settings: FitSettings,
     trainer_config: TrainerConfig,
     work: Path,
-    logger: Any = False,
+    tracker: Tracker | None = None,
+    panel: Panel | None = None,
 ) -> dict[str, float]:
     """Train; on a second call on the same folder continue from the last checkpoint.
 
@@ -90,7 +94,8 @@ def fit(
         settings: budget.
         trainer_config: hardware.
         work: the stage's unfinished folder; checkpoints go to its ``checkpoints`` sub folder, ``history.csv`` beside.
-        logger: a Lightning logger or False.
+        tracker: opens loggers beside the CSV files; None for none.
+        panel: validation examples that are answered after each validation; None for none.
 
     Returns:
         ``{"best_step", "best_val_loss", "steps", "train_seconds", "train_flops"}``; the module holds the best
@@ -117,41 +122,52 @@ def fit(
     signals = active_signals()
     last = LastCheckpoint(start, settings.checkpoint_every_s, interval, signals)
     account, watch = Account(settings.steps), LossWatch(settings.label, folder)
+    every = min(trainer_config.log_every, max(1, settings.steps // 5))
     shown = [
+        # before the history, which writes what it logs
+        *([Samples(panel)] if panel is not None and not shared_out(trainer_config) else []),
         Progress(settings.label, settings.steps),
-        History(folder / "history.csv", settings.label, trainer_config.log_every),
+        History(folder / "history.csv", settings.label, every),
     ]
-    trainer = pl.Trainer(
-        accelerator=trainer_config.accelerator,
-        devices=trainer_config.devices,
-        num_nodes=trainer_config.nodes,
-        **sharing(trainer_config, module, settings.gradient_clip),
+    # in this order, so that the last state knows the best one
+    saved = [account, watch, *([best] if validate else []), last]
+    callbacks = [StepSeed(settings.seed), Vitals(every), *(shown if is_main() else []), *saved]
+    loggers = [] if tracker is None else tracker.open(folder)
+    told: dict[str, Any] = {"callbacks": callbacks, "logger": loggers or False, "log_every_n_steps": every}
+    shared = sharing(trainer_config, module, settings.gradient_clip)
+    trainer = _trainer(settings, trainer_config, interval, folder, **told, **shared)
+    ended = False
+    try:
+        _run(trainer, module, data, start, settings, watch)
+        ended = True
+    finally:
+        if tracker is not None:
+            tracker.close(loggers, folder, ended)
+    signals.check()
+    return _finish(module, trainer, best if validate else None, work, settings) | account.report() | watch.report()
+
+
+def _trainer(
+    settings: FitSettings, config: TrainerConfig, interval: int | None, folder: Path, **more: Any
+) -> pl.Trainer:
+    """Lightning's trainer: counts in steps, validates every ``interval`` of them, None for never."""
+    return pl.Trainer(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        num_nodes=config.nodes,
         use_distributed_sampler=False,
-        precision=precision_of(trainer_config),
+        precision=precision_of(config),
         max_steps=settings.steps,
         max_epochs=-1,
         val_check_interval=interval,
         check_val_every_n_epoch=None,
-        limit_val_batches=1.0 if validate else 0,
+        limit_val_batches=0 if interval is None else 1.0,
         num_sanity_val_steps=0,
-        callbacks=[
-            StepSeed(settings.seed),
-            *(shown if is_main() else []),
-            account,
-            watch,
-            # in this order, so that the last state knows the best one
-            *([best] if validate else []),
-            last,
-        ],
-        logger=logger,
         enable_progress_bar=False,
         enable_model_summary=False,
-        log_every_n_steps=trainer_config.log_every,
         default_root_dir=folder,
+        **more,
     )
-    _run(trainer, module, data, start, settings, watch)
-    signals.check()
-    return _finish(module, trainer, best if validate else None, work, settings) | account.report() | watch.report()
 
 
 def _run(
@@ -176,16 +192,11 @@ def _run(
         raise KeyboardInterrupt from None
     except ArithmeticError as error:
         raise watch.told(error, trainer.global_step) from error
-    finally:
-        close_logger(trainer.logger)
 
 
-def close_logger(logger: Any) -> None:
-    """End a W&B run, so that the next phase opens its own."""
-    if logger:
-        import wandb
-
-        wandb.finish()
+def shared_out(config: TrainerConfig) -> bool:
+    """Whether no process may hold the whole model, so that none can answer alone."""
+    return config.strategy == "fsdp" and world_size() > 1
 
 
 def sharing(config: TrainerConfig, module: pl.LightningModule, clip: float | None) -> dict[str, Any]:
@@ -213,9 +224,10 @@ def sharing(config: TrainerConfig, module: pl.LightningModule, clip: float | Non
 def _finish(
     module: pl.LightningModule, trainer: pl.Trainer, best: ModelCheckpoint | None, work: Path, settings: FitSettings
 ) -> dict[str, float]:
-    history = work / SCRATCH / settings.label / "history.csv"
-    if is_main() and history.is_file():
-        (work / f"history-{settings.label}.csv").write_bytes(history.read_bytes())
+    for name in ("history", "samples"):
+        kept = work / SCRATCH / settings.label / f"{name}.csv"
+        if is_main() and kept.is_file():
+            (work / f"{name}-{settings.label}.csv").write_bytes(kept.read_bytes())
     report: dict[str, float] = {"steps": trainer.global_step}
     chosen = best is not None and best.best_model_path
     checkpoint = torch.load(chosen or work / SCRATCH / settings.label / LAST, weights_only=True, map_location="cpu")

@@ -2,9 +2,11 @@
 
 import difflib
 from pathlib import Path
+from typing import Any
 
 from ilm_lightning.engine.checks import ConfigError, not_negative, one_of, positive
 from ilm_lightning.engine.config import Config
+from ilm_lightning.engine.validate_logger import check_logger
 from ilm_lightning.engine.validate_machine import check_machine, check_writable
 from ilm_lightning.engine.validate_openp5 import check_openp5_files
 from ilm_lightning.engine.validate_phases import LOSSES, check_phase1, check_phase2
@@ -31,6 +33,23 @@ TEXT_FIELDS = (
     "countries", "languages", "studios",
 )  # fmt: skip
 
+POSITIVE = (
+    "adapter.num_queries", "adapter.source_tokens", "adapter.num_layers", "adapter.cross_attention_every",
+    "pretraining.batch_size", "pretraining.lr", "pretraining.steps", "pretraining.pair_batch_size",
+    "pretraining.val_every", "adapter.num_heads", "adapter.hidden_size", "adapter.intermediate_size", "tuning.steps",
+    "tuning.trial_steps", "tuning.distillation_tokens", "tuning.val_every", "tuning.val_examples",
+    "tuning.lora_rank", "tuning.batch_size", "tuning.adapter_lr", "tuning.lm_lr", "encoder.als.factors",
+    "encoder.als.iterations", "tasks.user_history", "tasks.candidates", "evaluation.movies",
+    "evaluation.max_new_tokens", "evaluation.batch_size", "evaluation.derangements", "evaluation.bootstrap",
+    "pretraining.max_text_tokens", "pretraining.margin", "pretraining.grounding_scale", "tuning.lora_alpha",
+    "encoder.als.alpha", "trainer.log_every",
+)  # fmt: skip
+NOT_NEGATIVE = (
+    "seed", "data.min_ratings", "encoder.als.regularization", "pretraining.warmup_steps", "pretraining.weight_decay",
+    "tuning.warmup_steps", "tuning.weight_decay", "tuning.gradient_clip", "tuning.checkpoint_every_s",
+    "evaluation.samples", "trainer.threads",
+)  # fmt: skip
+
 
 def validate(config: Config) -> None:
     """Raise where a configuration cannot run.
@@ -48,6 +67,7 @@ def validate(config: Config) -> None:
     _files(config)
     _asset_names(config)
     check_teacher_settings(config, FIGURE1_TASKS)
+    check_logger(config.logger)
 
 
 def _choices(config: Config) -> None:
@@ -55,7 +75,7 @@ def _choices(config: Config) -> None:
     one_of("data.split", config.data.split, SPLIT_RULES)
     one_of("encoder.name", config.encoder.name, ("semantic", "behavioral", "combined"))
     _als_engine(config)
-    one_of("adapter.kind", config.adapter.kind, ("qformer", "mlp", "collm", "perceiver", "constant"))
+    one_of("adapter.kind", config.adapter.kind, ("qformer", "mlp", "collm", "perceiver", "constant", "custom"))
     one_of("adapter.init", config.adapter.init, ("pretrained", "bert", "random"))
     one_of("tuning.mode", config.tuning.mode, ("frozen", "lora", "full"))
     one_of("tasks.kind", config.tasks.kind, ("elm", "figure1", "openp5"))
@@ -135,59 +155,29 @@ def _genome(config: Config) -> None:
 
 
 def _numbers(config: Config) -> None:
+    positive(**{key.replace(".", "__"): value_of(config, key) for key in POSITIVE})
+    not_negative(**{key.replace(".", "__"): value_of(config, key) for key in NOT_NEGATIVE})
+    shares = config.pretraining.proportions.items()
+    not_negative(**{f"pretraining__proportions__{name}": share for name, share in shares})
+    _ranges(config)
+
+
+def value_of(config: Config, key: str) -> float:
+    """The number under a dotted key.
+
+    >>> value_of(Config(), "tuning.lora_rank")
+    16
+    """
+    found: Any = config
+    for part in key.split("."):
+        found = getattr(found, part)
+    number: float = found
+    return number
+
+
+def _ranges(config: Config) -> None:
+    """Numbers with two ends, and those that depend on each other."""
     adapter, pretraining, tuning = config.adapter, config.pretraining, config.tuning
-    positive(
-        adapter__num_queries=adapter.num_queries,
-        adapter__source_tokens=adapter.source_tokens,
-        adapter__num_layers=adapter.num_layers,
-        adapter__cross_attention_every=adapter.cross_attention_every,
-        pretraining__batch_size=pretraining.batch_size,
-        pretraining__lr=pretraining.lr,
-        pretraining__steps=pretraining.steps,
-        pretraining__pair_batch_size=pretraining.pair_batch_size,
-        pretraining__val_every=pretraining.val_every,
-        adapter__num_heads=adapter.num_heads,
-        adapter__hidden_size=adapter.hidden_size,
-        adapter__intermediate_size=adapter.intermediate_size,
-        tuning__steps=tuning.steps,
-        tuning__trial_steps=tuning.trial_steps,
-        tuning__distillation_tokens=tuning.distillation_tokens,
-        tuning__val_every=tuning.val_every,
-        tuning__val_examples=tuning.val_examples,
-        tuning__lora_rank=tuning.lora_rank,
-        tuning__batch_size=tuning.batch_size,
-        tuning__adapter_lr=tuning.adapter_lr,
-        tuning__lm_lr=tuning.lm_lr,
-        encoder__als__factors=config.encoder.als.factors,
-        encoder__als__iterations=config.encoder.als.iterations,
-        tasks__user_history=config.tasks.user_history,
-        tasks__candidates=config.tasks.candidates,
-        evaluation__movies=config.evaluation.movies,
-        evaluation__max_new_tokens=config.evaluation.max_new_tokens,
-        evaluation__batch_size=config.evaluation.batch_size,
-        evaluation__derangements=config.evaluation.derangements,
-        evaluation__bootstrap=config.evaluation.bootstrap,
-        pretraining__max_text_tokens=pretraining.max_text_tokens,
-        pretraining__margin=pretraining.margin,
-        pretraining__grounding_scale=pretraining.grounding_scale,
-        tuning__lora_alpha=tuning.lora_alpha,
-        encoder__als__alpha=config.encoder.als.alpha,
-        trainer__log_every=config.trainer.log_every,
-    )
-    not_negative(
-        seed=config.seed,
-        data__min_ratings=config.data.min_ratings,
-        encoder__als__regularization=config.encoder.als.regularization,
-        pretraining__warmup_steps=pretraining.warmup_steps,
-        pretraining__weight_decay=pretraining.weight_decay,
-        tuning__warmup_steps=tuning.warmup_steps,
-        tuning__weight_decay=tuning.weight_decay,
-        tuning__gradient_clip=tuning.gradient_clip,
-        tuning__checkpoint_every_s=tuning.checkpoint_every_s,
-        evaluation__samples=config.evaluation.samples,
-        trainer__threads=config.trainer.threads,
-        **{f"pretraining__proportions__{name}": share for name, share in pretraining.proportions.items()},
-    )
     if adapter.kind == "qformer" and adapter.hidden_size % adapter.num_heads:
         raise ConfigError(
             f"adapter.hidden_size={adapter.hidden_size} is not divisible by adapter.num_heads={adapter.num_heads}"

@@ -1,7 +1,9 @@
 """Checks of the settings of both phases."""
 
+from importlib.util import find_spec
+
 from ilm_lightning.engine.checks import ConfigError, one_of
-from ilm_lightning.engine.config import Config
+from ilm_lightning.engine.config import AdapterConfig, Config
 
 LOSSES = ("itc", "itm", "itg", "iic", "uic", "vg")
 
@@ -14,12 +16,18 @@ def check_phase1(config: Config) -> None:
     """
     adapter, pretraining = config.adapter, config.pretraining
     one_of("pretraining.init", pretraining.init, ("bert", "random"))
-    if adapter.kind == "mlp" and adapter.init == "pretrained" and list(pretraining.losses) != ["vg"]:
+    _check_own(adapter)
+    if adapter.kind in ("mlp", "custom") and adapter.init == "pretrained" and list(pretraining.losses) != ["vg"]:
         raise ConfigError(
-            f"adapter.init=pretrained with adapter.kind=mlp: vocabulary grounding is the one loss that needs no "
-            f"queries, but pretraining.losses={list(pretraining.losses)}; set pretraining=vg_only or adapter=qformer"
+            f"adapter.init=pretrained with adapter.kind={adapter.kind}: vocabulary grounding is the one loss that "
+            "needs no queries; set pretraining=vg_only or adapter=qformer, not "
+            f"pretraining.losses={list(pretraining.losses)}"
         )
-    fits = {"qformer": ("pretrained", "bert", "random"), "mlp": ("pretrained", "random")}.get(adapter.kind, ("random",))
+    fits = {
+        "qformer": ("pretrained", "bert", "random"),
+        "mlp": ("pretrained", "random"),
+        "custom": ("pretrained", "random"),
+    }.get(adapter.kind, ("random",))
     if adapter.init not in fits:
         raise ConfigError(
             f"adapter.init={adapter.init} needs a Q-Former, but adapter.kind={adapter.kind}; "
@@ -39,6 +47,30 @@ def check_phase1(config: Config) -> None:
 
 OF_LANGUAGE_TASKS = ("distillation_weight", "residual_weighting", "lr_trials", "blind_first_steps")
 """Settings of ``tuning`` that the language tasks alone have."""
+
+
+def _check_own(adapter: AdapterConfig) -> None:
+    """An adapter of one's own: its module is looked for, not yet imported, which would load torch."""
+    if adapter.kind != "custom":
+        if adapter._target_ or adapter.settings:
+            raise ConfigError("adapter._target_ and adapter.settings belong to an adapter of your own: adapter=custom")
+        return
+    module = (adapter._target_ or "").rpartition(".")[0]
+    if not module:
+        raise ConfigError(
+            f"adapter=custom needs adapter._target_=module.Class, as my_adapters.GatedAdapter, not {adapter._target_}"
+        )
+    try:
+        found = find_spec(module)
+    except ImportError:
+        found = None
+    if found is None:
+        raise ConfigError(
+            f"adapter._target_={adapter._target_}: there is no module {module}; run the command in the folder of "
+            f"{module}.py, or put that folder on PYTHONPATH"
+        )
+    if clash := sorted({"source_dims", "output_dim", "num_queries", "target", "kind"} & set(adapter.settings)):
+        raise ConfigError(f"adapter.settings.{clash[0]}: this is given by the run; leave it out")
 
 
 def check_phase2(config: Config) -> None:

@@ -1,7 +1,6 @@
 """Phase 2 for Lightning: batch to loss to log."""
 
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -81,10 +80,9 @@ class ItemLanguageModule(pl.LightningModule):
         self.settings = settings
         self.teacher = teacher
         self._means = Means()
-        self._clock = time.perf_counter()
 
     def training_step(self, batch: PromptBatch, batch_idx: int) -> Tensor:
-        """Return the loss; log it and the speed.
+        """Return the loss; log it.
 
         Raises:
             FloatingPointError: if the loss is not finite; it names the examples.
@@ -96,12 +94,7 @@ class ItemLanguageModule(pl.LightningModule):
                 f"the loss is {float(loss.detach())} at step {self.global_step}, "
                 f"examples {', '.join(batch.example_ids)}; lower the learning rate or look at their vectors"
             )
-        now = time.perf_counter()
-        # of all processes, for they go in step
-        speed = world_size() * batch.n_tokens / max(now - self._clock, 1e-9)
-        self._clock = now
-        values = {"train/loss": loss.detach(), "train/tokens_per_second": speed}
-        self.log_dict(values, batch_size=1, sync_dist=world_size() > 1)
+        self.log("train/loss", loss.detach(), batch_size=1, sync_dist=world_size() > 1)
         return loss
 
     def _loss(self, batch: PromptBatch) -> Tensor:
@@ -131,10 +124,6 @@ class ItemLanguageModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the mean loss over all target tokens, by which variants compare."""
         self.log_dict(self._means.take())
-
-    def on_validation_end(self) -> None:
-        """Leave validation out of the measured speed."""
-        self._clock = time.perf_counter()
 
     def configure_gradient_clipping(
         self,

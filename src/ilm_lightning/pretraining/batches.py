@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -40,6 +41,18 @@ class ItemTextBatch:
     bag_items: Tensor
     bag_tokens: Tensor
 
+    joint: ClassVar[bool] = True
+    """Each of several processes reads the whole batch."""
+
+    def __len__(self) -> int:
+        """Items of the batch."""
+        return len(self.items)
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the texts that are no padding."""
+        return int(self.mask.sum())
+
 
 @dataclass
 class PairBatch:
@@ -60,6 +73,14 @@ class PairBatch:
     right: Tensor
     related: Tensor
     negatives: Tensor
+
+    joint: ClassVar[bool] = True
+    n_tokens: ClassVar[int] = 0
+    """Pairs have no text."""
+
+    def __len__(self) -> int:
+        """Pairs of the batch."""
+        return len(self.left)
 
 
 Batch = ItemTextBatch | PairBatch

@@ -7,6 +7,7 @@ from ilm_lightning.reporting.claims import Claim
 from ilm_lightning.reporting.claims_page import RULES, all_missing, missing_runs
 from ilm_lightning.reporting.document import Document, Section
 from ilm_lightning.reporting.page_figures import bars_of, figure_3, loss_curves
+from ilm_lightning.reporting.page_progress import progress_of
 from ilm_lightning.reporting.page_runs import runs_table, samples_of
 from ilm_lightning.reporting.page_tables import controls_table, table_of
 from ilm_lightning.reporting.paper import source
@@ -144,6 +145,6 @@ def _section(section: Section, mark: str) -> list[str]:
     parts.append(f'<h2 id="curves-{letter}">Curves{mark}</h2>')
     parts.append(f'<div class="grid two">{"".join(figure_3(section, measure) for measure in (SC, ITEM))}</div>')
     parts += [bars_of(section), loss_curves(section)]
-    parts.append(f'<h2 id="texts-{letter}">Texts{mark}</h2>{samples_of(section)}')
+    parts.append(f'<h2 id="texts-{letter}">Texts{mark}</h2>{samples_of(section)}{progress_of(section)}')
     parts.append(f'<h2 id="runs-{letter}">Runs{mark}</h2>{runs_table(section)}')
     return parts

@@ -14,7 +14,10 @@ from ilm_lightning.reporting.scores import SC
 from ilm_lightning.reporting.tables import measure_name
 from ilm_lightning.reporting.text import html
 
-SHOWN = ("val/loss", "train/loss", "val/itg_nll", "val/itg", "val/itc", "val/itm", "val/iic", "val/uic", "val/vg")
+SHOWN = (
+    "val/loss", "train/loss", "val/sc", "val/itg_nll", "val/itg", "val/itc", "val/itm", "val/iic", "val/uic", "val/vg",
+    "train/gradient_norm", "train/lr_adapter",
+)  # fmt: skip
 MOST_PANELS, MOST_LINES = 12, 8
 
 
@@ -97,11 +100,11 @@ def loss_curves(section: Section) -> str:
     ]
     drawn = "".join(f'<div class="card">{card}</div>' for card in cards if card)
     if not drawn:
-        return "<h3>Losses</h3><p class=muted>These runs left no training history.</p>"
+        return "<h3>Training</h3><p class=muted>These runs left no training history.</p>"
     names = legend([(full_label(column, section.group), place) for place, column in enumerate(columns)])
     more = f" {len(every) - len(columns)} more columns are not drawn." if len(every) > len(columns) else ""
     note = f"<p class=muted>Mean over seeds; thin: each seed.{more}</p>"
-    return f'<h3>Losses</h3>{note}{names}<div class="grid" style="margin-top:.6rem">{drawn}</div>'
+    return f'<h3>Training</h3>{note}{names}<div class="grid" style="margin-top:.6rem">{drawn}</div>'
 
 
 def _by_name(column: Column) -> Mapping[tuple[str, str], list[Curve]]:

@@ -121,6 +121,8 @@ def _name(run: Run, kind: str, tuning: str) -> str:
         if tuning == "full" and float(run.setting("tuning.adapter_first_share", 0.0)) > 0:
             return f"ELM{_ours(run)}"
         return f"ILM-MLP{phase_1.removeprefix('ILM-QFormer') if pretrained else ''}{ending}"
+    if kind == "custom":
+        return f"ILM-{str(run.setting('adapter._target_', kind)).rpartition('.')[2]}{ending}"
     if kind != "qformer":
         return f"ILM-{kind}{ending}"
     if not pretrained:

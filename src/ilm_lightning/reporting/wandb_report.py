@@ -10,6 +10,7 @@ from ilm_lightning.reporting.markdown import grid, number
 from ilm_lightning.reporting.scores import ITEM, SC
 from ilm_lightning.reporting.tables import Table, measure_name
 from ilm_lightning.reporting.text import markdown, one_line, redact
+from ilm_lightning.reporting.wandb_login import logged_in
 
 PANELS = {"tune": ("val/loss", "train/loss"), "pretrain": ("val/loss", "val/itg_nll", "val/vg")}
 """Job type of a stage -> what its runs log."""
@@ -51,13 +52,6 @@ def publish(document: Document, claims: Sequence[Claim], project: str, entity: s
         return str(report.url)
     except (wandb.errors.Error, OSError, KeyError) as error:
         raise WandbError(f"Weights & Biases did not take the report: {redact(str(error))}") from error
-
-
-def logged_in() -> bool:
-    """Whether there is a key; it is looked at nowhere else."""
-    import wandb
-
-    return bool(wandb.api.api_key)
 
 
 def blocks(document: Document, claims: Sequence[Claim], project: str, entity: str | None) -> list[Any]:
@@ -107,10 +101,16 @@ def _panels(section: Section, project: str, entity: str | None) -> list[Any]:
             project=project,
             entity=entity or "",
             name=f"{stage}: rows of this table",
-            filters=f"Metric('Group') in [{quoted}] and Metric('JobType') == '{stage}'",
+            filters=f"Config('name') in [{quoted}] and Metric('JobType') == '{stage}'",
         )
         panels = [
-            wr.LinePlot(title=f"{stage}: {metric}", x="Step", y=[metric], groupby="group", groupby_rangefunc="minmax")
+            wr.LinePlot(
+                title=f"{stage}: {metric}",
+                x="trainer/global_step",
+                y=[metric],
+                groupby="config.name",
+                groupby_rangefunc="minmax",
+            )
             for metric in metrics
         ]
         grids.append(wr.PanelGrid(runsets=[runs], panels=panels))

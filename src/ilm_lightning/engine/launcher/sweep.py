@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,16 @@ def launch(
         KeyboardInterrupt: after Ctrl-C, with all jobs ended.
     """
     composed = [_compose(context, master, overrides, first + i) for i, overrides in enumerate(job_overrides)]
-    jobs = plan([(o, _checked(node)) for o, node in zip(job_overrides, composed, strict=True)], settings["rerun"])
+    name = f"sweep-{fingerprint([list(o) for o in job_overrides])[:8]}"
+    checked = [_checked(node) for node in composed]
+    jobs = plan(
+        [(o, in_group(found, master, name)) for o, found in zip(job_overrides, checked, strict=True)],
+        settings["rerun"],
+    )
     runner_settings = RunnerSettings(**settings)
     folder = Path(str(master.outputs))
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"sweep-{fingerprint([list(o) for o in job_overrides])[:8]}.json"
+    path = folder / f"{name}.json"
     log.info("sweep     %s: %s", path, outcome(jobs))
     for job, shown in zip(jobs, distinct_overrides(jobs), strict=True):
         if job.state == FAILED:
@@ -119,6 +125,15 @@ def _checked(node: DictConfig) -> Config | str:
     except ValueError as error:
         return str(error)
     return config
+
+
+def in_group(config: Config | str, master: DictConfig, name: str) -> Config | str:
+    """The jobs of a sweep are one group to W&B, named like the sweep's file, or by the table it gives."""
+    if isinstance(config, str) or config.logger.group:
+        return config
+    table = master.hydra.runtime.choices.get("sweep")
+    group = name if table is None else name.replace("sweep", str(table), 1)
+    return replace(config, logger=replace(config.logger, group=group))
 
 
 def _result(job: Job, node: DictConfig) -> JobReturn:

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ilm_lightning.engine.artifacts import Store
 from ilm_lightning.engine.config import Config
 
 if TYPE_CHECKING:
     from ilm_lightning.assets import ResolvedAsset
+    from ilm_lightning.engine.tracking import Tracker
 
 
 @dataclass
@@ -61,12 +62,8 @@ class Context:
         implied = precision == ("bf16-mixed" if dtype == "bfloat16" else "32-true")
         return {"dtype": dtype} if implied else {"dtype": dtype, "precision": precision}
 
-    def logger(self, stage: str) -> Any:
-        """Lightning's W&B logger where asked for, on rank 0, else False; the CSV history is always written."""
-        from ilm_lightning.ranks import is_main
+    def tracker(self, phase: str) -> "Tracker":
+        """The loggers of a training phase; CSV files are always written."""
+        from ilm_lightning.engine.tracking import Tracker
 
-        if not self.config.logger.wandb or not is_main():
-            return False
-        from ilm_lightning.engine.tracking import wandb_logger
-
-        return wandb_logger(self.config, self.run_folder, stage)
+        return Tracker(self.config, self.run_folder, self.store.root, phase)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import shutil
 import sys
 from pathlib import Path
@@ -16,12 +15,15 @@ from ilm_lightning.engine.account import spent
 from ilm_lightning.engine.artifacts import Artifact, code_version, write_json
 from ilm_lightning.engine.card import model_card
 from ilm_lightning.engine.loaded import ITEMS, OWN_TASKS, SPLIT, USERS
+from ilm_lightning.engine.results import log_results
 from ilm_lightning.engine.screen import show_results
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import read_tables
 from ilm_lightning.engine.stages.evaluate import protocol
 from ilm_lightning.engine.stages.tune import MODEL, Inputs
 from ilm_lightning.evaluation.answers import ERRORS
+from ilm_lightning.hardware import peak_memory
+from ilm_lightning.reporting.text import redact
 
 
 def export(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Artifact) -> float:
@@ -42,10 +44,8 @@ def export(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Artifac
     metrics["run"] = run_facts(context, inputs, tuned, evaluated)
     write_json(folder / "metrics.json", metrics)
     _copy(evaluated.path / "predictions.parquet", folder / "predictions.parquet")
-    for made in filter(None, (inputs.pretrained, tuned)):
-        # the losses stay with the numbers when the artefacts are cleared
-        for history in sorted(made.path.glob("history*.csv")):
-            _copy(history, folder / history.name)
+    copy_traces(inputs, tuned, folder)
+    log_results(context, metrics)
     _copy_folder(tuned.path / MODEL, folder / MODEL)
     (folder / MODEL / "README.md").write_text(model_card(context, inputs, metrics), encoding="utf-8")
     _items(context, inputs, folder / ITEMS)
@@ -53,6 +53,13 @@ def export(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Artifac
     words = json.loads((evaluated.path / "words.json").read_text(encoding="utf-8"))
     show_results(metrics, pl.read_parquet(folder / "predictions.parquet"), words, catalog, folder)
     return objective(metrics)
+
+
+def copy_traces(inputs: Inputs, tuned: Artifact, folder: Path) -> None:
+    """Keep losses and samples with the numbers, for when the artefacts are cleared."""
+    for made in filter(None, (inputs.pretrained, tuned)):
+        for path in sorted((*made.path.glob("history*.csv"), *made.path.glob("samples*.csv"))):
+            _copy(path, folder / path.name)
 
 
 def objective(metrics: dict[str, Any]) -> float:
@@ -85,9 +92,11 @@ def run_facts(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Arti
         "compute": spent(context.store.root, tuned),
         "phase1_nothing_learned": [] if inputs.pretrained is None else inputs.pretrained.report["nothing_learned"],
         "hardware": hardware_report(),
+        # of this process: less than training took where its artefacts were there
         "peak_memory_gib": peak_memory(),
+        **gpu_memory(),
         # a job of a sweep is known by the single command that gives the same run
-        "command": os.environ.get("ILM_COMMAND") or " ".join(["python -m ilm_lightning.train", *sys.argv[1:]]),
+        "command": redact(os.environ.get("ILM_COMMAND") or " ".join(["python -m ilm_lightning.train", *sys.argv[1:]])),
     }
     same = ("artifacts", "texts", "seconds")
     earlier = _earlier_facts(context.run_folder)
@@ -103,11 +112,14 @@ def _earlier_facts(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def peak_memory() -> float:
-    """Largest resident size of this process so far, GiB; less than training took where its artefacts were there."""
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # kilobytes, on macOS bytes
-    return round(used / (2**30 if sys.platform == "darwin" else 2**20), 2)
+def gpu_memory() -> dict[str, float]:
+    """Peak of this process's GPU memory in GiB; nothing where it used none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}
+    used = torch.cuda.max_memory_allocated() / 2**30
+    return {"peak_gpu_memory_gib": round(used, 2)} if used else {}
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -190,7 +190,9 @@ def trial_rates(tuning: TuningConfig) -> list[dict[str, Any]]:
 
 
 def _trial(context: Context, inputs: Inputs, reference: str | None) -> Artifact:
-    tuning = context.config.tuning
+    # a trial is judged by its validation loss alone
+    config = replace(context.config, logger=replace(context.config.logger, samples=0))
+    context, tuning = replace(context, config=config), config.tuning
     settings, artifacts = recipe(context, inputs, reference)
 
     def build(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ilm_lightning.embeddings.vectors import ItemVectors
-from ilm_lightning.engine.artifacts import Artifact, write_json
+from ilm_lightning.engine.artifacts import Artifact, file_hash, write_json
 from ilm_lightning.engine.config import AdapterConfig
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import read_tables
@@ -60,7 +60,23 @@ def adapter_settings(config: AdapterConfig, source_dims: dict[str, int], output_
         return {"kind": "mlp", **same, "match": sizes}
     if config.kind == "perceiver":
         return {"kind": "perceiver", **same, **{key: sizes[key] for key in PERCEIVER}}
+    if config.kind == "custom":
+        return {"target": config._target_, **same, **config.settings}
     return {"kind": config.kind, **same}
+
+
+def adapter_key(config: AdapterConfig) -> dict[str, Any]:
+    """What determines an adapter, for keys of artefacts: of one's own, the class's source file as well."""
+    found = asdict(config)
+    target, settings = found.pop("_target_"), found.pop("settings")
+    if config.kind != "custom":
+        return found
+    import inspect
+
+    from ilm_lightning.adapters import adapter_class
+
+    source = inspect.getsourcefile(adapter_class(str(target)))
+    return {**found, "target": target, "settings": settings, "source": file_hash(Path(source)) if source else None}
 
 
 def bert_state(folder: Path) -> "dict[str, Tensor]":
@@ -86,7 +102,7 @@ def init_qformer(context: Context, adapter: "Adapter", text_branch: "TextBranch 
 def pretrain(context: Context, prepared: Artifact, embedded: Artifact) -> Artifact:
     """Train the adapter on the variant's losses; keeps its best held-out weights."""
     config = context.config
-    adapter = {key: value for key, value in asdict(config.adapter).items() if key != "init"}
+    adapter = {key: value for key, value in adapter_key(config.adapter).items() if key != "init"}
     settings = {
         "code": CODE,
         "pretraining": asdict(config.pretraining),
@@ -142,7 +158,7 @@ def _build(context: Context, prepared: Artifact, embedded: Artifact, folder: Pat
         fitting,
         config.trainer,
         folder,
-        context.logger("pretrain"),
+        context.tracker("pretrain"),
     )
     save_file(model.adapter_state(), folder / "adapter.safetensors")
     follow_umask(folder)

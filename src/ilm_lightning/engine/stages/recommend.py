@@ -18,6 +18,8 @@ from ilm_lightning.engine.stages.data import als_settings
 from ilm_lightning.engine.stages.generate import load_model
 from ilm_lightning.engine.stages.item_head import head_settings, rank_all, rank_batch, step_flops
 from ilm_lightning.engine.stages.openp5 import load_sequences
+from ilm_lightning.engine.stages.panels import list_panel
+from ilm_lightning.engine.stages.pretrain import adapter_key
 from ilm_lightning.engine.stages.recommend_batches import prompt_table, training_batches, tuning_that_matters
 from ilm_lightning.engine.stages.text_first import with_text_first
 from ilm_lightning.engine.stages.tune import MODEL, Inputs, new_model
@@ -90,7 +92,7 @@ def tune(context: Context, inputs: Inputs) -> Artifact:
     inputs = with_text_first(context, inputs)
     settings = {
         "code": CODE,
-        "adapter": asdict(config.adapter),
+        "adapter": adapter_key(config.adapter),
         "tuning": tuning_that_matters(config.tuning),
         "encoder": config.encoder.name,
         "als": als_settings(config.encoder.als),
@@ -151,7 +153,7 @@ def _fit(context: Context, bench: Bench, model: "ItemLanguageModel", folder: Pat
     if left_out:
         log.info("%-9s %s prompts are not trained on: nothing in them can be learned", "tune", ", ".join(left_out))
     batches = training_batches(context, bench, model)
-    checked = _validation(bench, tuning.val_examples)
+    checked = validation_examples(bench, tuning.val_examples)
     sizes = [len(bench.renderer(example)) for example in checked]
     checks = [bench.batch([checked[i] for i in part]) for part in sorted_batches(sizes, 16)]
     tokens = int(batches.tokens_read * tuning.batch_size)
@@ -175,11 +177,12 @@ def _fit(context: Context, bench: Bench, model: "ItemLanguageModel", folder: Pat
     module = ItemLanguageModule(model, settings)
     if bench.head == "item":
         module = ItemHeadModule(model, settings, bench.collator.vectors, config.tasks.head_sample)
-    done = fit(module, data, fitting, config.trainer, folder, context.logger("tune"))
+    panel = list_panel(context, bench, model)
+    done = fit(module, data, fitting, config.trainer, folder, context.tracker("tune"), panel)
     return {**batches.report(tuning.steps), "tune": done}
 
 
-def _validation(bench: Bench, count: int) -> list[Example]:
+def validation_examples(bench: Bench, count: int) -> list[Example]:
     """Validation examples of a fixed sample of users, the tasks that are trained on in equal parts."""
     users = chosen_users(len(bench.sequences), max(1, count // len({prompt.task for prompt in bench.trained})))
     return [
@@ -231,7 +234,7 @@ def _rank(context: Context, inputs: Inputs, tuned: Artifact, folder: Path) -> di
                 lists, ranks = rank_all(context, bench, model, examples, targets, f"{task}, {name}")
                 ranking = ranking_from_ranks(ranks)
             else:
-                lists = _lists(context, bench, model, examples, f"{task}, {name}")
+                lists = ranked_lists(context, bench, model, examples, f"{task}, {name}")
                 ranking = ranking_of_lists(lists, targets, drop_invalid=evaluation.decoding == "free")
                 ranks = ranks_in_lists(lists, targets)
             found.setdefault(name, {})[task] = asdict(ranking)
@@ -248,7 +251,7 @@ def objective(metrics: dict[str, Any]) -> float:
     return float(np.mean([max(row["hr"].items(), key=lambda pair: int(pair[0]))[1] for row in rows]))
 
 
-def _lists(
+def ranked_lists(
     context: Context, bench: Bench, model: "ItemLanguageModel", examples: Sequence[Example], label: str
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Ranked catalogue rows ``[U, top_k]`` of examples."""

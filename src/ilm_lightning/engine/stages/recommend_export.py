@@ -7,9 +7,10 @@ from typing import Any
 
 from ilm_lightning.engine.artifacts import Artifact, write_json
 from ilm_lightning.engine.config import Config
+from ilm_lightning.engine.results import log_results
 from ilm_lightning.engine.stages.baselines import RANKS, filter_text, read_baselines
 from ilm_lightning.engine.stages.context import Context
-from ilm_lightning.engine.stages.export import run_facts
+from ilm_lightning.engine.stages.export import copy_traces, run_facts
 from ilm_lightning.engine.stages.recommend import objective
 from ilm_lightning.engine.stages.tune import MODEL, Inputs, lm_name
 
@@ -34,10 +35,8 @@ def export(context: Context, inputs: Inputs, tuned: Artifact, ranked: Artifact, 
     write_json(folder / "metrics.json", metrics)
     shutil.copyfile(ranked.path / "predictions.parquet", folder / "predictions.parquet")
     shutil.copyfile(baselines.path / RANKS, folder / RANKS)
-    for stage in filter(None, (inputs.pretrained, tuned)):
-        # the losses stay with the numbers when the artefacts are cleared
-        for history in sorted(stage.path.glob("history*.csv")):
-            shutil.copyfile(history, folder / history.name)
+    copy_traces(inputs, tuned, folder)
+    log_results(context, metrics)
     shutil.copytree(tuned.path / MODEL, folder / MODEL, dirs_exist_ok=True)
     write_json(folder / "artifacts.json", {artifact.stage: artifact.id for artifact in made})
     show_ranking(metrics, folder)

@@ -25,7 +25,7 @@ def variant_of(config: Config) -> dict[str, Any]:
         "data": asdict(config.data),
         "tasks": asdict(config.tasks),
         "encoder": config.encoder.name,
-        "adapter": [config.adapter.kind, config.adapter.init],
+        "adapter": [config.adapter._target_ or config.adapter.kind, config.adapter.init],
         "lm": config.lm.name,
         "tuning": config.tuning.mode,
     }

@@ -14,8 +14,16 @@ from ilm_lightning.engine.config import AdapterConfig, Config, TuningConfig
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import read_examples, read_tables, training_examples
 from ilm_lightning.engine.stages.figure1 import slot_vectors
-from ilm_lightning.engine.stages.pretrain import adapter_settings, init_qformer, lm_embeddings, load_pretrained
+from ilm_lightning.engine.stages.panels import text_panel
+from ilm_lightning.engine.stages.pretrain import (
+    adapter_key,
+    adapter_settings,
+    init_qformer,
+    lm_embeddings,
+    load_pretrained,
+)
 from ilm_lightning.engine.stages.signals import context_prompts, context_teacher, rows_read, with_residual_weights
+from ilm_lightning.engine.stages.sizes import compared_sizes
 
 if TYPE_CHECKING:
     from ilm_lightning.assets import ResolvedAsset
@@ -68,7 +76,7 @@ def control(config: Config, name: str) -> Config:
     """
     adapter = AdapterConfig(kind="constant", init="random", num_queries=config.adapter.num_queries)
     tuning = replace(config.tuning, distillation_weight=0.0, residual_weighting=False)
-    return replace(config, name=name, adapter=adapter, tuning=tuning)
+    return replace(config, name=name, adapter=adapter, tuning=tuning, logger=replace(config.logger, samples=0))
 
 
 def recipe(context: Context, inputs: Inputs, reference: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -76,7 +84,7 @@ def recipe(context: Context, inputs: Inputs, reference: str | None) -> tuple[dic
     config = context.config
     settings = {
         "code": CODE,
-        "adapter": asdict(config.adapter),
+        "adapter": adapter_key(config.adapter),
         "tuning": _that_matters(config.tuning),
         # free soft tokens read no vector: one blind control serves every encoder
         "encoder": None if config.adapter.kind == "constant" else config.encoder.name,
@@ -231,25 +239,6 @@ def _build(context: Context, inputs: Inputs, reference: str | None, folder: Path
     }
 
 
-def compared_sizes(context: Context, model: "ItemLanguageModel") -> dict[str, int]:
-    """Parameters of the adapter beside those that a Q-Former of the same settings runs in phase 2; said on screen."""
-    from ilm_lightning.adapters import count_parameters, qformer_phase2_parameters
-
-    adapter = model.adapter
-    twin = adapter_settings(replace(context.config.adapter, kind="qformer"), adapter.source_dims, adapter.output_dim)
-    sizes = {"adapter": count_parameters(adapter), "qformer_phase2": qformer_phase2_parameters(twin)}
-    if adapter.kind == "mlp":
-        log.info(
-            "%-9s MLP of %s parameters beside %s of a Q-Former in phase 2 (%+.2f %%), %d soft tokens each",
-            "tune",
-            f"{sizes['adapter']:,}",
-            f"{sizes['qformer_phase2']:,}",
-            100 * (sizes["adapter"] / sizes["qformer_phase2"] - 1),
-            adapter.num_queries,
-        )
-    return sizes
-
-
 def examples_of(context: Context, inputs: Inputs, reference: str | None) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Examples to train on, through the gate that lets no held-out text pass, and all validation examples."""
     _, catalog, split = read_tables(inputs.prepared)
@@ -290,6 +279,7 @@ def train(
     frame, validation = examples_of(context, inputs, reference)
     vectors = ItemVectors.load(inputs.embedded.path).select(config.encoder.name)
     collator = Collator(slot_vectors(vectors, frame))
+    panel = text_panel(context, model, validation, collator)
     validation = validation.sample(min(tuning.val_examples, len(validation)), seed=0, shuffle=True)
     tokenizer, rows = tokenised(context, model.num_queries, frame)
     _, check_rows = tokenised(context, model.num_queries, validation)
@@ -322,7 +312,8 @@ def train(
                 fitting,
                 config.trainer,
                 folder,
-                context.logger(label),
+                context.tracker(label),
+                panel,
             )
     return report
 

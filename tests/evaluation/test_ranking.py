@@ -38,6 +38,33 @@ def test_equal_to_torchmetrics_on_random_rankings(cut: int) -> None:
     assert found.hr_error[cut] == pytest.approx(np.std(hits, ddof=1) / math.sqrt(60))
 
 
+@pytest.mark.parametrize("cut", [1, 5, 10])
+def test_equal_to_torchmetrics_with_duplicates_empty_places_and_ties(cut: int) -> None:
+    rng = np.random.default_rng(2)
+    # few items, so that most lists repeat some, and -1 where an output names none
+    lists, targets = rng.integers(NO_ITEM, 15, (60, 10)), rng.integers(0, 15, 60)
+    found = ranking_of_lists(lists, targets, drop_invalid=False, cuts=(cut,))
+    hits, gains = [], []
+    for row, target in zip(lists, targets, strict=True):
+        relevant = torch.from_numpy((row == target) & (np.cumsum(row == target) == 1))
+        falling = torch.arange(10.0, 0.0, -1.0)
+        hits.append(float(retrieval_hit_rate(falling, relevant, top_k=cut)))
+        gains.append(float(retrieval_normalized_dcg(falling, relevant, top_k=cut)))
+    assert 0 < np.mean(hits) < 1
+    assert found.hr[cut] == pytest.approx(np.mean(hits))
+    assert found.ndcg[cut] == pytest.approx(np.mean(gains), rel=1e-6)
+    # equal scores go by row, which distinct scores in that order say as well
+    scores = rng.integers(0, 4, (60, 40)).astype(np.float32)
+    distinct = torch.from_numpy(scores - np.arange(40, dtype=np.float32) / 100)
+    tied = ranking_from_ranks(ranks_of_scores(scores, targets), cuts=(cut,))
+    relevant = torch.nn.functional.one_hot(torch.from_numpy(targets), 40).bool()
+    pairs = list(zip(distinct, relevant, strict=True))
+    assert tied.hr[cut] == pytest.approx(np.mean([float(retrieval_hit_rate(*p, top_k=cut)) for p in pairs]))
+    assert tied.ndcg[cut] == pytest.approx(
+        np.mean([float(retrieval_normalized_dcg(*p, top_k=cut)) for p in pairs]), rel=1e-6
+    )
+
+
 def test_ties_go_by_item_row_and_lists_agree_with_scores() -> None:
     rng = np.random.default_rng(1)
     scores = rng.integers(0, 4, (50, 12)).astype(np.float32)

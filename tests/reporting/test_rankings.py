@@ -29,6 +29,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "collm": {"kind": "collm", "init": "random", "queries": 1, "user": "fold_in"},
     "user_llm": {"kind": "perceiver", "init": "random", "user": "history", "soft": False},
     "openp5": {"soft": False, "init": "random", "mode": "lora"},
+    "t5": {"soft": False, "init": "random", "mode": "full", "encoder_decoder": True},
 }
 
 
@@ -39,7 +40,7 @@ def recipe_of(row: dict[str, Any], steps: int) -> dict[str, Any]:
         "tuning": {"mode": row.get("mode", "frozen"), "steps": steps, "batch_size": 8,
                    "text_first_steps": 0},
         "tasks": {"history": 20, "soft_tokens": row.get("soft", True), "user_vector": row.get("user", "none")},
-        "als": {"factors": 64},
+        "als": {"factors": 64}, "encoder_decoder": row.get("encoder_decoder", False),
     }  # fmt: skip
     if "losses" in row:
         recipe["pretraining"] = {"losses": row["losses"], "steps": 300, "batch_size": 32}
@@ -107,6 +108,7 @@ def test_one_table_holds_all_recommenders_with_their_protocols(tmp_path: Path) -
     assert {name for name, _ in own} == {
         "ILM-IT-II (frozen)", "ILM-IT (frozen)", "ILM-IT-UI (frozen)", "ILM-rand (frozen)",
         "ILM-MLP, 1 token (frozen)", "CoLLM (frozen, user vector)", "User-LLM (frozen)", "OpenP5 (LoRA)", "Markov",
+        "OpenP5 with an encoder-decoder (full)",
     }  # fmt: skip
     line = own["ILM-rand (frozen)", "unseen"]
     values = [json.loads((tmp_path / f"rand-Beauty-{s}" / "metrics.json").read_text()) for s in (0, 1)]
@@ -187,6 +189,21 @@ def test_what_was_planted_is_found(
     assert part.text.startswith("Beauty, sequential: ILM-IT-II above ILM-rand")
     assert [reading.scorer for reading in part.readings] == ["HR@10", "NDCG@10"]
     assert f"{USERS} users" in part.readings[0].numbers
+
+
+def test_claim_10_puts_ilm_between_both_kinds_of_openp5(tmp_path: Path) -> None:
+    for seed in range(3):
+        for name, level in (("openp5", 0.2), ("ilm", 0.4), ("t5", 0.7)):
+            write_ranking(tmp_path, name, level, seed, language_model=name)
+    found = claim(tmp_path, 10)
+    assert found.verdicts[RANKED] is Verdict.CONFIRMED
+    assert [part.text.split(": ", 1)[1].split(" (")[0] for part in found.parts[RANKED]] == [
+        "ILM-IT-II above OpenP5", "OpenP5 with an encoder-decoder above ILM-IT-II",
+    ]  # fmt: skip
+    mismatches = table(found_in(tmp_path), "6").mismatches
+    assert any(
+        entry.startswith("OpenP5 with an encoder-decoder (full)") and "OpenP5-T5" in entry for entry in mismatches
+    )
 
 
 def test_rows_that_cannot_be_compared_are_not(tmp_path: Path) -> None:

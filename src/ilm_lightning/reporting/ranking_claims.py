@@ -12,7 +12,7 @@ from ilm_lightning.evaluation.statistics import resample
 from ilm_lightning.reporting.decide import LEAST_SEEDS, Part, Reading, Verdict, few_seeds
 from ilm_lightning.reporting.groups import Comparison
 from ilm_lightning.reporting.phase1 import phase_1_parts
-from ilm_lightning.reporting.ranking_runs import RankingRow
+from ilm_lightning.reporting.ranking_runs import ENCODER_DECODER, RankingRow
 from ilm_lightning.reporting.ranking_tables import Rankings, base_data
 from ilm_lightning.reporting.runs import PREDICTIONS, RANKING, Run
 
@@ -21,13 +21,13 @@ CUT = 10
 PAIR = ("HR@10", "NDCG@10")
 DATA_SETS = {"ML1M": "openp5_ml1m", "Beauty": "openp5_beauty", "ML100K": "openp5_ml100k", "Clothing": "openp5_clothing"}
 _ON = "python -m ilm_lightning.train data=openp5_ml100k experiment"
-ILM, RAND, DIRECT, CAUSAL, SEQ2SEQ = "ILM-IT-II", "ILM-rand", "ILM-MLP, 1 token", "OpenP5", "OpenP5 with a T5"
+ILM, RAND, DIRECT, CAUSAL, SEQ2SEQ = "ILM-IT-II", "ILM-rand", "ILM-MLP, 1 token", "OpenP5", ENCODER_DECODER
 COMMANDS = {
     ILM: f"{_ON}=openp5_ilm",
     RAND: f"{_ON}=openp5_ilm_rand",
     DIRECT: f"{_ON}=openp5_mlp_1token",
     CAUSAL: f"{_ON}=openp5_text",
-    SEQ2SEQ: f"{_ON}=openp5_text_full lm.name=FOLDER_OF_A_T5",
+    SEQ2SEQ: f"{_ON}=openp5_encoder_decoder lm.name=FOLDER_OF_A_T5",
 }
 
 
@@ -108,10 +108,7 @@ def _order_part(order: Order, rows: Sequence[RankingRow], data: str, resamples: 
 
 
 def _candidates(rows: Sequence[RankingRow], name: str) -> list[RankingRow]:
-    if name == SEQ2SEQ:
-        return [r for r in rows if r.name.startswith("OpenP5 (") and "t5" in r.protocol.language_model.lower()]
-    found = [r for r in rows if r.name.startswith((f"{name} (", f"{name},"))]
-    return [r for r in found if "t5" not in r.protocol.language_model.lower()] if name == CAUSAL else found
+    return [row for row in rows if row.is_called(name)]
 
 
 def _comparable(first: RankingRow, second: RankingRow) -> bool:

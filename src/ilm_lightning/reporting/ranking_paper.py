@@ -3,7 +3,7 @@
 import re
 
 from ilm_lightning.reporting.paper import openp5_baselines, table
-from ilm_lightning.reporting.ranking_runs import MEASURES, WITHOUT_PROMPTS, RankingProtocol, RankingRow
+from ilm_lightning.reporting.ranking_runs import ENCODER_DECODER, MEASURES, WITHOUT_PROMPTS, RankingProtocol, RankingRow
 
 DATA = ("ML1M", "Beauty")
 TASK_TABLES = {"sequential": "6", "straightforward": "7", "both": "4"}
@@ -27,7 +27,7 @@ OURS = {
     "ILM-ITC": "ILM-IT",
     "ILM-ITC-IIC": "ILM-IT-II",
     "ILM-ITC-UIC": "ILM-IT-UI",
-    "OpenP5-T5": "OpenP5",
+    "OpenP5-T5": ENCODER_DECODER,
     "OpenP5-Llama": "OpenP5",
 }
 """The paper's row -> the beginning of ours."""

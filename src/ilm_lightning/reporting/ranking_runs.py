@@ -13,6 +13,7 @@ TASKS = ("sequential", "straightforward")
 PROMPTS = ("seen", "unseen")
 MEASURES = ("HR@5", "NDCG@5", "HR@10", "NDCG@10")
 WITHOUT_PROMPTS = "—"
+ENCODER_DECODER = "OpenP5 with an encoder-decoder"
 _PHASE_1 = {
     frozenset({"itc", "itm", "itg"}): "ILM-IT",
     frozenset({"itc", "itm", "itg", "iic"}): "ILM-IT-II",
@@ -101,6 +102,10 @@ class RankingRow:
         """Seeds, sorted."""
         return tuple(sorted(self.runs))
 
+    def is_called(self, name: str) -> bool:
+        """Whether this is a row of that name, whatever is trained and however answers are found."""
+        return self.name == name or self.name.startswith((f"{name} (", f"{name},"))
+
     def values(self, task: str, prompts: str, measure: str) -> list[float]:
         """One value a seed; of ``task="both"`` the mean over both tasks, and nothing unless both were run."""
         if task == "both":
@@ -167,7 +172,8 @@ def name_of(run: Run) -> str:
     ending = ", item head" if tasks.get("head", "text") == "item" else ""
     user = tasks.get("user_vector", "none")
     if not tasks.get("soft_tokens", True) and user == "none":
-        return f"OpenP5 ({mode}){ending}"
+        base = ENCODER_DECODER if recipe.get("encoder_decoder") else "OpenP5"
+        return f"{base} ({mode}){ending}"
     if adapter["kind"] == "perceiver":
         return f"User-LLM ({mode}){ending}"
     first = ", text first" if tuning.get("text_first_steps") else ""

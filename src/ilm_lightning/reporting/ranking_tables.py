@@ -213,7 +213,7 @@ def _mismatches(
     for theirs in printed:
         wanted = OURS.get(theirs.name)
         for ours in () if wanted is None else own:
-            if ours.name.startswith((f"{wanted} ", f"{wanted},")) or ours.name == wanted:
+            if wanted is not None and ours.is_called(wanted):
                 pair = f"{ours.label} ({named[ours.protocol]}) beside {theirs.name} ({named[theirs.protocol]})"
                 found.append(f"{pair}: {'; '.join(ours.protocol.differences(theirs.protocol))}")
     return list(dict.fromkeys(found))

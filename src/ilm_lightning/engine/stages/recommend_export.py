@@ -28,7 +28,7 @@ def export(context: Context, inputs: Inputs, tuned: Artifact, ranked: Artifact, 
     stages = (inputs.prepared, inputs.embedded, inputs.pretrained, tuned, ranked, baselines)
     made = [artifact for artifact in stages if artifact is not None]
     metrics["protocol"] = protocol(context, inputs)
-    metrics["recipe"] = recipe(context.config)
+    metrics["recipe"] = recipe(context)
     metrics["parameters"] = tuned.report["parameters"]
     metrics["counts"] = counts(inputs.prepared.report)
     metrics["run"] = run_facts(context, inputs, tuned, ranked)
@@ -87,12 +87,19 @@ def users_text(config: Config, report: dict[str, Any]) -> str:
     return f"{min(config.evaluation.users or everybody, everybody):,} of {everybody:,}"
 
 
-def recipe(config: Config) -> dict[str, Any]:
+def recipe(context: Context) -> dict[str, Any]:
     """All settings that make a recommender, so that a table can name it from its numbers' file alone."""
-    made = {"adapter": asdict(config.adapter), "tuning": asdict(config.tuning), "als": asdict(config.encoder.als)}
+    config = context.config
+    described = json.loads((context.asset(config.lm.name).path / "config.json").read_text(encoding="utf-8"))
+    made: dict[str, Any] = {
+        "adapter": asdict(config.adapter),
+        "tuning": asdict(config.tuning),
+        "als": asdict(config.encoder.als),
+    }
     if config.adapter.init == "pretrained":
         made["pretraining"] = asdict(config.pretraining)
     tasks = asdict(config.tasks)
+    made["encoder_decoder"] = bool(described.get("is_encoder_decoder", False))
     return made | {"tasks": {key: tasks[key] for key in RECOMMENDING if key in tasks}}
 
 

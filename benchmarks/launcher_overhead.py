@@ -10,11 +10,15 @@ often without a sweep. What comes before the first job is left out: the differen
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
 
 PROGRAM = """
 import json, pathlib, sys
@@ -37,22 +41,28 @@ def sweep(jobs: int, folder: str) -> None:
     sys.exit(hydra_command("train", lambda config: 0.0))
 
 
-def timed_sweep(jobs: int) -> float:
-    """Seconds of a whole sweep."""
+def clocks() -> NDArray[np.float64]:
+    """The time, and the processor time of all processes that were started here."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return np.array([time.perf_counter(), used.ru_utime + used.ru_stime])
+
+
+def timed_sweep(jobs: int) -> NDArray[np.float64]:
+    """Seconds of a whole sweep, and of the processor."""
     with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
+        start = clocks()
         command = [sys.executable, __file__, "--inner", folder, "--jobs", str(jobs)]
         subprocess.run(command, check=True, capture_output=True)
-        return time.perf_counter() - start
+        return clocks() - start
 
 
-def timed_alone(jobs: int) -> float:
-    """Seconds of so many programs without a sweep."""
+def timed_alone(jobs: int) -> NDArray[np.float64]:
+    """The same of so many programs without a sweep."""
     with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
+        start = clocks()
         for _ in range(jobs):
             subprocess.run([sys.executable, "-c", PROGRAM, folder], check=True)
-        return time.perf_counter() - start
+        return clocks() - start
 
 
 def main() -> None:
@@ -68,9 +78,11 @@ def main() -> None:
     process, job = alone / given.jobs, (many - few) / given.jobs
     result = {
         "jobs": given.jobs,
-        "seconds_a_job_in_the_sweep": round(job, 3),
-        "seconds_of_the_process_alone": round(process, 3),
-        "overhead_seconds": round(job - process, 3),
+        "seconds_a_job_in_the_sweep": round(job[0], 3),
+        "seconds_of_the_process_alone": round(process[0], 3),
+        "overhead_seconds": round(job[0] - process[0], 3),
+        # of the processor: what is left of the time above on a machine with nothing else to do
+        "overhead_cpu_seconds": round(job[1] - process[1], 3),
         "load_at_the_end": os.getloadavg()[0],
     }
     print(json.dumps(result))

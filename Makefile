@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train train-long test test-slow test-faults bench lint types format doctor check-experiments wheel clean
+.PHONY: help setup train train-long test test-slow test-faults test-versions audit bench lint types format doctor check-experiments wheel clean
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -40,11 +40,18 @@ train-long: $(VENV)/.train ## the same with a long budget, 200 test movies a tas
 test: $(VENV)/.dev ## the test suite (offline, minutes)
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) pytest -n 2 $(ARGS)
 
-test-slow: $(VENV)/.dev ## real weights and real data
+test-slow: $(VENV)/.dev audit ## real weights and real data; 10,000 examples of each property; known vulnerabilities
 	OMP_WAIT_POLICY=PASSIVE $(RUN) pytest -m slow $(ARGS)
+	ILM_EXAMPLES=10000 OMP_NUM_THREADS=1 $(RUN) pytest tests/properties $(ARGS)
 
-test-faults: $(VENV)/.dev ## kills and damaged files
+test-faults: $(VENV)/.dev ## kills, full disks, damaged and hostile files (ARGS=--write-faults writes docs/faults.md)
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) pytest -m faults $(ARGS)
+
+test-versions: $(VENV)/.dev ## the core with the oldest and the newest admitted libraries
+	OMP_NUM_THREADS=1 $(BIN)/python tests/versions/run.py $(ARGS)
+
+audit: $(VENV)/.dev ## known vulnerabilities of the installed packages (asks the network)
+	$(RUN) pip_audit --local --skip-editable
 
 bench: $(VENV)/.train ## the speed ladder against the peers (about half an hour; ARGS="--only collate als")
 	$(BIN)/python benchmarks/ladder.py $(ARGS)

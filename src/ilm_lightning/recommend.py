@@ -96,14 +96,12 @@ def recommend_for(options: dict[str, str]) -> "tuple[list[Recommended], list[int
     Raises:
         RecommendError: no such run, or no such user.
     """
-    from omegaconf import OmegaConf
-
-    from ilm_lightning.engine.config import as_config
+    from ilm_lightning.engine.runs import stored_config
 
     folder = Path(options["run"])
     if not (folder / "model" / "config.json").is_file() or not (folder / "config.yaml").is_file():
         raise RecommendError(f"{folder} holds no finished run; give a folder under outputs/")
-    config = as_config(OmegaConf.load(folder / "config.yaml"))
+    config = stored_config(folder)
     if config.tasks.kind != "openp5":
         raise RecommendError(f"{folder} was trained on language tasks: ask it with python -m ilm_lightning.chat")
     from ilm_lightning.engine.artifacts import Store

@@ -149,7 +149,7 @@ def test_a_reconstructed_file_is_read_and_named(tmp_path: Path) -> None:
         ("movielens_small", "movies.parquet", "not parquet", "movies.parquet: not readable"),
         ("ml_100k", "u.item", "10|A (1995)|x\n", "line 1 has 3 fields"),
         ("ml_1m", "movies.dat", "10::A (1995)\n", "line 1 is not"),
-        ("ml_1m", "ratings.dat", "1,10,5,3\n", "user|item|readable|column"),
+        ("ml_1m", "ratings.dat", "1,10,5,3\n", "ratings.dat: line 1 is not"),
     ],
 )
 def test_bad_files_are_named(kind: str, name: str, content: str, message: str, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import polars as pl
 from ilm_lightning.data.dataset import EVENT_COLUMNS, Dataset, assemble
 from ilm_lightning.data.delimited import ENDINGS, decimal_point, explain, ids, scan_delimited, seconds
 from ilm_lightning.data.errors import DataError
+from ilm_lightning.data.files import UNREADABLE, first_line
 from ilm_lightning.data.schema import CATALOG_SCHEMA, LIST_COLUMNS
 from ilm_lightning.data.titles import parse_title
 
@@ -142,9 +143,9 @@ def _is_csv(path: Path) -> bool:
 def _collect(frame: pl.LazyFrame, path: Path) -> pl.DataFrame:
     try:
         return frame.collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except UNREADABLE as error:
         why = explain(path) if _is_csv(path) else None
-        raise DataError(f"{path}: {why or f'not readable ({str(error).splitlines()[0]})'}") from error
+        raise DataError(f"{path}: {why or f'not readable ({first_line(error)})'}") from error
 
 
 def open_table(path: Path, role: str, columns: Mapping[str, str]) -> pl.LazyFrame:
@@ -195,8 +196,8 @@ def _schema(path: Path, role: str) -> pl.Schema:
         raise DataError(f"{path}: no such file; set data.{role} to your {role} file")
     try:
         return _scan(path).collect_schema()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path}: not readable ({str(error).splitlines()[0]}); save it as CSV or parquet") from error
+    except UNREADABLE as error:
+        raise DataError(f"{path}: not readable ({first_line(error)}); save it as CSV or parquet") from error
 
 
 def _scan(path: Path) -> pl.LazyFrame:

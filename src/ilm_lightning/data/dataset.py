@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from ilm_lightning.data.errors import DataError
-from ilm_lightning.data.files import distinct, rows_of
+from ilm_lightning.data.files import UNREADABLE, distinct, first_line, rows_of
 from ilm_lightning.data.genome import GenomeScores
 from ilm_lightning.data.order import ORDER, in_time_order
 from ilm_lightning.data.tables import Interactions, ItemCatalog
@@ -155,16 +155,16 @@ def _typed_events(events: pl.LazyFrame, source: Path) -> pl.LazyFrame:
 def _columns(events: pl.LazyFrame, source: Path) -> list[str]:
     try:
         return events.collect_schema().names()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{source}: not readable ({str(error).splitlines()[0]})") from error
+    except UNREADABLE as error:
+        raise DataError(f"{source}: not readable ({first_line(error)})") from error
 
 
 def _collect(frame: pl.LazyFrame, source: Path) -> pl.DataFrame:
     """Run a query in bounded memory; a broken file is named."""
     try:
         result: Any = frame.collect(engine="streaming")
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{source}: not readable ({str(error).splitlines()[0]})") from error
+    except UNREADABLE as error:
+        raise DataError(f"{source}: not readable ({first_line(error)})") from error
     assert isinstance(result, pl.DataFrame)
     return result
 

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import zlib
 from pathlib import Path
 from typing import IO
 
@@ -13,6 +14,8 @@ from ilm_lightning.data.errors import DataError
 SEPARATORS = (",", ";", "\t", "|")
 ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+BROKEN = (OSError, EOFError, zlib.error)
+"""What reading a damaged compressed file raises."""
 _GZIP = b"\x1f\x8b"
 _ISO_FORMATS = ("%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
 
@@ -41,8 +44,11 @@ def header_line(path: Path) -> str:
     Raises:
         DataError: the file is empty or UTF-16.
     """
-    with _open(path) as stream:
-        line = stream.readline(1 << 16)
+    try:
+        with _open(path) as stream:
+            line = stream.readline(1 << 16)
+    except BROKEN as error:
+        raise DataError(f"{path}: not readable ({error}); get the file again") from error
     if line[:2] in _UTF16 or b"\0" in line:
         raise DataError(f"{path}: written as UTF-16; save it as UTF-8 (spreadsheets call it 'CSV UTF-8')")
     if not line.strip():
@@ -69,6 +75,13 @@ def explain(path: Path) -> str | None:
     Returns:
         What is wrong with which line and what to do; None where every line looks well.
     """
+    try:
+        return _explain(path)
+    except (*BROKEN, csv.Error) as error:
+        return f"not readable ({error}); get the file again"
+
+
+def _explain(path: Path) -> str | None:
     separator = separator_of(header_line(path))
     with _open(path) as stream:
         for number, line in enumerate(stream, start=1):
@@ -85,7 +98,17 @@ def explain(path: Path) -> str | None:
                 remedy = f"put texts that hold {separator!r} in double quotes"
                 return f"line {begin} has {len(row)} columns, the header {width}; {remedy}"
             begin = rows.line_num + 1
-    return None
+    return _open_quote(path)
+
+
+def _open_quote(path: Path) -> str | None:
+    """The line that opens a quote which is not closed before the file ends."""
+    opened = 0
+    with _open(path) as stream:
+        for number, line in enumerate(stream, start=1):
+            if line.count(b'"') % 2:
+                opened = 0 if opened else number
+    return f"line {opened} opens a quote that is not closed" if opened else None
 
 
 def _open(path: Path) -> IO[bytes]:

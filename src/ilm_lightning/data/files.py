@@ -13,6 +13,8 @@ import polars as pl
 from ilm_lightning.data.errors import DataError
 
 DataType = pl.DataType | type[pl.DataType]
+UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+"""What polars raises on damaged files; parquet with a changed byte may make it panic."""
 _SHOWN = 60
 TABLE_SIZE = 1 << 24
 """Ids below this are looked up in a table, larger ones by search."""
@@ -103,7 +105,7 @@ def select(frame: pl.LazyFrame, columns: Sequence[str], path: Path) -> pl.LazyFr
     """
     try:
         have = frame.collect_schema().names()
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: not readable ({first_line(error)})") from error
     missing = [column for column in columns if column not in have]
     if missing:
@@ -129,7 +131,7 @@ def read_columns(path: Path, columns: Mapping[str, Column]) -> pl.DataFrame:
     rows = pl.scan_csv(path, infer_schema=False, schema_overrides=types).select(*columns)
     try:
         frame = rows.collect(engine="streaming")
-    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
+    except (*UNREADABLE, UnicodeDecodeError) as error:
         raise DataError(_broken_row(path, columns) or f"{path}: not readable ({first_line(error)})") from error
     assert isinstance(frame, pl.DataFrame)
     wrong = frame.select(pl.any_horizontal(column.faulty(name) for name, column in columns.items()).any()).item()
@@ -168,8 +170,10 @@ def rows_of(values: pl.Series, ids: pl.Series) -> pl.Series:
     return pl.Series(values.name, order[np.searchsorted(numbers, values.to_numpy(), sorter=order)])
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's message."""
+    if isinstance(error, pl.exceptions.PanicException):
+        return "damaged inside"
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from ilm_lightning.data.dataset import Dataset, assemble
+from ilm_lightning.data.delimited import header_line
 from ilm_lightning.data.errors import DataError
 from ilm_lightning.data.files import existing, select
 from ilm_lightning.data.schema import string_lists
@@ -92,6 +93,7 @@ def read_ml_100k(folder: Path) -> Dataset:
         genres = [name for name, flag in zip(_FLAGS_100K, parts[5:], strict=True) if flag == "1"]
         rows.append((parts[0], title, None, genres))
     names = ["user", "item", "rating", "timestamp"]
+    _check_first(ratings, "\t", names)
     events = pl.scan_csv(ratings, separator="\t", has_header=False, new_columns=names, infer_schema=False)
     return assemble(select(events, names, ratings), movie_table(rows), ratings, "ml-100k", CLOSED_TERMS)
 
@@ -121,6 +123,7 @@ def read_ml_1m(folder: Path) -> Dataset:
             )
         rows.append((parts[0], parts[1], None, parts[2].split("|")))
     # The single colon as separator leaves an empty column between any two fields.
+    _check_first(ratings, "::", ["UserID", "MovieID", "Rating", "Timestamp"])
     names = ["user", "", "item", " ", "rating", "  ", "timestamp"]
     raw = pl.scan_csv(ratings, separator=":", has_header=False, new_columns=names, infer_schema=False)
     events = select(raw, names[::2], ratings)
@@ -131,6 +134,14 @@ def read_ml_1m(folder: Path) -> Dataset:
 def _ratings(frame: pl.LazyFrame, path: Path) -> pl.LazyFrame:
     names = {"userId": "user", "movieId": "item", "rating": "rating", "timestamp": "timestamp"}
     return select(frame, list(names), path).rename(names)
+
+
+def _check_first(path: Path, separator: str, names: list[str]) -> None:
+    """Refuse a file whose first line does not have the fields that it must have."""
+    parts = header_line(path).split(separator)
+    if len(parts) != len(names):
+        wanted = separator.join(names).replace("\t", "<tab>")
+        raise DataError(f"{path}: line 1 is not {wanted}; use the file as GroupLens gives it")
 
 
 def _latin_lines(path: Path) -> list[str]:

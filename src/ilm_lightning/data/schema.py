@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from ilm_lightning.data.errors import DataError
+from ilm_lightning.data.files import UNREADABLE, first_line
 from ilm_lightning.data.titles import title_group
 
 _STRINGS = pl.List(pl.String)
@@ -70,8 +71,8 @@ def read_parquet(path: Path) -> pl.DataFrame:
         raise DataError(f"{path}: no such file; check the path")
     try:
         return pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path}: not readable as parquet ({error}); write it again") from error
+    except UNREADABLE as error:
+        raise DataError(f"{path}: not readable as parquet ({first_line(error)}); write it again") from error
 
 
 def cast_columns(
@@ -98,7 +99,7 @@ def cast_columns(
         try:
             frame = frame.with_columns(pl.col(name).cast(dtype))
         except pl.exceptions.PolarsError as error:
-            raise DataError(f"{source}: column {name!r} must be {dtype}; {str(error).splitlines()[0]}") from error
+            raise DataError(f"{source}: column {name!r} must be {dtype}; {first_line(error)}") from error
     return frame.select(list(schema))
 
 

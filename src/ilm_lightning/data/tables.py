@@ -13,6 +13,7 @@ import polars as pl
 from scipy import sparse
 
 from ilm_lightning.data.errors import DataError, LeakError, UnknownItemError
+from ilm_lightning.data.files import UNREADABLE, first_line
 from ilm_lightning.data.item import Item, describe, text_fields
 from ilm_lightning.data.schema import CATALOG_SCHEMA, INTERACTION_SCHEMA, cast_columns, catalog_frame, read_parquet
 from ilm_lightning.data.titles import normalise_title, parse_title
@@ -77,7 +78,11 @@ class ItemCatalog:
         Raises:
             DataError: a missing or damaged file.
         """
-        return cls(read_parquet(path))
+        frame = read_parquet(path)
+        try:
+            return cls(frame)
+        except (*UNREADABLE, DataError) as error:
+            raise DataError(f"{path}: not a catalogue of this package ({first_line(error)}); build it again") from error
 
     @cached_property
     def _rows_by_key(self) -> dict[str, int]:
@@ -215,7 +220,12 @@ class Interactions:
         """
         frame = read_parquet(path)
         header = _header(path)
-        return cls(frame, header["user_ids"], header["n_items"])
+        try:
+            return cls(frame, header["user_ids"], header["n_items"])
+        except (*UNREADABLE, DataError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path}: not our interactions ({first_line(error)}); delete it and it is built again"
+            ) from error
 
     @staticmethod
     def read_user_ids(path: Path) -> list[str]:
@@ -224,16 +234,19 @@ class Interactions:
         Raises:
             DataError: as `read`.
         """
-        ids: list[str] = _header(path)["user_ids"]
-        return ids
+        return list(_header(path).get("user_ids", []))
 
 
 def _header(path: Path) -> dict[str, Any]:
     """What `Interactions.write` put into the file's metadata."""
-    metadata = pl.read_parquet_metadata(path).get("ilm_lightning")
-    if metadata is None:
+    try:
+        header = json.loads(pl.read_parquet_metadata(path).get("ilm_lightning") or "null")
+    except (*UNREADABLE, ValueError) as error:
+        raise DataError(
+            f"{path}: not readable as parquet ({first_line(error)}); delete it and it is built again"
+        ) from error
+    if not isinstance(header, dict):
         raise DataError(f"{path}: not an interactions file of this package; delete it and it is built again")
-    header: dict[str, Any] = json.loads(metadata)
     return header
 
 

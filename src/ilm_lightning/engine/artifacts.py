@@ -4,6 +4,7 @@ A folder is built under a temporary name, its files are listed with their hashes
 renamed. Reading checks the hashes: a damaged folder is named, set aside and rebuilt, never used.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -22,6 +23,7 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 
 from ilm_lightning import __version__
+from ilm_lightning.engine.storage import LEAST_FREE, need_space, readable, storage_advice
 from ilm_lightning.progress import clock
 
 log = logging.getLogger("ilm_lightning")
@@ -29,6 +31,8 @@ log = logging.getLogger("ilm_lightning")
 MANIFEST = "manifest.json"
 RECIPE = "recipe.json"
 """In `SCRATCH` of an unfinished stage: what determines it."""
+KEPT_DAYS = 30.0
+"""How long folders of unfinished and damaged artefacts are kept."""
 SCRATCH = "checkpoints"
 """Sub folder of an unfinished stage that survives a restart; it is gone from the finished artefact."""
 
@@ -191,14 +195,38 @@ class Store:
         folder: Path,
         build: Callable[[Path], Mapping[str, Any]],
     ) -> Artifact:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        found = self._read(stage, key, folder)
-        if found is not None:
-            log.info("%-9s %s (there already)", stage, key)
-            return found
-        with self._lock(folder):
-            # another process may have built it while this one waited
-            return self._read(stage, key, folder) or self._build(recipe, stage, key, folder, build)
+        with storage_advice(self.root):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            found = self._read(stage, key, folder)
+            if found is not None:
+                log.info("%-9s %s (there already)", stage, key)
+                return found
+            with self._lock(folder):
+                # another process may have built it while this one waited
+                return self._read(stage, key, folder) or self._build(recipe, stage, key, folder, build)
+
+    def prune(self, days: float = KEPT_DAYS) -> int:
+        """Delete what no run will come back for: damaged and unfinished folders that were not touched for so long.
+
+        Args:
+            days: age from which they go; those that a run is working on stay.
+
+        Returns:
+            The number of bytes that became free.
+        """
+        freed = 0
+        for folder in [*self.root.glob("*/*.damaged-*"), *self.root.glob("*/*.part")]:
+            files = [path for path in folder.rglob("*") if path.is_file()]
+            last = max((path.stat().st_mtime for path in (folder, *files)), default=0.0)
+            if time.time() - last < days * 86_400:
+                continue
+            lock = FileLock(f"{folder.with_name(folder.name.split('.')[0])}.lock")
+            with contextlib.suppress(Timeout, OSError), lock.acquire(timeout=0):
+                size = sum(path.stat().st_size for path in files)
+                shutil.rmtree(folder)
+                freed += size
+                log.info("deleted %s: untouched for %g days (%s)", folder, days, readable(size))
+        return freed
 
     def _follow(
         self, crew: Crew, stage: str, key: str, folder: Path, build: Callable[[Path], Mapping[str, Any]]
@@ -238,6 +266,7 @@ class Store:
         for left in work.iterdir():
             if left.name != SCRATCH:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
+        need_space(self.root, LEAST_FREE, f"stage {stage}")
         (work / SCRATCH).mkdir(exist_ok=True)
         write_json(work / SCRATCH / RECIPE, recipe)
         start = time.monotonic()
@@ -260,12 +289,16 @@ class Store:
     def _read(self, stage: str, key: str, folder: Path) -> Artifact | None:
         if not folder.is_dir():
             return None
-        damage = "manifest.json is missing"
+        manifest: dict[str, Any] = {}
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             damage = self._damage(folder, manifest)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            damage = f"manifest.json cannot be read ({error})"
+        except FileNotFoundError:
+            damage = f"{MANIFEST} is missing"
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            damage = f"{MANIFEST} is not as it was written ({type(error).__name__})"
+        except OSError as error:
+            damage = f"{Path(str(error.filename)).name} cannot be read ({error.strerror})"
         if not damage:
             return Artifact(stage, key, folder, manifest)
         aside = folder.with_name(f"{key}.damaged-{time.time_ns()}")

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 from tqdm import tqdm
 
+from ilm_lightning.engine.checkpoints import write_checkpoint
 from ilm_lightning.engine.interruptions import StoppedError, StopSignals
 from ilm_lightning.progress import PLAIN_INTERVAL_S, clock
 from ilm_lightning.ranks import anywhere, highest, is_main, own_part, rank
@@ -95,7 +96,7 @@ class LastCheckpoint(Checkpoint):
         trained = [own_part(p) for p in trainer.lightning_module.parameters() if p.requires_grad]
         if anywhere(not all(bool(torch.isfinite(part).all()) for part in trained)):
             raise FloatingPointError("weights are not finite any more; lower the learning rate or tuning.gradient_clip")
-        trainer.save_checkpoint(self.path)
+        write_checkpoint(self.path, trainer.save_checkpoint, trainer.is_global_zero)
         self._saved = time.monotonic()
 
     def on_save_checkpoint(
@@ -165,7 +166,7 @@ class History(pl.Callback):
         self._start = time.monotonic()
 
     def _write(self, trainer: pl.Trainer, prefix: str) -> None:
-        new = not self.path.exists()
+        new = not self.path.exists() or not self.path.stat().st_size
         with self.path.open("a", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)
             if new:
@@ -175,6 +176,17 @@ class History(pl.Callback):
                     writer.writerow([trainer.global_step, round(time.monotonic() - self._start, 1), name, float(value)])
             stream.flush()
             os.fsync(stream.fileno())
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget what a fit that was killed wrote after its last checkpoint: these steps are done again."""
+        if not self.path.exists():
+            return
+        header, *lines = self.path.read_bytes().splitlines(keepends=True) or [b""]
+        whole = [line for line in lines if line.endswith(b"\n") and line.count(b",") == header.count(b",")]
+        kept = [line for line in whole if (s := line.split(b",")[0]).isdigit() and int(s) <= trainer.global_step]
+        temporary = self.path.with_suffix(".new")
+        temporary.write_bytes(b"".join([header, *kept]) if kept else b"")
+        temporary.replace(self.path)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

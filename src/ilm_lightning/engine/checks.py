@@ -13,6 +13,15 @@ def one_of(key: str, value: str, allowed: Iterable[str]) -> None:
         raise ConfigError(f"{key}={value} is not known; choose one of: {', '.join(allowed)}")
 
 
+def plain_name(name: str) -> bool:
+    """Tell whether a name stays in the folder that it is put into.
+
+    >>> [plain_name(name) for name in ("run-1", "../run", "..", "/etc", ".hidden")]
+    [True, False, False, False, False]
+    """
+    return not name.startswith(".") and not any(char in "/\\" or ord(char) < 32 for char in name)
+
+
 def positive(**values: float) -> None:
     """Refuse values that are not above 0; a double underscore stands for the dot of a key."""
     for key, value in values.items():

@@ -15,10 +15,11 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ilm_lightning.engine.config import Config, as_config
 from ilm_lightning.engine.interruptions import leave, stop_signals
+from ilm_lightning.engine.runs import stored_config
 from ilm_lightning.engine.validate import ConfigError, validate
 from ilm_lightning.engine.validate_machine import check_plugins
 from ilm_lightning.reporting.text import redact
@@ -76,11 +77,11 @@ def load_run_config(resume: str, outputs: str) -> Config:
         The configuration the run was started with.
 
     Raises:
-        ConfigError: there is no such run.
+        ConfigError: there is no such run, or its file is damaged.
     """
     for folder in (Path(resume), Path(outputs) / resume):
         if (folder / "config.yaml").is_file():
-            stored = as_config(OmegaConf.load(folder / "config.yaml"))
+            stored = stored_config(folder)
             # the folder is the run's name from now on, whatever its configuration would be called today
             return replace(stored, run=folder.name, outputs=str(folder.parent), resume=None)
     known = sorted(path.parent.name for path in Path(outputs).glob("*/config.yaml"))

@@ -13,7 +13,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ilm_lightning.engine.config import Config, as_config
+from ilm_lightning.engine.config import Config
+from ilm_lightning.engine.runs import stored_config
 
 if TYPE_CHECKING:
     from ilm_lightning.assets import ResolvedAsset
@@ -128,7 +129,9 @@ class LoadedRun:
         from ilm_lightning.assets.hub import hub_name
 
         name = self.config.lm.name
-        trained_on = json.loads((self.folder / MODEL / "config.json").read_text(encoding="utf-8"))["lm"]["name"]
+        from ilm_lightning.lm.portable import read_config
+
+        trained_on = read_config(self.folder / MODEL)["lm"]["name"]
         exact = hub_name(trained_on) is not None and not Path(name).expanduser().exists()
         return resolve(trained_on if exact else name, overrides=self.config.assets)
 
@@ -186,14 +189,15 @@ def open_run(folder: Path) -> LoadedRun:
     Raises:
         ValueError: a damaged file.
     """
-    from omegaconf import OmegaConf
-
     from ilm_lightning.data.tables import ItemCatalog
 
-    config = as_config(OmegaConf.load(folder / "config.yaml"))
+    config = stored_config(folder)
     catalog = ItemCatalog.read(folder / ITEMS / "items.parquet")
     path = folder / ITEMS / SPLIT
-    split = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    try:
+        split = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}); the run's training command writes it anew") from error
     return LoadedRun(folder, config, catalog, split)
 
 

@@ -1,5 +1,6 @@
 """The chain of stages: prepare, embed, tasks, pretrain, tune, evaluate, export."""
 
+import contextlib
 import logging
 import os
 
@@ -14,6 +15,7 @@ from ilm_lightning.engine.stages.data import embed, examples, prepare
 from ilm_lightning.engine.stages.pretrain import pretrain
 from ilm_lightning.engine.stages.teach import check_teacher, teach
 from ilm_lightning.engine.stages.tune import Inputs
+from ilm_lightning.engine.storage import storage_advice
 from ilm_lightning.engine.validate_openp5 import validate_tasks
 
 log = logging.getLogger("ilm_lightning")
@@ -124,11 +126,13 @@ def run_pipeline(config: Config) -> float:
     if main:
         write_status(folder, "running")
     try:
-        with processes(config.trainer, folder) as crew:
+        with processes(config.trainer, folder) as crew, storage_advice(folder, "outputs"):
             objective = _stages(Context(config, Store(config.artifacts, crew), folder), crew)
     except BaseException as error:
         if main:
-            write_status(folder, state_of(error), error=f"{type(error).__name__}: {error}")
+            # on a full disk the error itself says more than that this could not be written
+            with contextlib.suppress(OSError):
+                write_status(folder, state_of(error), error=f"{type(error).__name__}: {error}")
         raise
     if main:
         write_status(folder, "finished", objective=objective)
@@ -138,6 +142,7 @@ def run_pipeline(config: Config) -> float:
 def _stages(context: Context, crew: Crew | None) -> float:
     """All stages, on every process of the run; the store says who builds."""
     if crew is None or crew.is_main():
+        context.store.prune()
         check_assets(context)
     if crew is not None:
         # what the first has fetched, the others find

@@ -1,16 +1,23 @@
 """A run's folder: its name, its stored configuration, and what its status file says. Imports nothing heavy."""
 
 import json
+import logging
 import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from ilm_lightning.engine.artifacts import fingerprint, write_json
+from ilm_lightning.engine.checks import ConfigError
 from ilm_lightning.engine.config import Config, as_config
+from ilm_lightning.engine.storage import storage_advice
 from ilm_lightning.reporting.text import redact
+
+log = logging.getLogger("ilm_lightning")
 
 CONFIG = "config.yaml"
 STATUS = "status.json"
@@ -41,11 +48,47 @@ def computed(config: Config) -> dict[str, Any]:
     return found | {"teacher": {k: v for k, v in found["teacher"].items() if k not in PLACE_OF_TEACHER}}
 
 
+def stored_config(folder: Path) -> Config:
+    """Read the configuration that a run was started with.
+
+    Args:
+        folder: of the run.
+
+    Returns:
+        It.
+
+    Raises:
+        ConfigError: the file is damaged, or of another version of this program.
+    """
+    path = folder / CONFIG
+    try:
+        node = OmegaConf.load(path)
+        if not isinstance(node, DictConfig):
+            raise ValueError("it holds no settings")
+        return as_config(node)
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        reason = (
+            f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else (str(error).splitlines() or [""])[0]
+        )
+        raise ConfigError(
+            f"{path} cannot be read as a run's configuration ({reason}); delete it and start the run's command again, "
+            "which writes it anew"
+        ) from error
+
+
 def holds_other(folder: Path, config: Config) -> bool:
     """Tell whether a run folder is taken by another configuration."""
     if not (folder / CONFIG).is_file():
         return False
-    return computed(as_config(OmegaConf.load(folder / CONFIG))) != computed(config)
+    try:
+        return computed(stored_config(folder)) != computed(config)
+    except ConfigError as error:
+        if config.run:
+            raise
+        # the folder's name says what is computed there
+        log.warning("%s; it is written anew now", str(error).split(";")[0])
+        return False
 
 
 def store_config(config: Config) -> Path:
@@ -59,15 +102,37 @@ def store_config(config: Config) -> Path:
 
     Raises:
         ValueError: the folder holds a run of another configuration.
+        StorageError: it cannot be written to.
     """
     folder = run_folder(config)
     if holds_other(folder, config):
         raise ValueError(f"run={config.run}: {folder} holds another configuration; choose another name")
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{CONFIG}.{os.getpid()}"
-    OmegaConf.save(OmegaConf.structured(config), temporary)
-    temporary.replace(folder / CONFIG)
+    with storage_advice(folder, "outputs"):
+        folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
+        temporary = folder / f".{CONFIG}.{os.getpid()}"
+        OmegaConf.save(OmegaConf.structured(config), temporary)
+        temporary.replace(folder / CONFIG)
     return folder
+
+
+def _sweep(folder: Path) -> None:
+    """Delete what a process that was killed in the middle of a write has left in a run folder."""
+    for written in folder.glob(".*.json.*"), folder.glob(f".{CONFIG}.*"):
+        for left in written:
+            process = left.suffix[1:]
+            if process.isdigit() and not _alive(int(process)):
+                left.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True
 
 
 def write_status(folder: Path, state: str, **facts: Any) -> None:

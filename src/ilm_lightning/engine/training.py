@@ -10,17 +10,18 @@ from typing import Any
 import lightning as pl
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 
 from ilm_lightning.engine.acceleration import accelerate
 from ilm_lightning.engine.account import Account
 from ilm_lightning.engine.artifacts import SCRATCH
 from ilm_lightning.engine.callbacks import History, LastCheckpoint, Progress, StepSeed
+from ilm_lightning.engine.checkpoints import BEST, LAST, BestCheckpoint, checkpoint_bytes, resume_from
 from ilm_lightning.engine.config_trainer import TrainerConfig
 from ilm_lightning.engine.datamodule import StreamDataModule
 from ilm_lightning.engine.interruptions import active_signals
 from ilm_lightning.engine.samples import Panel, Samples
+from ilm_lightning.engine.storage import need_space
 from ilm_lightning.engine.tracking import Tracker
 from ilm_lightning.engine.vitals import Vitals
 from ilm_lightning.engine.watch import LossWatch, memory_advice
@@ -28,7 +29,6 @@ from ilm_lightning.lm.module import ItemLanguageModule
 from ilm_lightning.ranks import from_main, is_main, world_size
 
 log = logging.getLogger("ilm_lightning")
-LAST = "last.ckpt"
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,9 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     validate = len(data.validation) > 0
     interval = validation_interval(settings.steps, settings.val_every) if validate else None
-    best = ModelCheckpoint(
-        folder, filename="best", monitor=settings.monitor, save_top_k=1, enable_version_counter=False
-    )
+    best = BestCheckpoint(folder, settings.monitor)
     start = folder / LAST
+    need_space(folder, checkpoint_bytes(module), f"phase {settings.label} with its checkpoints")
     signals = active_signals()
     last = LastCheckpoint(start, settings.checkpoint_every_s, interval, signals)
     account, watch = Account(settings.steps), LossWatch(settings.label, folder)
@@ -179,13 +178,13 @@ def _run(
     watch: LossWatch,
 ) -> None:
     """Fit from the last checkpoint on where there is one; what ends it early is told in our terms."""
-    if start.is_file():
-        step = torch.load(start, weights_only=True, map_location="cpu")["global_step"]
-        log.info("%-9s continues from step %d", settings.label, step)
+    found = resume_from(start.parent)
+    if found is not None:
+        log.info("%-9s continues from step %d", settings.label, found[1])
     signals = active_signals()
     try:
         with signals.saving_first(), memory_advice(settings.label, settings.sizes):
-            trainer.fit(module, datamodule=data, ckpt_path=str(start) if start.is_file() else None, weights_only=True)
+            trainer.fit(module, datamodule=data, ckpt_path=str(found[0]) if found else None, weights_only=True)
     except SystemExit:
         # Lightning turns Ctrl-C into an exit; callers want to know which it was
         signals.check()
@@ -222,17 +221,18 @@ def sharing(config: TrainerConfig, module: pl.LightningModule, clip: float | Non
 
 
 def _finish(
-    module: pl.LightningModule, trainer: pl.Trainer, best: ModelCheckpoint | None, work: Path, settings: FitSettings
+    module: pl.LightningModule, trainer: pl.Trainer, best: BestCheckpoint | None, work: Path, settings: FitSettings
 ) -> dict[str, float]:
     for name in ("history", "samples"):
         kept = work / SCRATCH / settings.label / f"{name}.csv"
         if is_main() and kept.is_file():
             (work / f"{name}-{settings.label}.csv").write_bytes(kept.read_bytes())
     report: dict[str, float] = {"steps": trainer.global_step}
-    chosen = best is not None and best.best_model_path
-    checkpoint = torch.load(chosen or work / SCRATCH / settings.label / LAST, weights_only=True, map_location="cpu")
+    chosen = BEST if best is not None and best.best_model_path else LAST
+    path = work / SCRATCH / settings.label / chosen
+    checkpoint = torch.load(path, weights_only=True, map_location="cpu")
     module.load_state_dict(checkpoint["state_dict"], strict=False)
-    if best is not None and chosen:
+    if best is not None and chosen == BEST:
         report |= {
             "best_step": checkpoint["global_step"],
             "best_val_loss": float(best.best_model_score or float("nan")),

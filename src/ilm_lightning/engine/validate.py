@@ -4,7 +4,7 @@ import difflib
 from pathlib import Path
 from typing import Any
 
-from ilm_lightning.engine.checks import ConfigError, not_negative, one_of, positive
+from ilm_lightning.engine.checks import ConfigError, not_negative, one_of, plain_name, positive
 from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.validate_logger import check_logger
 from ilm_lightning.engine.validate_machine import check_machine, check_writable
@@ -87,10 +87,11 @@ def _choices(config: Config) -> None:
     one_of("lm.dtype", config.lm.dtype, ("auto", "float32", "bfloat16"))
     one_of("trainer.accelerator", config.trainer.accelerator, ("auto", "cpu", "gpu", "cuda", "mps"))
     one_of("trainer.precision", config.trainer.precision, PRECISIONS)
-    if config.run and Path(config.run).name != config.run:
-        raise ConfigError(
-            f"run={config.run} is a name under outputs/, not a path; set outputs=FOLDER for another place"
-        )
+    for key, name in (("run", config.run), ("name", config.name)):
+        if name and not plain_name(name):
+            raise ConfigError(
+                f"{key}={name!r} is a name under outputs/, not a path; set outputs=FOLDER for another place"
+            )
     if not config.encoder.text_fields:
         raise ConfigError(f"encoder.text_fields is empty; choose from {', '.join(TEXT_FIELDS)}")
     for loss in config.pretraining.losses:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from ilm_lightning.hardware import cpu_bf16
@@ -153,6 +154,8 @@ def load_backbone(
     folder = Path(source)
     if not folder.is_dir() and (folder.is_absolute() or str(source).startswith(".")):
         raise ValueError(f"there is no language model in {source}: the folder does not exist")
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+        raise ValueError(f"{source} holds no *.safetensors, and pickles are not read; save with safe_serialization")
     # weights that are trained stay in float32: bf16 cannot hold small updates
     storage = torch.float32 if tuning is Tuning.FULL else compute
     try:
@@ -162,7 +165,7 @@ def load_backbone(
             lm = model_class(config).from_pretrained(
                 str(source), config=config, dtype=storage, attn_implementation=chosen, revision=revision or "main"
             )
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise ValueError(f"cannot load the language model {str(source)!r}: {error}") from error
     digest = weights_sha256(folder) if folder.is_dir() else None
     reference = LMReference(name or (folder.name if folder.is_dir() else str(source)), digest, revision)
@@ -202,16 +205,33 @@ def merge_updates(lm: Any, updates: Path) -> Any:
     Raises:
         ValueError: if the folder is missing or damaged.
     """
-    from peft import PeftModel
-    from safetensors import SafetensorError
+    return read_updates(lm, updates).merge_and_unload().requires_grad_(False)
 
-    if not (updates / "adapter_config.json").is_file():
-        raise ValueError(f"{updates} holds no LoRA updates (adapter_config.json is missing)")
+
+def read_updates(lm: Any, updates: Path, trained: bool = False) -> Any:
+    """Lay LoRA updates around a language model.
+
+    Args:
+        lm: a causal language model of transformers.
+        updates: folder in peft's format, with safetensors: peft would also read a pickle.
+        trained: whether they are to be trained on.
+
+    Returns:
+        peft's model.
+
+    Raises:
+        ValueError: if the folder is missing or damaged.
+    """
+    from peft import PeftModel
+
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (updates / name).is_file():
+            raise ValueError(f"{updates} holds no LoRA updates ({name} is missing)")
     try:
-        merged: Any = PeftModel.from_pretrained(lm, str(updates)).merge_and_unload()
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise ValueError(f"the LoRA updates in {updates} are damaged or another model's: {error}") from error
-    return merged.requires_grad_(False)
+        return PeftModel.from_pretrained(lm, str(updates), is_trainable=trained)
+    except (OSError, SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        told = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"the LoRA updates in {updates} are damaged or another model's: {told}") from error
 
 
 @contextmanager

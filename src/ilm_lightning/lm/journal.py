@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from ilm_lightning.ranks import anywhere, rank, world_size
 
@@ -13,9 +14,9 @@ log = logging.getLogger(__name__)
 
 
 class Journal:
-    """Rows by example id, one JSON line a batch, on disk before the next batch starts.
+    """Rows by example id, a line with a checksum for each batch, on disk before the next batch starts.
 
-    A line torn by a kill is cut away when the file is opened.
+    A line torn by a kill, or changed since, is cut away with all that follows when the file is opened.
 
     Attributes:
         rows: all that was added so far, in earlier lives too.
@@ -32,7 +33,7 @@ class Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         torn = self._read(self.path)
         if torn:
-            log.info("%s: %d bytes of an unfinished batch are dropped", self.path.name, torn)
+            log.info("%s: %d bytes of an unfinished or damaged batch are dropped", self.path.name, torn)
             os.truncate(self.path, self.path.stat().st_size - torn)
 
     def _read(self, path: Path) -> int:
@@ -40,11 +41,8 @@ class Journal:
         data = path.read_bytes() if path.exists() else b""
         sound = 0
         for line in data.splitlines(keepends=True):
-            try:
-                batch = json.loads(line)
-            except ValueError:
-                break
-            if not line.endswith(b"\n") or not isinstance(batch, dict):
+            batch = _rows_of(line)
+            if batch is None:
                 break
             self.rows |= batch
             sound += len(line)
@@ -69,11 +67,24 @@ class Journal:
         Args:
             batch: example id -> plain values.
         """
+        written = json.dumps(dict(batch)).encode()
         with self.path.open("ab") as stream:
-            stream.write(json.dumps(dict(batch)).encode() + b"\n")
+            stream.write(b"%08x %s\n" % (crc32(written), written))
             stream.flush()
             os.fsync(stream.fileno())
         self.rows |= batch
+
+
+def _rows_of(line: bytes) -> dict[str, Any] | None:
+    """The rows of a line; None where it is not as it was written."""
+    checksum, _, written = line.partition(b" ")
+    if not written.endswith(b"\n") or checksum != b"%08x" % crc32(written[:-1]):
+        return None
+    try:
+        batch = json.loads(written)
+    except ValueError:
+        return None
+    return batch if isinstance(batch, dict) else None
 
 
 class SharedJournal(Journal):

@@ -21,6 +21,7 @@ from ilm_lightning.lm.backbone import (
     load_backbone,
     merge_updates,
     parse_tuning,
+    read_updates,
 )
 from ilm_lightning.permissions import follow_umask
 
@@ -237,9 +238,7 @@ def _check_same_lm(expected: LMReference, found: LMReference) -> None:
 
 
 def _with_lora(folder: Path, base: Backbone) -> torch.nn.Module:
-    from peft import PeftModel
-
     if not (folder / LORA_FOLDER / "adapter_config.json").is_file():
         raise ValueError(f"{folder} says that it was trained with LoRA, but holds no {LORA_FOLDER} folder")
-    wrapped: torch.nn.Module = PeftModel.from_pretrained(base.lm, str(folder / LORA_FOLDER), is_trainable=True)
+    wrapped: torch.nn.Module = read_updates(base.lm, folder / LORA_FOLDER, trained=True)
     return wrapped.eval()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
+from ilm_lightning.data.files import UNREADABLE
 from ilm_lightning.reporting.groups import Column, Group
 
 COLUMNS = ("example_id", "task", "movie", "condition", "target", "generated")
@@ -114,6 +115,6 @@ def _titles(folder: Path) -> dict[object, str]:
     path = folder / "items" / "items.parquet"
     try:
         frame = pl.read_parquet(path, columns=["index", "title", "year"])
-    except (OSError, pl.exceptions.PolarsError):
+    except UNREADABLE:
         return {}
     return {i: f"{title} ({year})" if year else str(title) for i, title, year in frame.iter_rows()}

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ilm_lightning.data.files import UNREADABLE, first_line
 from ilm_lightning.reporting.paper import TASK_ROWS
 from ilm_lightning.reporting.runs import RunError
 
@@ -82,8 +83,8 @@ def read_scores(path: Path) -> Scores:
             .select(*_KEYS, *(pl.col(name).cast(pl.Float64).fill_nan(None) for name in names.values()))
             .collect()
         )
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise RunError(f"{path.name} is damaged ({error}); the training command writes it anew") from error
+    except UNREADABLE as error:
+        raise RunError(f"{path.name} is damaged ({first_line(error)}); the training command writes it anew") from error
     own = frame.filter((pl.col("condition") == "own") & pl.col(SC).is_not_null()).sort("example_id")
     if own.is_empty():
         raise RunError(f"{path.name} holds no scored text of an own vector")

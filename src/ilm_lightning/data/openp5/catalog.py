@@ -5,6 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from ilm_lightning.data.errors import DataError
+from ilm_lightning.data.files import UNREADABLE, first_line
 from ilm_lightning.data.movielens import read_ml_1m, read_ml_100k
 from ilm_lightning.data.openp5.sequences import Sequences
 from ilm_lightning.data.tables import ItemCatalog
@@ -53,8 +54,8 @@ def _amazon(path: Path) -> pl.DataFrame:
         raise DataError(f"{path}: no such file; set data.items to the table of item texts, or to null for none")
     try:
         table = pl.read_csv(path, separator="\t", quote_char=None, infer_schema=False)
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"{path}: not readable as a table with tabs ({str(error).splitlines()[0]})") from error
+    except UNREADABLE as error:
+        raise DataError(f"{path}: not readable as a table with tabs ({first_line(error)})") from error
     missing = [name for name in META_COLUMNS if name not in table.columns]
     if missing:
         raise DataError(f"{path}: column {missing[0]!r} is missing; it has {', '.join(table.columns)}")

@@ -15,6 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ilm_lightning.data.delimited import BROKEN
 from ilm_lightning.data.errors import DataError
 from ilm_lightning.data.tables import Interactions
 
@@ -221,5 +222,5 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
                 if not fields:
                     raise DataError(f"{path}, line {number}: the line is empty; take it out")
                 yield number, fields
-    except (UnicodeDecodeError, EOFError, OSError) as error:
+    except (UnicodeDecodeError, *BROKEN) as error:
         raise DataError(f"{path}: not readable as UTF-8 text ({error}); fetch the file again") from error

@@ -43,10 +43,10 @@ def export(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Artifac
     metrics["protocol"] = protocol(context, inputs, tuned)
     metrics["run"] = run_facts(context, inputs, tuned, evaluated)
     write_json(folder / "metrics.json", metrics)
-    _copy(evaluated.path / "predictions.parquet", folder / "predictions.parquet")
+    copy_file(evaluated.path / "predictions.parquet", folder / "predictions.parquet")
     copy_traces(inputs, tuned, folder)
     log_results(context, metrics)
-    _copy_folder(tuned.path / MODEL, folder / MODEL)
+    copy_folder(tuned.path / MODEL, folder / MODEL)
     (folder / MODEL / "README.md").write_text(model_card(context, inputs, metrics), encoding="utf-8")
     _items(context, inputs, folder / ITEMS)
     _, catalog, _ = read_tables(inputs.prepared)
@@ -122,13 +122,15 @@ def gpu_memory() -> dict[str, float]:
     return {"peak_gpu_memory_gib": round(used, 2)} if used else {}
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file so that a reader sees the old or the new one, never a part."""
     temporary = target.with_name(f".{target.name}.part")
     shutil.copyfile(source, temporary)
     temporary.replace(target)
 
 
-def _copy_folder(source: Path, target: Path) -> None:
+def copy_folder(source: Path, target: Path) -> None:
+    """Put a copy of a folder in the place of another; none is there for a moment, never a part."""
     temporary = target.with_name(f".{target.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(source, temporary)
@@ -142,10 +144,10 @@ def _items(context: Context, inputs: Inputs, folder: Path) -> None:
     temporary.mkdir(parents=True)
     vectors = ItemVectors.load(inputs.embedded.path).select(context.config.encoder.name)
     vectors.save(temporary)
-    _copy(inputs.prepared.path / "items.parquet", temporary / "items.parquet")
-    _copy(inputs.prepared.path / SPLIT, temporary / SPLIT)
+    copy_file(inputs.prepared.path / "items.parquet", temporary / "items.parquet")
+    copy_file(inputs.prepared.path / SPLIT, temporary / SPLIT)
     if context.config.tasks.file is not None:
-        _copy(Path(context.config.tasks.file), temporary / OWN_TASKS)
+        copy_file(Path(context.config.tasks.file), temporary / OWN_TASKS)
     # whose rows the users' vectors are: a new item is folded in by its raters' ids
     users = Interactions.read_user_ids(inputs.prepared.path / "interactions.parquet")
     pl.DataFrame({"user": users}, schema={"user": pl.String}).write_parquet(temporary / USERS)

@@ -1,7 +1,6 @@
 """What a recommendation run leaves behind: metrics with their protocol, predictions, the portable model."""
 
 import json
-import shutil
 from dataclasses import asdict
 from typing import Any
 
@@ -10,7 +9,7 @@ from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.results import log_results
 from ilm_lightning.engine.stages.baselines import RANKS, filter_text, read_baselines
 from ilm_lightning.engine.stages.context import Context
-from ilm_lightning.engine.stages.export import copy_traces, run_facts
+from ilm_lightning.engine.stages.export import copy_file, copy_folder, copy_traces, run_facts
 from ilm_lightning.engine.stages.recommend import objective
 from ilm_lightning.engine.stages.tune import MODEL, Inputs, lm_name
 
@@ -33,11 +32,11 @@ def export(context: Context, inputs: Inputs, tuned: Artifact, ranked: Artifact, 
     metrics["counts"] = counts(inputs.prepared.report)
     metrics["run"] = run_facts(context, inputs, tuned, ranked)
     write_json(folder / "metrics.json", metrics)
-    shutil.copyfile(ranked.path / "predictions.parquet", folder / "predictions.parquet")
-    shutil.copyfile(baselines.path / RANKS, folder / RANKS)
+    copy_file(ranked.path / "predictions.parquet", folder / "predictions.parquet")
+    copy_file(baselines.path / RANKS, folder / RANKS)
     copy_traces(inputs, tuned, folder)
     log_results(context, metrics)
-    shutil.copytree(tuned.path / MODEL, folder / MODEL, dirs_exist_ok=True)
+    copy_folder(tuned.path / MODEL, folder / MODEL)
     write_json(folder / "artifacts.json", {artifact.stage: artifact.id for artifact in made})
     show_ranking(metrics, folder)
     return objective(metrics)

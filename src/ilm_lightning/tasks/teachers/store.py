@@ -5,6 +5,7 @@ it was before that write. Several processes may use one file.
 """
 
 import json
+import logging
 import re
 import sqlite3
 import threading
@@ -14,10 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from zlib import crc32
 
 from ilm_lightning.tasks.teachers.errors import TeacherError
 from ilm_lightning.tasks.teachers.request import Answer, Request
 
+log = logging.getLogger("ilm_lightning")
 BUSY_S = 60.0
 """How long to wait for another process that is writing."""
 
@@ -33,6 +36,11 @@ def store_path(folder: Path, model: str) -> Path:
     'org-Model-7B.sqlite'
     """
     return folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', model).strip('-.') or 'model'}.sqlite"
+
+
+def checksum(answer: object) -> int:
+    """A number that tells whether an answer is as it was written."""
+    return crc32(json.dumps(answer, sort_keys=True).encode())
 
 
 class AnswerStore:
@@ -90,22 +98,25 @@ class AnswerStore:
             return int(self._connection.execute("SELECT count(*) FROM answers").fetchone()[0])
 
     def __contains__(self, request: Request) -> bool:
-        with self._lock, self._told():
-            found = self._connection.execute("SELECT 1 FROM answers WHERE key = ?", (request.key,)).fetchone()
-        return found is not None
+        return self.get(request) is not None
 
     def get(self, request: Request) -> Answer | None:
-        """The answer to a question, or None where it was never answered."""
+        """The answer to a question, or None where it was never answered; a damaged record is named and deleted."""
         with self._lock, self._told():
             found = self._connection.execute("SELECT record FROM answers WHERE key = ?", (request.key,)).fetchone()
         if found is None:
             return None
         try:
-            return Answer(**json.loads(found[0])["answer"])
-        except (ValueError, TypeError, KeyError) as error:
-            raise TeacherError(
-                f"{self.path} holds an unreadable record ({request.key[:12]}): move the file away"
-            ) from error
+            record = json.loads(found[0])
+            # records of earlier versions have no checksum
+            if record.get("checksum", checksum(record["answer"])) == checksum(record["answer"]):
+                return Answer(**record["answer"])
+        except (ValueError, TypeError, KeyError, AttributeError):
+            pass
+        log.warning("%s: the answer %s is not as it was written; it is asked for again", self.path, request.key[:12])
+        with self._lock, self._told():
+            self._connection.execute("DELETE FROM answers WHERE key = ?", (request.key,))
+        return None
 
     def put(self, answers: Iterable[tuple[Request, Answer]]) -> None:
         """Keep answers, all or none; they are on disk when this returns. The first answer to a question stays."""
@@ -119,6 +130,7 @@ class AnswerStore:
                         "settings": dict(request.settings),
                         "example_id": request.example_id,
                         "answer": answer.to_dict(),
+                        "checksum": checksum(answer.to_dict()),
                         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                     },
                     ensure_ascii=True,

@@ -1,0 +1,94 @@
+"""Coverage-guided fuzzing of every reader: ``python benchmarks/fuzz_readers.py --minutes 30 --out findings``.
+
+Needs ``pip install atheris``. Each reader gets its share of the time in a process of its own, which is told which bytes
+reach new code; whatever a reader raises that is not documented is kept in ``findings/`` with the bytes that did it.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
+
+
+def fuzz(name: str, seconds: int, out: Path) -> None:
+    """Fuzz one reader in this process, until the time is over or a finding ends it."""
+    import atheris
+
+    # what is imported here reports which of its branches were taken
+    with atheris.instrument_imports(include=["ilm_lightning.data", "ilm_lightning.assets", "ilm_lightning.tasks"]):
+        from properties.readers import DOCUMENTED, READERS
+
+    reader = READERS[name]
+    runs = [0]
+    corpus = out / "corpus" / name.replace(" ", "-").replace(",", "")
+    corpus.mkdir(parents=True, exist_ok=True)
+    (corpus / "whole").write_bytes(reader.whole)
+    with tempfile.TemporaryDirectory() as folder:
+
+        def one(data: bytes) -> None:
+            runs[0] += 1
+            try:
+                reader(Path(folder), data)
+            except DOCUMENTED:
+                return
+            except BaseException as error:
+                place = out / f"{corpus.name}-{type(error).__name__}"
+                place.write_bytes(data)
+                raise
+
+        prefix = f"-artifact_prefix={out}/{corpus.name}-"
+        atheris.Setup(
+            [
+                "fuzz",
+                f"-max_total_time={seconds}",
+                "-max_len=4096",
+                "-timeout=20",
+                "-rss_limit_mb=4096",
+                prefix,
+                str(corpus),
+            ],
+            one,
+        )
+        atheris.Fuzz()
+
+
+def main() -> int:
+    """Entry point: 1 where a reader failed otherwise than documented."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=30.0, help="for all readers together")
+    parser.add_argument("--out", type=Path, default=Path("fuzz-findings"), help="findings and corpora")
+    parser.add_argument("--only", help="one reader, in this process")
+    parser.add_argument("--seconds", type=int, default=60, help="with --only")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    if given.only:
+        fuzz(given.only, given.seconds, given.out.resolve())
+        return 0
+    from properties.readers import READERS
+
+    share = max(1, int(60 * given.minutes / len(READERS)))
+    rows = []
+    for name in READERS:
+        begin = time.monotonic()
+        command = [sys.executable, __file__, "--only", name, "--seconds", str(share), "--out", str(given.out)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        said = [line for line in done.stderr.splitlines() if "Done " in line or "exec/s" in line]
+        rows.append({
+            "reader": name, "seconds": round(time.monotonic() - begin), "sound": done.returncode == 0,
+            "said": said[-1] if said else done.stderr[-400:],
+        })  # fmt: skip
+        print(json.dumps(rows[-1]), flush=True)
+        if done.returncode:
+            (given.out / f"{name.replace(' ', '-')}.log").write_text(done.stdout + done.stderr)
+    (given.out / "results.json").write_text(json.dumps(rows, indent=1) + "\n")
+    return 0 if all(row["sound"] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,361 @@
+"""``kill -9`` anywhere in whole runs on tiny models: ``python tests/faults/kills.py 100 --out FILE``.
+
+Each kill is one experiment of its own: what the stages before had made lies there, the stage is killed at a point drawn
+uniformly over its work, the same command is started again and must end like the run that nobody killed: metrics,
+predictions and weights equal to the last digit, no artefact damaged, nothing half done left. Experiment *n* is a
+function of *n*, and finished ones are kept in the file, so the harness itself can be killed and started again.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import select
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+for place in (HERE.parents[1] / "src", HERE.parent, HERE.parent / "lm"):
+    sys.path.insert(0, str(place))
+
+import lightning  # noqa: F401, E402  imported once, so that each start costs only its own work
+import polars as pl  # noqa: E402
+import sentence_transformers  # noqa: F401, E402
+import torch  # noqa: E402
+import transformers  # noqa: F401, E402
+
+from faults.kill_points import KINDS, Counter, Plan, install, tabulate  # noqa: E402
+from ilm_lightning import train  # noqa: E402
+from ilm_lightning.engine import pipeline  # noqa: F401, E402
+from ilm_lightning.engine.artifacts import MANIFEST, Store, write_json  # noqa: E402
+from ilm_lightning.engine.stages import evaluate, export, phase2, recommend, recommend_export  # noqa: F401, E402
+from tasks.teacher_server import chat_server  # noqa: E402
+from tiny_run import (  # noqa: E402
+    make_own_data,
+    make_sentence_model,
+    make_shop,
+    make_tiny_lm,
+    shop_settings,
+    small_settings,
+)
+
+RUN = "killed"
+UNEQUAL = ("run",)
+"""Keys of metrics.json that no two runs share: seconds, memory, paths."""
+LANGUAGE = [
+    "experiment=ilm_qformer_vg_cd_rw", "tuning=lora", "tasks.names=[summary,similarities,pitch]",
+    "evaluation.conditions=[own,shuffled,blind,knn_copy,constant]", "tuning.steps=8", "tuning.val_every=4",
+    "tuning.checkpoint_every_s=0", "teacher=endpoint", "teacher.model=tiny", "teacher.max_train_examples=8",
+    "teacher.max_validation_examples=2", "teacher.max_test_examples=4",
+]  # fmt: skip
+SHOP = [
+    "experiment=ilm_qformer_lora", "tuning.steps=8", "tuning.val_every=4", "tuning.checkpoint_every_s=0",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run that nobody killed.
+
+    Attributes:
+        arguments: its command line, without places.
+        folder: where it lies.
+        counts: its work, per stage and kind.
+        order: its artefacts as they were begun.
+    """
+
+    arguments: list[str]
+    folder: Path
+    counts: Mapping[str, Mapping[str, int]]
+    order: list[tuple[str, str]]
+
+
+def start(arguments: Sequence[str], folder: Path, plan: Plan | None = None, count: Path | None = None) -> int:
+    """Run the training command in a process of its own.
+
+    Args:
+        arguments: command line.
+        folder: its working folder; the screen goes to ``screen.log`` there.
+        plan: where to kill it.
+        count: file for the counts of its work.
+
+    Returns:
+        The exit status as ``os.waitstatus_to_exitcode`` has it: -9 after a kill.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    said, saying = os.pipe()
+    process = os.fork()
+    if process == 0:
+        os.close(said)
+        _child(list(arguments), folder, plan, count, saying)
+    os.close(saying)
+    with os.fdopen(said) as lines:
+        _watch(process, lines, plan)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def _watch(process: int, lines: Any, plan: Plan | None) -> None:
+    """Kill a process so many microseconds into a stage, where that is the plan."""
+    left = 1e-6 * plan.at if plan is not None and plan.kind == "time" else None
+    poll = select.select
+    for line in lines:
+        if left is None or plan is None or line.split() != ["begin", plan.stage]:
+            continue
+        begun = time.monotonic()
+        # until the stage ends or its time has come
+        if not poll([lines], [], [], left)[0]:
+            os.kill(process, 9)
+            return
+        left -= time.monotonic() - begun
+
+
+def _child(arguments: list[str], folder: Path, plan: Plan | None, count: Path | None, saying: int) -> None:
+    status = 70
+    try:
+        os.chdir(folder)
+        screen = os.open(folder / "screen.log", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        os.dup2(screen, 1)
+        os.dup2(screen, 2)
+        os.environ["ILM_CACHE"] = str(folder / "cache")
+        sys.argv = ["train", *arguments, "artifacts=artifacts", "outputs=outputs", f"run={RUN}"]
+        counter = Counter(plan, lambda line: os.write(saying, f"{line}\n".encode()) and None)
+        install(counter)
+        try:
+            train.main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+        if count is not None:
+            write_json(count, {"counts": counter.counts, "order": counter.order})
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def unbroken(name: str, arguments: list[str], work: Path) -> Whole:
+    """The run that nobody kills, made once."""
+    folder, count = work / name, work / f"{name}.json"
+    if not count.is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        status = start(arguments, folder, count=count)
+        assert status == 0, (folder / "screen.log").read_text()
+    found = json.loads(count.read_text())
+    return Whole(arguments, folder, found["counts"], [tuple(row) for row in found["order"]])
+
+
+def apart(work: Callable[[], Any]) -> Any:
+    """Call a function in a process of its own; threads that polars or tokenizers start would not survive a fork."""
+    reading, writing = os.pipe()
+    process = os.fork()
+    if process == 0:
+        try:
+            os.write(writing, json.dumps(work()).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as stream:
+        answer = stream.read()
+    os.waitpid(process, 0)
+    return json.loads(answer)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """The hash of everything of a run that must not depend on how often it was killed."""
+    return {key: hashlib.sha256(repr(value).encode()).hexdigest() for key, value in results(folder).items()}
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """All of a run that must not depend on how often it was killed."""
+    run = folder / "outputs" / RUN
+    metrics = json.loads((run / "metrics.json").read_text())
+    table = pl.read_parquet(run / "predictions.parquet")
+    keys = [name for name in ("example_id", "task", "prompts", "user", "condition", "generated") if name in table]
+    weights = {str(p.relative_to(run)): p.read_bytes() for p in sorted((run / "model").rglob("*.safetensors"))}
+    return {
+        "metrics": {key: value for key, value in metrics.items() if key not in UNEQUAL},
+        "predictions": table.sort(keys).to_dicts(),
+        "weights": weights,
+        "artifacts": sorted(str(p.parent.relative_to(folder)) for p in folder.glob(f"artifacts/*/*/{MANIFEST}")),
+        "status": json.loads((run / "status.json").read_text()),
+    }
+
+
+def faults(folder: Path) -> list[str]:
+    """What is not as it should be among the artefacts: damaged, half done, or left behind."""
+    found = [str(p.relative_to(folder)) for p in folder.glob("artifacts/*/*.damaged-*")]
+    found += [str(p.relative_to(folder)) for p in folder.glob("artifacts/*/*.part")]
+    found += [str(p.relative_to(folder)) for p in (folder / "outputs").rglob(".*")]
+    for manifest in folder.glob(f"artifacts/*/*/{MANIFEST}"):
+        damage = Store._damage(manifest.parent, json.loads(manifest.read_text()))
+        found += [f"{manifest.parent.relative_to(folder)}: {damage}"] if damage else []
+    return found
+
+
+def draw(number: int, wholes: Mapping[str, Whole]) -> tuple[str, Plan, int]:
+    """Experiment *number*: stages in turn, kinds and points by chance; returns the run's name, plan and count."""
+    stages = [(name, stage) for name, whole in wholes.items() for stage in whole.counts]
+    name, stage = stages[number % len(stages)]
+    return name, *draw_in(number, wholes[name], stage)
+
+
+def draw_in(number: int, whole: Whole, stage: str) -> tuple[Plan, int]:
+    """A plan for one stage, and the count that its point was drawn from."""
+    chance = random.Random(f"kill {number}")
+    kind = chance.choice(KINDS)
+    most = whole.counts[stage][kind]
+    return Plan(stage, kind, chance.randint(1, max(1, most))), most
+
+
+def damage(stage: str, whole: Whole, work: Path) -> dict[str, Any]:
+    """Flip one bit of a file of a stage's artefact and start the command again; returns what happened."""
+    folder = work / f"damage-{stage}"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(whole.folder / "artifacts", folder / "artifacts", symlinks=True)
+    chance = random.Random(stage)
+    files = [p for p in sorted(folder.glob(f"artifacts/{stage}/*/**/*")) if p.is_file() and p.name != MANIFEST]
+    path = chance.choice([p for p in files if p.stat().st_size])
+    data = bytearray(path.read_bytes())
+    data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+    path.write_bytes(data)
+    status = start(whole.arguments, folder)
+    row: dict[str, Any] = {"damage": str(path.relative_to(folder)), "completed": status == 0}
+    if status == 0:
+        row["named"] = f"{path.name} has changed since it was written" in (folder / "screen.log").read_text()
+        row["different"] = different(whole.folder, folder)
+    return row
+
+
+def different(whole: Path, other: Path) -> list[str]:
+    """What of two runs is not equal."""
+    there, here = (apart(partial(digests, one)) for one in (whole, other))
+    return [key for key in there if there[key] != here[key]]
+
+
+def experiment(
+    number: int, wholes: Mapping[str, Whole], work: Path, only: tuple[str, str] | None = None
+) -> dict[str, Any]:
+    """Kill once and start again; returns what happened."""
+    if only is None:
+        name, plan, most = draw(number, wholes)
+    else:
+        name = only[0]
+        plan, most = draw_in(number, wholes[name], only[1])
+    whole, folder = wholes[name], work / f"kill-{number}"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(whole.folder / "artifacts", folder / "artifacts", symlinks=True)
+    first = next(i for i, (stage, _) in enumerate(whole.order) if stage == plan.stage)
+    for _, artifact in whole.order[first:]:
+        if artifact:
+            shutil.rmtree(folder / "artifacts" / artifact, ignore_errors=True)
+    begin = time.monotonic()
+    killed = start(whole.arguments, folder, plan)
+    half = sorted(str(p.relative_to(folder)) for p in folder.glob("artifacts/*/*.part"))
+    between = time.monotonic()
+    again = start(whole.arguments, folder)
+    row = {
+        "number": number, "run": name, "stage": plan.stage, "kind": plan.kind, "at": plan.at, "of": most,
+        "killed": killed == -9, "half_done": half, "completed": again == 0,
+        "seconds": [round(between - begin, 1), round(time.monotonic() - between, 1)],
+    }  # fmt: skip
+    if again == 0:
+        row["damaged"] = faults(folder)
+        row["different"] = different(whole.folder, folder)
+    if row["completed"] and not row["damaged"] and not row["different"]:
+        shutil.rmtree(folder)
+    return row
+
+
+def settings(work: Path) -> dict[str, list[str]]:
+    """The two runs' command lines; their models and data are made once."""
+    models = work / "models"
+    if not (models / "done").is_file():
+        shutil.rmtree(models, ignore_errors=True)
+        apart(lambda: make(models))
+    own = models / "data"
+    small = small_settings(models / "lm", models / "sentences" / "model", (own / "events.csv", own / "items.csv"))
+    return {
+        "language": [*LANGUAGE, *others(small, LANGUAGE)],
+        "shop": [*SHOP, *others(shop_settings(models / "shop", small), SHOP)],
+    }
+
+
+def make(models: Path) -> None:
+    """Make the models and data of both runs."""
+    make_tiny_lm(models / "lm")
+    make_sentence_model(models / "sentences")
+    make_own_data(models / "data")
+    make_shop(models / "shop")
+    (models / "done").touch()
+
+
+def others(small: list[str], ours: list[str]) -> list[str]:
+    """The common settings without those that a run sets itself."""
+    taken = {x.split("=")[0] for x in ours}
+    return [x for x in small if x.split("=")[0] not in taken]
+
+
+def passed(row: Mapping[str, Any]) -> bool:
+    """Whether an experiment ended as it must."""
+    return bool(row["completed"]) and not row["damaged"] and not row["different"]
+
+
+def main() -> int:
+    """Entry point; the status is 1 where an experiment ended otherwise than it must."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument(
+        "kills", type=int, nargs="?", default=0, help="kills in all, those of earlier calls on the same file included"
+    )
+    parser.add_argument("--out", type=Path, default=Path("kills.json"), help="results; continued where it is there")
+    parser.add_argument("--work", type=Path, default=None, help="folder of the runs, kept; by default a temporary one")
+    parser.add_argument("--seconds", type=float, default=5400, help="start no further experiment after this time")
+    parser.add_argument("--only", nargs=3, metavar=("RUN", "STAGE", "NUMBER"), help="one kill of one stage")
+    parser.add_argument("--damage", metavar="STAGE", help="no kill: one bit of an artefact of the language run changed")
+    given = parser.parse_args()
+    work = (given.work or Path(tempfile.mkdtemp(prefix="kills-"))).resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    begin = time.monotonic()
+    found = json.loads(given.out.read_text()) if given.out.is_file() else {"kills": []}
+    rows: list[dict[str, Any]] = found["kills"]
+    with chat_server() as server:
+        lines = {
+            name: [*arguments, *([f"teacher.url={server.url}"] if name == "language" else [])]
+            for name, arguments in settings(work).items()
+        }
+        wanted = {given.only[0]} if given.only else {"language"} if given.damage else set(lines)
+        wholes = {name: unbroken(name, arguments, work) for name, arguments in lines.items() if name in wanted}
+        if given.only or given.damage:
+            row = (
+                damage(given.damage, wholes["language"], work)
+                if given.damage
+                else experiment(int(given.only[2]), wholes, work, (given.only[0], given.only[1]))
+            )
+            write_json(given.out, {"kills": [*rows, row]})
+            return 0
+        number = max((row["number"] for row in rows), default=-1) + 1
+        while sum(row["killed"] for row in rows) < given.kills and time.monotonic() - begin < given.seconds:
+            row = experiment(number, wholes, work)
+            rows.append(row)
+            write_json(given.out, {"kills": rows})
+            sys.stderr.write(f"{row}\n")
+            number += 1
+    sys.stderr.write(tabulate(rows) + "\n")
+    if given.work is None:
+        shutil.rmtree(work)
+    enough = sum(row["killed"] for row in rows) >= given.kills
+    return 0 if enough and all(passed(row) for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

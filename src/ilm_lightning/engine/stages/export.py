@@ -59,7 +59,7 @@ def copy_traces(inputs: Inputs, tuned: Artifact, folder: Path) -> None:
     """Keep losses and samples with the numbers, for when the artefacts are cleared."""
     for made in filter(None, (inputs.pretrained, tuned)):
         for path in sorted((*made.path.glob("history*.csv"), *made.path.glob("samples*.csv"))):
-            _copy(path, folder / path.name)
+            copy_file(path, folder / path.name)
 
 
 def objective(metrics: dict[str, Any]) -> float:

@@ -208,6 +208,7 @@ class ItemLanguageModel(nn.Module):
             inputs: what the attention function takes beside these.
         """
         if isinstance(cache, ReadPrompts):
+            assert attention_mask is not None
             return cache.decode(self.lm, embeddings, attention_mask, position_ids)
         return causal_lm(self.lm).get_decoder()(
             inputs_embeds=embeddings,

@@ -1,5 +1,7 @@
 """Phase 1's lean step against plain padded passes in transformers' Q-Former: the same losses and gradients."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
 
 import pytest
@@ -12,6 +14,7 @@ from ilm_lightning.pretraining import losses as L
 from ilm_lightning.pretraining.batches import ItemTextBatch
 from ilm_lightning.pretraining.model import PretrainingModel
 from ilm_lightning.pretraining.settings import PretrainingSettings
+from syncs import Syncs
 
 ITEMS, LENGTH, VOCABULARY = 7, 12, 40
 
@@ -76,3 +79,28 @@ def test_losses_and_gradients_equal_the_plain_way(
     for name, (mine, other) in pairs.items():
         assert other.abs().max() > 0, name
         assert (mine - other).abs().max() <= tolerance * other.abs().max(), name
+
+
+def test_waits_for_a_device_do_not_grow_with_the_batch(peer_module: ModuleType) -> None:
+    ours = model(1).train()
+    peer = peer_module.PeerPretraining(ours).train()
+
+    def waits(step: Callable[[], dict[str, Tensor]]) -> int:
+        with Syncs() as syncs:
+            terms = step()
+            torch.stack([terms[name] for name in ("itc", "itm", "itg")]).sum().backward()
+        return sum(syncs.found.values())
+
+    def part(rows: int) -> ItemTextBatch:
+        whole = batch()
+        cut = {name: getattr(whole, name)[:rows] for name in ("items", "text_ids", "token_ids", "mask")}
+        return replace(whole, **cut)
+
+    counts = {rows: waits(lambda rows=rows: ours(part(rows))) for rows in (3, ITEMS)}
+    assert counts[3] == counts[ITEMS] < 60
+    theirs = {
+        rows: waits(lambda rows=rows: peer(*(getattr(part(rows), name) for name in ("items", "token_ids", "mask"))))
+        for rows in (3, ITEMS)
+    }
+    # one look at each drawn negative
+    assert theirs[ITEMS] - theirs[3] == 2 * (ITEMS - 3)

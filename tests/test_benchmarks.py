@@ -102,13 +102,15 @@ def test_the_ladder_renews_its_document(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("benchmarks_path")
 def test_decoding_results_become_rows() -> None:
     ladder = script("ladder")
-    found = {
-        "items": 3416, "users": 2, "mean_prompt_tokens": 160.2,
-        "same_ranking": "2 of 2", "exact_top_10": "0 of 0 users",
-        "users_per_second": {"transformers": 0.25, "trie, 10 beams": 2.0, "trie, 30 beams": 1.0},
-        "ratio": {"transformers": 1.0, "trie, 10 beams": 8.0, "trie, 30 beams": 3.0},
-    }  # fmt: skip
-    rows = ladder.read_decoding(found)
+    rates = {"transformers, 10 beams": 0.25, "trie, 10 beams": 2.0, "trie, 30 beams": 0.75}
+    ratios = {"trie, 10 beams": {"ratio": 8.0}, "trie, 30 beams": {"ratio": 3.0}}
+    speed = {
+        "users": 2,
+        "users_per_second": rates,
+        "against_transformers": ratios,
+        "same_ranking_10_beams": 2,
+    }
+    rows = ladder.read_decoding({"items": 3416, "mean_prompt_tokens": 160.2, "speed": speed})
     assert [(row["bar"], row["met"]) for row in rows] == [(7.0, True), (3.5, False)]
     line = list(ladder.lines(rows))[2]
-    assert line.startswith("| trie decoding, 3,416 items, 10 beams | transformers → trie, 10 beams")
+    assert line.startswith("| trie decoding, 10 beams, 3,416 items | transformers, 10 beams → trie, 10 beams | 4 → 0.5")

@@ -77,13 +77,14 @@ def is_first() -> bool:
     return place is None or place.rank == 0
 
 
-def starter_gone(folder: Path) -> None:
+def starter_gone(folder: Path, world: str) -> None:
     """Say that rank 0, which started this process, is gone without a word.
 
     Args:
         folder: the run folder.
+        world: how many processes there were.
     """
-    story = f"rank 0 of {os.environ.get('WORLD_SIZE')} is gone without a word: killed, or out of memory"
+    story = f"rank 0 of {world} is gone without a word: killed, or out of memory"
     log.error("error: %s", story)
     if read_status(folder).get("state") == "running":
         write_status(folder, "failed", error=story)

@@ -19,7 +19,9 @@ def main(arguments: Sequence[str]) -> int:
     """Entry point; returns the exit status: 0, 1 after an error that was printed, or that of a signal."""
     (folder,) = arguments
     setup_logging()
-    end_with_starter((lambda: starter_gone(Path(folder))) if STARTED_HERE in os.environ else lambda: None)
+    # read now: Lightning takes the variable away when a fit ends
+    world = os.environ.get("WORLD_SIZE", "")
+    end_with_starter((lambda: starter_gone(Path(folder), world)) if STARTED_HERE in os.environ else lambda: None)
     try:
         with stop_signals():
             config = load_run_config(folder, "")

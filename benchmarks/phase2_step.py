@@ -1,0 +1,149 @@
+"""A training step of phase 2 with a frozen language model against transformers' ``labels=`` on random batches.
+
+    python benchmarks/phase2_step.py [--batch 64] [--dtype float32|bfloat16] [--rounds 1] [--data FOLDER]
+
+Forward and backward to the adapter's gradient over the same sequential examples of Beauty, on the same weights of
+SmolLM2 with 8 soft tokens an item, in turns, on one thread; ILM_DATA (or --data) names the folder that holds
+``openp5``. The peer pads a random batch to its longest example and lets transformers compute logits at all positions;
+ours groups by length and computes logits where there is a label. ``labels=, grouped`` shows what each of both brings.
+The batch runs in parts, all padded to the batch's width, for the logits of a whole one need 4 GB and more. Losses and
+gradients are compared first, on the first part.
+"""
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from harness import Rung, interleave, report
+from torch.nn import functional as F
+
+from ilm_lightning.adapters import build_adapter
+from ilm_lightning.assets import resolve
+from ilm_lightning.data.openp5 import make_indexing, read_indexing, read_sequences
+from ilm_lightning.lm import ItemLanguageModel, PromptTokenizer, load_backbone
+from ilm_lightning.lm.batch import IGNORE_INDEX, PromptBatch
+from ilm_lightning.lm.collate import Collator, sorted_batches
+from ilm_lightning.lm.prompts import TokenisedExample
+from ilm_lightning.lm.recommendation import Renderer, RenderSettings
+from ilm_lightning.tasks.openp5 import TrainingIndex, read_prompts
+
+BAR, QUERIES = 3.0, 8
+PART = 8
+"""Examples that run at once."""
+GROUP = 4
+"""Ours cuts the examples into batches of this size: among 50 batches' worth, as in training, lengths are as close."""
+
+
+def build(options: argparse.Namespace) -> tuple[ItemLanguageModel, Collator, list[TokenisedExample]]:
+    """Model, collator and a fixed random sample of training examples."""
+    from transformers import AutoTokenizer
+
+    folder = options.data / "openp5" / "Beauty"
+    sequences = read_sequences(folder)
+    indexing = read_indexing(folder, "sequential", sequences) or make_indexing(sequences, "sequential")
+    lm = resolve("smollm2-135m-instruct").path
+    # transformers' own choice of attention would be slower here: the peer takes ours too
+    backbone = load_backbone(lm, "frozen", options.dtype)
+    width = backbone.lm.get_input_embeddings().weight.shape[1]  # type: ignore[operator]
+    settings = {"kind": "mlp", "source_dims": {"behavioral": 64}, "output_dim": width, "hidden_width": 64}
+    torch.manual_seed(0)
+    model = ItemLanguageModel(build_adapter(settings | {"num_queries": QUERIES}), backbone)
+    tokenizer = PromptTokenizer(AutoTokenizer.from_pretrained(str(lm)), QUERIES)
+    renderer = Renderer(tokenizer, sequences, indexing, RenderSettings())
+    prompts = read_prompts(options.data / "openp5" / "prompt.txt").training
+    index = TrainingIndex(sequences, [prompt for prompt in prompts if prompt.task == "sequential"])
+    chosen = np.random.default_rng(0).choice(len(index), options.batch, replace=False)
+    collator = Collator({"behavioral": torch.randn(sequences.n_items, 64)})
+    return model, collator, [renderer(index[int(number)]) for number in chosen]
+
+
+Loss = Callable[[PromptBatch], torch.Tensor]
+
+
+def step(loss_of: Loss, batches: Sequence[PromptBatch]) -> float:
+    """Forward and backward over the parts of a batch; the mean over all target tokens."""
+    counts = [int((batch.labels != IGNORE_INDEX).sum()) for batch in batches]
+    loss = 0.0
+    for batch, count in zip(batches, counts, strict=True):
+        mean = loss_of(batch) * (count / sum(counts))
+        mean.backward()
+        loss += float(mean.detach())
+    return loss
+
+
+def padded(batch: PromptBatch, width: int) -> PromptBatch:
+    """The batch with padding up to a width."""
+    more = (0, width - batch.input_ids.shape[1])
+    ids, mask = (F.pad(tensor, more) for tensor in (batch.input_ids, batch.attention_mask))
+    return replace(batch, input_ids=ids, attention_mask=mask, labels=F.pad(batch.labels, more, value=IGNORE_INDEX))
+
+
+def padding(batches: Sequence[PromptBatch]) -> float:
+    """Share of positions that are padding."""
+    return 1 - sum(batch.n_tokens for batch in batches) / sum(batch.input_ids.numel() for batch in batches)
+
+
+def compare(model: ItemLanguageModel, ways: Sequence[Callable[[], float]]) -> str:
+    """Loss and gradients of two ways, compared."""
+    found = []
+    for way in ways:
+        model.zero_grad(set_to_none=True)
+        loss = way()
+        # scalars are left out: their terms cancel
+        gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None and p.ndim}
+        found.append((loss, gradients))
+    (wanted, theirs), (loss, mine) = found
+    worst = max(float((mine[n] - gradient).abs().max() / gradient.abs().max()) for n, gradient in theirs.items())
+    return f"loss to {abs(loss / wanted - 1):.0e}, gradients to {worst:.0e} of each tensor's largest"
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("ILM_DATA", "data")))
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    model, collator, rows = build(options)
+    width = max(map(len, rows))
+    random = [padded(collator(rows[start : start + PART]), width) for start in range(0, len(rows), PART)]
+    grouped = [collator([rows[i] for i in part]) for part in sorted_batches([len(row) for row in rows], GROUP)]
+
+    def by_transformers(batch: PromptBatch) -> torch.Tensor:
+        output = model.lm(
+            inputs_embeds=model.embed(batch), attention_mask=batch.attention_mask, labels=batch.labels, use_cache=False
+        )
+        return output.loss  # type: ignore[no-any-return]
+
+    def by_us(batch: PromptBatch) -> torch.Tensor:
+        return model(batch).loss  # type: ignore[no-any-return]
+
+    first = [collator([row]) for row in rows[:PART]]
+    exact = compare(model, [lambda: step(by_transformers, random[:1]), lambda: step(by_us, first)])
+    peer, ours = "transformers labels=, random batch", "labels alone, grouped by length"
+    ways: dict[str, Callable[[], float]] = {
+        peer: lambda: step(by_transformers, random),
+        "transformers labels=, grouped": lambda: step(by_transformers, grouped),
+        ours: lambda: step(by_us, grouped),
+    }
+    bar = BAR if options.dtype == "float32" else None
+    times = interleave(ways, options.rounds, warm_up=0)
+    setting = {
+        "examples": len(rows),
+        "mean_tokens": round(float(np.mean([len(row) for row in rows]))),
+        "padding_random": f"{padding(random):.0%}",
+        "padding_grouped": f"{padding(grouped):.0%}",
+        "dtype": options.dtype,
+        "threads": 1,
+    }
+    report([Rung("phase-2 step, frozen, Beauty's lengths", peer, ours, bar, times, setting, exact=exact)])
+
+
+if __name__ == "__main__":
+    main()

@@ -241,6 +241,7 @@ def test_the_command_writes_tables_and_claims(tmp_path: Path, caplog: pytest.Log
     text = (out / "report.md").read_text()
     assert "### Table 6, Beauty: sequential recommendation" in text
     assert "| *ILM-Qformer-pretrained* | seen | .0227 | .0174 | .0282 | .0192 |" in text
+    assert "mixes two indexings" in text
     assert "claim 8: undecided" in caplog.text
     assert "ILM-IT-II" in (out / "claims.md").read_text()
     with (out / "rankings.csv").open(newline="") as stream:

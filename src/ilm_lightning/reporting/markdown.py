@@ -36,9 +36,10 @@ def write(document: Document) -> str:
 
 def _overview(document: Document) -> str:
     n = len(document.sections)
-    plural = "protocol" if n == 1 else "protocols, never averaged over"
+    plural = f"{n} protocol" if n == 1 else f"{n} protocols, never averaged over"
+    plural = plural if n else "none of language tasks"
     return (
-        f"{document.runs} finished runs in {markdown(', '.join(document.folders))}; {n} {plural}; intervals from "
+        f"{document.runs} finished runs in {markdown(', '.join(document.folders))}; {plural}; intervals from "
         f"{document.resamples:,} paired resamples, seeds outside, movies inside."
     )
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from ilm_lightning.reporting.paper import table as paper_table
+from ilm_lightning.reporting.ranking_paper import DATA
 from ilm_lightning.reporting.ranking_runs import MEASURES, RankingProtocol
 from ilm_lightning.reporting.ranking_tables import CountLine, LossLine, RankingLine, Rankings, RankingTable
 from ilm_lightning.reporting.text import markdown
@@ -56,8 +58,8 @@ def _table(table: RankingTable) -> list[str]:
     head = ["recommender", "prompts", *MEASURES, "parameters", "steps × batch", "seeds", "protocol"]
     lines = [_line(line) for line in table.lines]
     parts = [f"### Table {table.number}, {markdown(table.data)}: {markdown(table.title)}", "", *_grid(head, lines, 2)]
-    parts += [f"- {markdown(entry)}" for entry in table.mismatches]
-    return [*parts, ""] if table.mismatches else parts
+    notes = (*table.mismatches, *(paper_table(table.number).notes if table.data in DATA else ()))
+    return [*parts, *(f"- {markdown(entry)}" for entry in notes), ""]
 
 
 def _line(line: RankingLine) -> list[str]:

@@ -35,7 +35,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Results:
         for rank in range(2)
     ]
     try:
-        errors = [process.communicate(timeout=300)[1] for process in started]
+        errors = [process.communicate(timeout=900)[1] for process in started]
     finally:
         for process in started:
             process.kill()

@@ -33,8 +33,8 @@ ITEMS = b'item,title,year,genres\nm0,Heat (1995),,Crime|Drama\nm1,Big,1988,Comed
 EVENTS = b"user,item,rating,timestamp\nu0,m0,4.5,1000\nu0,m1,3,2000-01-01\nu1,m2,5,1002\nu1,m0,1,1003\n"
 TASKS = b"""tasks:
   tagline:
-    prompts: ["Write a tagline for {item}."]
-    template: ["{title}, a film of {year}."]
+    phrasings: ["Write a tagline for {item}."]
+    target: "{name} is {a label}[ from {countries}]."
 """
 
 

@@ -183,7 +183,7 @@ def test_different_numbers_of_items_are_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "qformr"}, "unknown adapter kind 'qformr': use one of constant, mlp, qformer"),
+        ({"kind": "qformr"}, "unknown adapter kind 'qformr': use one of collm, constant, mlp, perceiver, qformer"),
         ({"kind": None}, "unknown adapter kind None"),
         ({"layers": 3}, "does not know layers: it takes source_dims, .*num_layers"),
         ({"source_dims": {}}, "at least one source"),

@@ -106,12 +106,12 @@ class PerceiverAdapter(Adapter, kind="perceiver"):
         """
         vectors, present = self._histories(sources)
         rows, places = vectors[0].shape[:2]
+        if source_mask is not None:
+            check_source_mask(source_mask, rows, len(vectors))
         tokens, masks = [], []
         for i, (linear, vector) in enumerate(zip(self.input_maps.values(), vectors, strict=True)):
             tokens.append(linear(vector.to(self.latents.dtype)) + self.source_embedding[i])
             masks.append(present if source_mask is None else present & source_mask[:, i, None])
-        if source_mask is not None:
-            check_source_mask(source_mask, rows, len(vectors))
         known = torch.cat([token + self._distances(places, token) for token in tokens], dim=1)
         read = self.token_norm(torch.cat([self.empty.expand(rows, -1, -1), known], dim=1))
         always = present.new_ones(rows, 1)
@@ -128,7 +128,7 @@ class PerceiverAdapter(Adapter, kind="perceiver"):
         lengths = {shape[1] if len(shape) == 3 else 1 for shape in shapes.values()}
         if len(lengths) > 1:
             raise ValueError(f"sources of one history differ in length: { ({k: list(v) for k, v in shapes.items()}) }")
-        flat = {name: sources[name].flatten(0, -2) for name in shapes}
+        flat = {name: one.flatten(0, 1) if one.ndim == 3 else one for name, one in sources.items()}
         length = lengths.pop() if lengths else 1
         vectors = [one.view(-1, length, one.shape[-1]) for one in check_sources(flat, self.source_dims)]
         present = sources.get(PRESENT)

@@ -28,12 +28,12 @@ _COLOURS = {OK: "green", WARN: "yellow", BAD: "red"}
 PACKAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("torch", "2.8", ()),
     # compromised releases
-    ("lightning", "2.5", ("2.6.2", "2.6.3")),
+    ("lightning", "2.6", ("2.6.2", "2.6.3")),
     ("hydra-core", "1.3", ()),
     ("transformers", "5.0", ()),
     ("gguf", "0.10", ()),
     ("peft", "0.18", ()),
-    ("sentence-transformers", "5.0", ()),
+    ("sentence-transformers", "5.2", ()),
     ("implicit", "0.7.2", ()),
     ("scikit-learn", "1.4", ()),
     ("scipy", "1.11", ()),
@@ -41,7 +41,7 @@ PACKAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("polars", "1.26", ()),
     ("pandas", "2.2", ()),
     ("safetensors", "0.4.5", ()),
-    ("huggingface-hub", "0.34", ()),
+    ("huggingface-hub", "1.3", ()),
     ("omegaconf", "2.3", ()),
     ("torchmetrics", "1.4", ()),
     ("threadpoolctl", "3.1", ()),

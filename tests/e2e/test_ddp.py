@@ -61,7 +61,9 @@ def test_two_processes_give_what_one_gives(tiny_settings: list[str], tmp_path: P
         assert set(reports[0]["files"]) == set(reports[1]["files"]), stage
     for stage, label in (("pretrain", "pretrain"), ("tune", "tune")):
         paths = [next((tmp_path / n / "artifacts" / stage).glob(f"*/history-{label}.csv")) for n in ("one", "two")]
-        histories = [pl.read_csv(path).filter(pl.col("name") != "train/tokens_per_second") for path in paths]
+        # speed and memory differ; gradients after AdamW's first steps are as far apart as single precision makes them
+        left_out = "per_second|memory|gradient_norm"
+        histories = [pl.read_csv(path).filter(~pl.col("name").str.contains(left_out)) for path in paths]
         same = [h.filter(~pl.col("name").str.contains("accuracy|r@|active")).drop("seconds").rows() for h in histories]
         assert [row[:2] for row in same[0]] == [row[:2] for row in same[1]]
         assert [row[2] for row in same[0]] == pytest.approx([row[2] for row in same[1]], rel=2e-3)

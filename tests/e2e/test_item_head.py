@@ -75,7 +75,6 @@ def test_a_run_ranks_the_whole_catalogue(
         (["tasks.head_sample=-1"], "tasks.head_sample=-1"),
         (["evaluation.decoding=free"], "tasks.head=item writes no text"),
         (["adapter=constant"], "gives all the same"),
-        (["tuning.history=shared"], "an item head reads prompts one by one"),
         (["tasks=elm", "data=movielens_small", "data.path=null", "data.items=null"], "only recommendation ranks items"),
     ],
 )

@@ -199,7 +199,7 @@ def test_windows_may_move_in_blocks(overrides: list[str], monkeypatch: pytest.Mo
         (["tuning.history=packed"], "tuning.history=packed"),
         (["tuning.history=blocks", "tuning.history_block=5"], "must lie between 1 and tasks.history=4"),
         (
-            ["tasks=elm", "data=movielens_small", "tuning.history=shared"],
+            ["tasks=elm", "data=movielens_small", "data.path=null", "data.items=null", "tuning.history=shared"],
             "only recommendation's prompts hold histories",
         ),
         (["tasks.user_vector=history"], "set adapter=perceiver"),

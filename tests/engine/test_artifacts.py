@@ -80,7 +80,7 @@ def test_failed_build_leaves_no_artifact_and_keeps_only_checkpoints(tmp_path: Pa
     with pytest.raises(RuntimeError, match="stop"):
         store.get("demo", {}, {}, build)
     artifact = store.get("demo", {}, {}, build)
-    assert seen == [[], [SCRATCH]]
+    assert seen == [[SCRATCH], [SCRATCH]]
     assert not (artifact.path / SCRATCH).exists()
     assert set(artifact.manifest["files"]) == {"half.bin"}
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ilm_lightning.assets.archive import extract
+from ilm_lightning.assets.errors import AssetError
 from ilm_lightning.data.errors import DataError
 from ilm_lightning.data.splits import SPLITS, split_items, split_keys, split_task
 from ilm_lightning.data.tables import ItemCatalog
+from ilm_lightning.engine.checkpoints import read_checkpoint
 from ilm_lightning.evaluation.trie import NO_ITEM, build_trie
 from ilm_lightning.lm import PromptTokenizer
 from ilm_lightning.lm.batch import PLACEHOLDER_ID
@@ -80,6 +84,23 @@ def test_any_file_is_read_or_refused_with_a_documented_error(name: str, data: st
     content = data.draw(changed(reader.whole))
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(DOCUMENTED):
         reader(Path(folder), content)
+
+
+def test_a_zip_with_a_nameless_member_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        packed.writestr(zipfile.ZipInfo(""), b"x")
+    with pytest.raises(AssetError, match="has no name"):
+        extract(tmp_path / "a.zip", tmp_path / "out")
+
+
+def test_a_checkpoint_whose_error_says_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> None:
+        raise EOFError
+
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", fails)
+    (tmp_path / "last.ckpt").write_bytes(READERS["checkpoint"].whole)
+    with pytest.raises(ValueError, match="is damaged: EOFError"):
+        read_checkpoint(tmp_path / "last.ckpt")
 
 
 @pytest.fixture(scope="module")

@@ -121,6 +121,8 @@ def _members(archive: Path) -> Iterator[Iterator[Entry]]:
 
 def _zip_entries(packed: zipfile.ZipFile) -> Iterator[Entry]:
     for info in packed.infolist():
+        if not info.filename:
+            raise ArchiveError("a member of the archive has no name")
         mode = info.external_attr >> 16
         regular = not stat.S_IFMT(mode) or stat.S_ISREG(mode) or stat.S_ISDIR(mode)
         if info.flag_bits & 0x1:

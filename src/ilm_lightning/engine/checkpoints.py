@@ -20,7 +20,7 @@ log = logging.getLogger("ilm_lightning")
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 STATES = 3
 """A weight and Adam's two moments."""
-_UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError)
+_UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError, EOFError, pickle.UnpicklingError)
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -71,7 +71,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if not isinstance(found, dict) or not isinstance(found.get("global_step"), int):
             raise ValueError("it holds no training state")
     except (*_UNREADABLE, zipfile.BadZipFile, NotImplementedError) as error:
-        reason = "it holds pickled code" if "weights_only" in str(error) else str(error).splitlines()[0][:120]
+        said = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        reason = "it holds pickled code" if "weights_only" in str(error) else said
         raise ValueError(f"{path} is damaged: {reason}") from error
     return found
 

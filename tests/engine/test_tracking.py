@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,6 +129,10 @@ def test_a_phase_that_continues_continues_its_run(tmp_path: Path, monkeypatch: p
         store.get("tune", {"steps": 2}, inputs, build)
     made = store.get("tune", {"steps": 2}, inputs, build)
     assert not (made.path / SCRATCH).exists()
+    # the service writes beside us
+    until = time.monotonic() + 30
+    while not all(found.run for found in read_runs(tmp_path / "run")) and time.monotonic() < until:
+        time.sleep(0.1)
     first, second = read_runs(tmp_path / "run")
     assert first.run.run_id == second.run.run_id
     assert (first.values("train/loss"), second.values("train/loss")) == ([1.0], [0.5])

@@ -119,13 +119,15 @@ def test_the_projects_own_results_are_as_expected() -> None:
     assert [outcome.line for outcome in outcomes if not outcome.passed] == []
 
 
-def test_commands_of_experiments_compose() -> None:
+def test_commands_of_experiments_compose(monkeypatch: pytest.MonkeyPatch) -> None:
     from hydra import compose, initialize_config_dir
 
     from ilm_lightning.engine.command import conf_dir, register_schema
     from ilm_lightning.engine.config import as_config
     from ilm_lightning.engine.validate import validate
 
+    # nothing there is read
+    monkeypatch.setenv("ILM_DATA", "/data")
     register_schema()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         for found in read_experiments(ROOT / "experiments"):

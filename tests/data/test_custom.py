@@ -153,6 +153,43 @@ def test_parquet_times_and_ids_with_gaps(times: pl.DataType, tmp_path: Path) -> 
     assert frame.select("item", "timestamp").rows() == [(1, 0), (0, 86400)]
 
 
+def test_a_parquets_nan_is_an_empty_cell(tmp_path: Path) -> None:
+    paths = {"interactions": tmp_path / "e.parquet", "items": tmp_path / "i.parquet"}
+    gap = float("nan")
+    events = {"user": [1, 1, 2], "item": [1, 2, 1], "rating": [3.0, gap, 4.0], "timestamp": [5.0, gap, 6.0]}
+    pl.DataFrame(events).write_parquet(paths["interactions"])
+    items = {"item": [1, 2], "title": ["Heat (1995)", "Ran"], "year": [gap, 1985.0], "runtime": [170.0, gap]}
+    pl.DataFrame(items).write_parquet(paths["items"])
+    dataset = load_dataset("custom", paths)
+    assert [(i.year, i.runtime) for i in dataset.catalog] == [(1995, 170), (1985, None)]
+    assert dataset.interactions.frame["rating"].is_nan().sum() == 1
+    assert dataset.interactions.frame["timestamp"].to_list() == [0, 5, 6]
+
+
+def test_gaps_and_blanks_in_a_parquets_lists_are_no_genre(tmp_path: Path) -> None:
+    paths = write(tmp_path) | {"items": tmp_path / "i.parquet"}
+    tags = pl.Series("tags", ["slow|dark", "loud"], dtype=pl.Categorical)
+    lists = {"item": ["heat", "alien"], "title": ["Heat", "Alien"], "genres": [["Crime ", None, ""], None]}
+    pl.DataFrame(lists).with_columns(tags).write_parquet(paths["items"])
+    heat, alien = list(load_dataset("custom", paths).catalog)[:2]
+    assert (heat.genres, alien.genres) == (("Crime",), ())
+    assert (heat.tags, alien.tags) == (("slow", "dark"), ("loud",))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "wanted"),
+    [
+        ("critic_score", "0.85", "a whole number from 0 to 100"),
+        ("critic_score", "850", "a whole number from 0 to 100"),
+        ("runtime", "-5", "0 or more"),
+    ],
+)
+def test_refused_numbers_that_would_be_read_as_others(tmp_path: Path, column: str, value: str, wanted: str) -> None:
+    paths = write(tmp_path, items=f"item,title,{column}\nheat,Heat,{value}\n")
+    with pytest.raises(DataError, match=f"column '{column}' holds '{value}', which is not {wanted}"):
+        load_dataset("custom", paths)
+
+
 def test_gaps_in_ids_are_no_user_called_nan(tmp_path: Path) -> None:
     paths = write(tmp_path)
     paths["interactions"] = tmp_path / "e.parquet"

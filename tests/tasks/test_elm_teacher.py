@@ -17,7 +17,7 @@ from ilm_lightning.tasks.elm import (
     mentions,
     title_prompt,
 )
-from ilm_lightning.tasks.elm.facts import Film
+from ilm_lightning.tasks.elm.facts import AUDIENCES, Film
 from ilm_lightning.tasks.elm.grammar import Written, fields_of, render
 from ilm_lightning.tasks.elm.lexicon import GenreWords
 from ilm_lightning.tasks.elm.opinions import strengths, tastes, weaknesses
@@ -251,11 +251,24 @@ def test_context_takes_thresholds_and_credits_from_the_catalogue() -> None:
 
 
 def test_facts_prompt_and_title_prompt() -> None:
-    text = facts_prompt(RICH)
+    text = facts_prompt(RICH, CatalogContext())
     for fact in ("The Long Ride (1956)", "Western", "Italy, Spain", "Ada Stone", "Carl Dune", "187 minutes", "91%"):
         assert fact in text
     assert title_prompt(RICH) == "The Long Ride (1956)"
-    assert facts_prompt(SPARSE) == "Bare (1931). Genres: Drama. Audience: a small audience."
+    assert facts_prompt(SPARSE, CatalogContext()) == "Bare (1931). Genres: Drama. Audience: a small audience."
+
+
+def test_facts_prompt_holds_whom_the_teacher_names_and_its_audience() -> None:
+    crowd = [Item(index=i, item_id=str(i), title="t", n_ratings=i, cast=("Yul", "Zed")) for i in range(9)]
+    item = Item(9, "x", "t", 1990, genres=("Drama",), directors=("Ann",), cast=("Amy", "Ann", "Bob", "Yul", "Zed"))
+    context = CatalogContext.from_items([*crowd, item])
+    film = Film.of(item, context)
+    text = facts_prompt(item, context)
+    assert film.pieces["cast"][0] == "Yul and Zed"
+    assert "Cast: Yul, Zed, Amy" in text
+    popular = Item(**{**item.__dict__, "n_ratings": 8})
+    assert AUDIENCES[context.following(popular)] == "a huge audience"
+    assert "a huge audience" in facts_prompt(popular, context)
 
 
 def test_lexicon_phrases_name_no_foreign_fact() -> None:

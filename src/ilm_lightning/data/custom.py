@@ -19,6 +19,8 @@ TERMS = "The user's own data."
 ITEM_COLUMNS = ("item", *(c for c in CATALOG_SCHEMA if c not in ("index", "item_id", "group", "n_ratings", "aliases")))
 _REQUIRED = {"interactions": ("user", "item"), "items": ("item", "title"), "raters": ("user",)}
 _OPTIONAL = {"interactions": EVENT_COLUMNS[2:], "items": ITEM_COLUMNS[2:], "raters": ()}
+# A share of 0.85 would be read as 0 per cent, and half a year is a mistake; other numbers are rounded.
+_RANGES = {"critic_score": (0, 100), "year": (-9999, 9999)}
 # A list column without the separator in any cell is suspicious where this share of its cells holds another one.
 _OTHER_SEPARATOR = 0.5
 
@@ -221,7 +223,13 @@ def _catalog_columns(table: pl.DataFrame, path: Path, list_separator: str) -> pl
         if name not in frame.columns or name in ("item_id", "title", "aliases"):
             continue
         column = frame[name]
-        if name in LIST_COLUMNS and column.dtype == pl.String:
+        if isinstance(column.dtype, pl.Categorical | pl.Enum):
+            column = column.cast(pl.String)
+        if name in LIST_COLUMNS and isinstance(column.dtype, pl.List):
+            # a list may hold gaps and blanks, which are no genre
+            parts = pl.element().cast(pl.String).str.strip_chars().replace("", None).drop_nulls()
+            frame = frame.with_columns(column.list.eval(parts))
+        elif name in LIST_COLUMNS and column.dtype == pl.String:
             _warn_of_separator(column, path, list_separator)
             cells = [[v.strip() for v in (cell or "").split(list_separator) if v.strip()] for cell in column]
             frame = frame.with_columns(pl.Series(name, cells, dtype=pl.List(pl.String)))
@@ -245,7 +253,8 @@ def _warn_of_separator(column: pl.Series, path: Path, separator: str) -> None:
 
 
 def _whole_numbers(column: pl.Series, path: Path) -> pl.Series:
-    """Cells to integers ("1995" and "1995.0"); the first that is none is named."""
+    """Cells to integers ("1995" and "1995.0"); the first that is none, or out of its range, is named."""
+    column = column.fill_nan(None) if column.dtype.is_float() else column
     text = column.cast(pl.String).str.strip_chars().replace("", None)
     number = text.cast(pl.Float64, strict=False)
     wrong = text.filter(text.is_not_null() & ~(number.is_finite() & (number.abs() < 2**31)).fill_null(False))
@@ -253,4 +262,14 @@ def _whole_numbers(column: pl.Series, path: Path) -> pl.Series:
         raise DataError(
             f"{path}: column {column.name!r} holds {wrong[0]!r}, which is not a number; correct it or leave it empty"
         )
-    return number.cast(pl.Int32).alias(column.name)
+    if column.name in _RANGES:
+        low, high = _RANGES[column.name]
+        odd = text.filter(((number != number.round()) | (number < low) | (number > high)).fill_null(False))
+        wanted = f"a whole number from {low} to {high}"
+    else:
+        odd, wanted = text.filter((number < 0).fill_null(False)), "0 or more"
+    if odd.len():
+        raise DataError(
+            f"{path}: column {column.name!r} holds {odd[0]!r}, which is not {wanted}; correct it or leave it empty"
+        )
+    return number.round().cast(pl.Int32).alias(column.name)

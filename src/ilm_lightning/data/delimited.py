@@ -132,7 +132,7 @@ def seconds(column: str, dtype: pl.DataType) -> pl.Expr:
     if dtype in (pl.Date, pl.Datetime):
         return value.dt.epoch("s").alias(column)
     if dtype != pl.String:
-        return value
+        return value.fill_nan(None) if dtype.is_float() else value
     text = value.str.strip_chars().str.replace(" ", "T", literal=True).str.replace("Z$", "+0000")
     parsed = [
         text.str.to_datetime(form, strict=False, time_unit="us", time_zone="UTC" if form.endswith("z") else None)
@@ -142,6 +142,8 @@ def seconds(column: str, dtype: pl.DataType) -> pl.Expr:
 
 
 def decimal_point(column: str, dtype: pl.DataType) -> pl.Expr:
-    """A number whose decimals follow a comma ("4,5") with a point."""
+    """A number whose decimals follow a comma ("4,5") with a point; a parquet's NaN is an empty cell."""
     value = pl.col(column)
+    if dtype.is_float():
+        return value.fill_nan(None)
     return value.str.replace(r"^\s*(-?\d+),(\d+)\s*$", "$1.$2") if dtype == pl.String else value

@@ -154,10 +154,15 @@ def prompts_with(frame: pl.DataFrame, catalog: Any, reference: str | None) -> pl
     """
     if reference is None:
         return frame
-    from ilm_lightning.tasks.elm import facts_prompt, title_prompt
+    from ilm_lightning.tasks.elm import CatalogContext, facts_prompt, title_prompt
 
-    describe = facts_prompt if reference == "facts" else title_prompt
-    texts = {i: describe(catalog[i]) for i in {i for items in frame["items"].to_list() for i in items}}
+    rows = {i for items in frame["items"].to_list() for i in items}
+    if reference == "facts":
+        # the teacher's own measure of audiences and casts, or its targets would name what the prompt does not
+        known = CatalogContext.from_items(catalog)
+        texts = {i: facts_prompt(catalog[i], known) for i in rows}
+    else:
+        texts = {i: title_prompt(catalog[i]) for i in rows}
     prompts = [
         prompt + " " + " ".join(texts[i] for i in items)
         for prompt, items in zip(frame["prompt"].to_list(), frame["items"].to_list(), strict=True)

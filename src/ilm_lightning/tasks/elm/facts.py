@@ -195,6 +195,13 @@ def usable(names: Sequence[str]) -> list[str]:
     return [name for name in dict.fromkeys(names) if name.strip() and not any(mentions(name).values())]
 
 
+def _cast(item: Item, context: CatalogContext) -> list[str]:
+    """Cast members that may be named, those with the most films first."""
+    directors = usable(item.directors)
+    names = [name for name in usable(item.cast) if name not in directors]
+    return sorted(names, key=lambda name: -context.credits.get(name, 0))
+
+
 def _people_pieces(item: Item, context: CatalogContext) -> dict[str, Piece]:
     """Name directors, writers and cast."""
     pieces: dict[str, Piece] = {}
@@ -203,8 +210,7 @@ def _people_pieces(item: Item, context: CatalogContext) -> dict[str, Piece]:
         pieces["director"] = _named(listing(directors[:2]), "director")
     if writers := [name for name in usable(item.writers) if name not in directors]:
         pieces["writer"] = _named(listing(writers[:2]), "writer")
-    cast = [name for name in usable(item.cast) if name not in directors]
-    cast = sorted(cast, key=lambda name: -context.credits.get(name, 0))
+    cast = _cast(item, context)
     if len(cast) > 1:
         pieces["cast"] = _named(listing(cast[:2]), "cast")
         pieces["star"] = _named(cast[0], "cast")
@@ -264,17 +270,16 @@ def title_prompt(item: Item) -> str:
     return item.label
 
 
-def facts_prompt(item: Item, context: CatalogContext | None = None) -> str:
+def facts_prompt(item: Item, context: CatalogContext) -> str:
     """Write all that the teacher knows of an item, for the reference that reads the facts in the prompt.
 
     Args:
         item: The catalogue row.
-        context: The catalogue that gives the audience its measure.
+        context: The catalogue that gives the audience its measure and says who of the cast is named.
 
     Returns:
         One line such as "Heat (1995). Genres: Crime, Thriller. ...".
     """
-    context = context or CatalogContext()
     score = critic_score(item)
     lines = [
         item.label,
@@ -283,7 +288,7 @@ def facts_prompt(item: Item, context: CatalogContext | None = None) -> str:
         _line("Languages", known_languages(item.languages)),
         _line("Directors", item.directors),
         _line("Writers", item.writers),
-        _line("Cast", sorted(item.cast, key=lambda name: -context.credits.get(name, 0))[:3]),
+        _line("Cast", _cast(item, context)[:3]),
         f"Length: {item.runtime} minutes" if item.runtime else "",
         "" if score is None else f"Critics: {score}% positive",
         f"Oscars won: {item.oscars_won}" if item.oscars_won else "",

@@ -3,6 +3,8 @@
 The model sees the item's vector in the place of each mention, never its title.
 """
 
+import contextlib
+import io
 import re
 import sys
 from dataclasses import dataclass, field
@@ -27,7 +29,8 @@ from ilm_lightning.engine.new_items import FACTS, read_new_items, vectors_of
 if TYPE_CHECKING:
     from ilm_lightning.data.tables import ItemCatalog
 
-MENTION = re.compile(r"\[([^\[\]]+)\]")
+MENTION = re.compile(r"\[((?:[^\[\]]|\[[^\[\]]*\])+)\]")
+"""An item in square brackets; its title may hold brackets of its own, as ``[[REC] (2007)]``."""
 NEW_ITEM = re.compile(r"new\s*:\s*(.*)", re.IGNORECASE | re.DOTALL)
 LONGEST_TITLE = 12
 """Words of a title that is looked for in a question without brackets."""
@@ -255,7 +258,11 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, RuntimeError, OSError) as error:
         Console(stderr=True, highlight=False, markup=False).print(f"error: {error}", soft_wrap=True)
         return 1
-    interactive(chat, console)
+    # a pipe may hold any bytes
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
+    with contextlib.suppress(KeyboardInterrupt):
+        interactive(chat, console)
     return 0
 
 

@@ -34,7 +34,7 @@ def show_parameters(rows: Sequence[Any]) -> None:
     table.add_column("weights from", overflow="fold")
     for row in rows:
         table.add_row(row.component, f"{row.trainable:,}", f"{row.frozen:,}", row.origin)
-    console().print(table)
+    console().print(table, markup=False)
 
 
 def show_pairs(title: str, rows: Sequence[tuple[str, str]]) -> None:

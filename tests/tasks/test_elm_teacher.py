@@ -258,6 +258,13 @@ def test_facts_prompt_and_title_prompt() -> None:
     assert facts_prompt(SPARSE, CatalogContext()) == "Bare (1931). Genres: Drama. Audience: a small audience."
 
 
+def test_critics_who_shrugged_are_the_others() -> None:
+    panned = Item(**{**RICH.__dict__, "critic_score": 15})
+    assert facts_of_item(panned)["scores"] == {"15"}
+    assert mentions("Win back the 85% of critics who shrugged.")["scores"] == {"15"}
+    assert mentions("85% of critics liked it, only 4% of the critics did not.")["scores"] == {"85", "4"}
+
+
 def test_facts_prompt_holds_whom_the_teacher_names_and_its_audience() -> None:
     crowd = [Item(index=i, item_id=str(i), title="t", n_ratings=i, cast=("Yul", "Zed")) for i in range(9)]
     item = Item(9, "x", "t", 1990, genres=("Drama",), directors=("Ann",), cast=("Amy", "Ann", "Bob", "Yul", "Zed"))

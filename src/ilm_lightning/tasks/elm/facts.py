@@ -257,7 +257,7 @@ def facts_of_item(item: Item) -> dict[str, set[str]]:
         "years": set() if item.year is None else {str(item.year)},
         "decades": set() if item.year is None else {f"{item.year // 10 * 10}s"},
         "minutes": {str(item.runtime)} if item.runtime else set(),
-        "scores": set() if score is None else {str(score), str(100 - score)},
+        "scores": set() if score is None else {str(score)},
         "directors": set(item.directors),
         "writers": set(item.writers),
         "cast": set(item.cast),

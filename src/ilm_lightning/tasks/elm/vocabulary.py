@@ -234,5 +234,9 @@ def mentions(text: str) -> dict[str, set[str]]:
         "years": set(re.findall(r"\b(?:18|19|20)\d\d\b", text)),
         "decades": set(re.findall(r"\b(?:18|19|20)\d0s\b", text)),
         "minutes": set(re.findall(r"\b(\d+)[- ]minutes?\b", text)),
-        "scores": set(re.findall(r"\b(\d+)% of (?:the )?critics\b", text)),
+        # "the 85% of critics who shrugged" left 15% who liked it
+        "scores": {
+            str(100 - int(share)) if shrugged else share
+            for share, shrugged in re.findall(r"\b(\d{1,3})% of (?:the )?critics\b( who shrugged)?", text)
+        },
     }

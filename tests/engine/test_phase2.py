@@ -23,7 +23,8 @@ from ilm_lightning.engine.stages.signals import (
     shortened,
     with_residual_weights,
 )
-from ilm_lightning.engine.stages.tune import Inputs, _phases, _that_matters, control, frozen_lm
+from ilm_lightning.engine.stages.tune import Inputs, _phases, _that_matters, control
+from ilm_lightning.engine.training import frozen_lm
 from ilm_lightning.lm import LengthGroupedSampler, TokenisedExample
 
 RATES = [3e-4, 1e-3, 3e-3]

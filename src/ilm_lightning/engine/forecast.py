@@ -1,10 +1,12 @@
 """How long and how much memory a stage will take, said before it starts."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
+from ilm_lightning.engine.account import FlopCount
 from ilm_lightning.progress import clock
 
 OVERHEAD = 1.9
@@ -35,7 +37,12 @@ def matmul_rate(dtype: torch.dtype, device: torch.device, seconds: float = 0.3) 
 
 
 def phase2_forecast(
-    model: Any, tokens_per_step: int, steps: int, distilled: bool = False, more_flops: float = 0.0
+    model: Any,
+    tokens_per_step: int,
+    steps: int,
+    device: torch.device,
+    distilled: bool = False,
+    more_flops: float = 0.0,
 ) -> str:
     """Estimate time and memory of phase 2 from the model's size and this machine's measured speed.
 
@@ -43,6 +50,7 @@ def phase2_forecast(
         model: an ``ItemLanguageModel``.
         tokens_per_step: tokens of one batch.
         steps: optimiser steps.
+        device: where training will run.
         distilled: whether a teacher reads every batch as well, with the items' texts in its prompts.
         more_flops: operations a step beside the language model's.
 
@@ -54,7 +62,7 @@ def phase2_forecast(
     lm_trained = sum(p.numel() for p in model.lm.parameters() if p.requires_grad)
     # items' texts about double what a teacher reads
     passes = (3 if lm_trained > weights // 2 else 2) + 2 * distilled
-    rate = matmul_rate(model.compute_dtype, model.device)
+    rate = matmul_rate(model.compute_dtype, device)
     seconds = OVERHEAD * steps * (tokens_per_step * 2 * weights * passes + more_flops) / rate
     width = {torch.float32: 4, torch.bfloat16: 2}[model.compute_dtype]
     config = model.lm.config
@@ -65,3 +73,57 @@ def phase2_forecast(
         f"forecast: {steps} steps of about {tokens_per_step} tokens, about {clock(seconds)}, "
         f"about {(memory + 1.2e9) / 1e9:.1f} GB of memory"
     )
+
+
+def phase1_forecast(model: Any, batches: Mapping[str, tuple[Any, int]], precision: str, device: torch.device) -> str:
+    """Estimate time and memory of phase 1: a forward pass of one batch of each kind is counted, not timed.
+
+    Args:
+        model: a ``PretrainingModel``.
+        batches: per kind one batch, and how many of its kind will be trained on.
+        precision: Lightning's, ``bf16-mixed`` or ``32-true``.
+        device: where training will run.
+
+    Returns:
+        One line for the screen.
+    """
+    flops, largest = 0.0, 0
+    with torch.random.fork_rng(devices=[]):
+        for batch, steps in batches.values():
+            kept: dict[int, int] = {}
+
+            def keep(tensor: torch.Tensor, kept: dict[int, int] = kept) -> torch.Tensor:
+                kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+                return tensor
+
+            with FlopCount() as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                model(batch)
+            # the backward pass is twice the forward
+            flops += 3 * counter.total * steps
+            largest = max(largest, sum(kept.values()))
+    steps = sum(count for _, count in batches.values())
+    dtype = torch.bfloat16 if precision.startswith("bf16") else torch.float32
+    seconds = OVERHEAD * flops / matmul_rate(dtype, device)
+    weights = [(p.numel() * p.element_size(), p.requires_grad) for p in model.parameters()]
+    memory = sum(size for size, _ in weights) + 3 * sum(size for size, trained in weights if trained) + largest
+    return f"forecast: {steps} steps, about {clock(seconds)}, about {(memory + 1.2e9) / 1e9:.1f} GB of memory"
+
+
+def texts_forecast(model: Any, texts: int, tokens: float, new_tokens: int, losses: int) -> str:
+    """Estimate how long evaluation takes to write texts and to score targets.
+
+    Args:
+        model: an ``ItemLanguageModel``.
+        texts: number of texts.
+        tokens: of an example, prompt and target.
+        new_tokens: the most that a text may have.
+        losses: number of targets whose loss is taken.
+
+    Returns:
+        One line for the screen.
+    """
+    weights = sum(p.numel() for p in model.lm.parameters())
+    read = texts * (tokens + new_tokens) + losses * tokens
+    seconds = OVERHEAD * 2 * weights * read / matmul_rate(model.compute_dtype, model.device)
+    scored = f" and the losses of {losses:,} targets" if losses else ""
+    return f"forecast: {texts:,} texts{scored}, at most about {clock(seconds)}"

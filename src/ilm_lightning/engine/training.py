@@ -57,6 +57,11 @@ def precision_of(config: TrainerConfig) -> str:
     return "bf16-mixed" if fast else "32-true"
 
 
+def training_device(config: TrainerConfig) -> torch.device:
+    """Where training will run: the GPU where there is one and it was not refused."""
+    return torch.device("cuda" if config.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+
+
 def quiet_lightning() -> None:
     """Keep Lightning's advice on loaders and loggers out of the user's sight; errors and our own lines stay."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
@@ -238,3 +243,20 @@ def _finish(
             "best_val_loss": float(best.best_model_score or float("nan")),
         }
     return report
+
+
+class frozen_lm:  # noqa: N801 - reads as a statement
+    """Freeze the language model for the duration of a ``with`` block (ELM's first stage)."""
+
+    def __init__(self, model: Any, active: bool) -> None:
+        self.parameters = [p for p in model.lm.parameters() if p.requires_grad] if active else []
+
+    def __enter__(self) -> None:
+        """Freeze."""
+        for parameter in self.parameters:
+            parameter.requires_grad_(False)
+
+    def __exit__(self, *error: object) -> None:
+        """Thaw what was trained before."""
+        for parameter in self.parameters:
+            parameter.requires_grad_(True)

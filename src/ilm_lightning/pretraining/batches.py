@@ -160,6 +160,11 @@ class PairBatches:
         rows = self._rows(kind, nth * size, (nth + 1) * size)
         return collate(self.sets[kind], rows, step, self.seed, self.vocabulary)
 
+    def one_of_each(self, steps: int) -> dict[str, tuple[Batch, int]]:
+        """Per kind its first batch, and how many of the first ``steps`` batches are of that kind."""
+        kinds = [self.order[step % len(self.order)] for step in range(steps)]
+        return {kind: (self[kinds.index(kind)], kinds.count(kind)) for kind in dict.fromkeys(kinds)}
+
     def _rows(self, kind: str, start: int, stop: int) -> Ints:
         """Places start..stop of the endless sequence of shuffled passes."""
         n = len(self.sets[kind])

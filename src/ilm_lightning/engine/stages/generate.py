@@ -1,6 +1,7 @@
 """Texts and target losses of one trained model on held-out movies; a stage of its own, so scoring again is cheap."""
 
 import hashlib
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from ilm_lightning.tasks.figure1.names import OWN_PROMPT_TASKS
 if TYPE_CHECKING:
     from ilm_lightning.lm import ItemLanguageModel
 
+log = logging.getLogger("ilm_lightning")
 CODE = 1
 WORD_MOVIES = 6
 """Movies whose soft tokens' nearest words are kept."""
@@ -131,6 +133,7 @@ def _build(
     shuffled: bool,
     folder: Path,
 ) -> dict[str, Any]:
+    from ilm_lightning.engine.forecast import texts_forecast
     from ilm_lightning.engine.watch import memory_advice
     from ilm_lightning.lm import Collator, SharedJournal, SoftTokenBank, target_losses
     from ilm_lightning.lm import generate as write_texts
@@ -153,6 +156,9 @@ def _build(
     model.eval()
     # all processes of a run write their parts to one folder
     scratch = Path(from_main(str(folder))) / SCRATCH
+    mean = sum(map(len, examples)) / max(len(examples), 1)
+    scored = len(examples) if config.losses else 0
+    log.info("%-9s %s: %s", "generate", label, texts_forecast(model, len(chosen), mean, config.max_new_tokens, scored))
     bank = SoftTokenBank(model, examples, collator)
     with memory_advice(f"{label}: texts", {"evaluation.batch_size": config.batch_size}):
         made = write_texts(

@@ -127,10 +127,12 @@ def _build(context: Context, prepared: Artifact, embedded: Artifact, folder: Pat
     from safetensors.torch import save_file
 
     from ilm_lightning.engine.datamodule import StreamDataModule
-    from ilm_lightning.engine.training import FitSettings, fit
+    from ilm_lightning.engine.forecast import phase1_forecast
+    from ilm_lightning.engine.training import FitSettings, fit, precision_of, training_device
     from ilm_lightning.pretraining.batches import EvaluationBatches, PairBatches
     from ilm_lightning.pretraining.module import PretrainingModule
     from ilm_lightning.pretraining.priors import nothing_learned
+    from ilm_lightning.ranks import world_size
 
     config, phase = context.config, context.config.pretraining
     pl.seed_everything(config.seed, verbose=False)
@@ -151,6 +153,10 @@ def _build(context: Context, prepared: Artifact, embedded: Artifact, folder: Pat
         vocabulary,
     )
     in_use = {"pretraining.batch_size": phase.batch_size, "pretraining.pair_batch_size": phase.pair_batch_size}
+    if world_size() == 1:
+        kinds = stream.one_of_each(phase.steps)
+        forecast = phase1_forecast(model, kinds, precision_of(config.trainer), training_device(config.trainer))
+        log.info("%-9s %s", "pretrain", forecast)
     fitting = FitSettings("pretrain", phase.steps, phase.val_every, config.seed, sizes=in_use)
     report = fit(
         module,

@@ -143,7 +143,7 @@ def _build(context: Context, inputs: Inputs, folder: Path) -> dict[str, Any]:
 def _fit(context: Context, bench: Bench, model: "ItemLanguageModel", folder: Path) -> dict[str, Any]:
     from ilm_lightning.engine.datamodule import StreamDataModule
     from ilm_lightning.engine.forecast import phase2_forecast
-    from ilm_lightning.engine.training import FitSettings, fit
+    from ilm_lightning.engine.training import FitSettings, fit, training_device
     from ilm_lightning.lm import sorted_batches
     from ilm_lightning.lm.item_head_module import ItemHeadModule
     from ilm_lightning.lm.module import ItemLanguageModule, OptimiserSettings
@@ -158,7 +158,8 @@ def _fit(context: Context, bench: Bench, model: "ItemLanguageModel", folder: Pat
     checks = [bench.batch([checked[i] for i in part]) for part in sorted_batches(sizes, 16)]
     tokens = int(batches.tokens_read * tuning.batch_size)
     more = step_flops(model, config, bench.sequences.n_items) if bench.head == "item" else 0.0
-    forecast = phase2_forecast(model, tokens, tuning.steps, more_flops=more)
+    device = training_device(config.trainer)
+    forecast = phase2_forecast(model, tokens, tuning.steps, device, more_flops=more)
     log.info("%-9s %s examples; %s", "tune", f"{batches.examples:,}", forecast)
     settings = OptimiserSettings(
         tuning.steps, tuning.adapter_lr, tuning.lm_lr, min(1.0, tuning.warmup_steps / tuning.steps), tuning.weight_decay

@@ -276,7 +276,7 @@ def train(
     """
     from ilm_lightning.engine.datamodule import Stream, StreamDataModule
     from ilm_lightning.engine.forecast import phase2_forecast
-    from ilm_lightning.engine.training import FitSettings, fit
+    from ilm_lightning.engine.training import FitSettings, fit, frozen_lm, training_device
     from ilm_lightning.lm import Collator, ContextCollator, sorted_batches
     from ilm_lightning.lm.module import ItemLanguageModule, OptimiserSettings
 
@@ -301,7 +301,8 @@ def train(
         report["distilled_share"] = len(prompts) / len(read)
     checks = [collator([check_rows[i] for i in part]) for part in sorted_batches([len(r) for r in check_rows], 16)]
     tokens = int(report["mean_tokens"] * tuning.batch_size)
-    log.info("%-9s %s", "tune", phase2_forecast(model, tokens, tuning.steps, distilled=teacher is not None))
+    told = phase2_forecast(model, tokens, tuning.steps, training_device(config.trainer), teacher is not None)
+    log.info("%-9s %s", "tune", told)
     in_use = {"tuning.batch_size": tuning.batch_size}
     for label, steps, mode in _phases(tuning.adapter_first_share, tuning.steps, tuning.mode):
         settings = OptimiserSettings(
@@ -327,20 +328,3 @@ def _phases(share: float, steps: int, mode: str) -> list[tuple[str, int, str]]:
     first = round(share * steps)
     phases = [("adapter", first, "frozen"), ("tune", steps - first, mode)]
     return [phase for phase in phases if phase[1] > 0]
-
-
-class frozen_lm:  # noqa: N801 - reads as a statement
-    """Freeze the language model for the duration of a ``with`` block (ELM's first stage)."""
-
-    def __init__(self, model: Any, active: bool) -> None:
-        self.parameters = [p for p in model.lm.parameters() if p.requires_grad] if active else []
-
-    def __enter__(self) -> None:
-        """Freeze."""
-        for parameter in self.parameters:
-            parameter.requires_grad_(False)
-
-    def __exit__(self, *error: object) -> None:
-        """Thaw what was trained before."""
-        for parameter in self.parameters:
-            parameter.requires_grad_(True)

@@ -1,0 +1,76 @@
+"""What is said before a long stage: operations are counted, seconds follow them, and nothing of the run is touched."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from ilm_lightning.engine import forecast
+from ilm_lightning.engine.forecast import phase1_forecast, texts_forecast
+from ilm_lightning.pretraining.batches import PairBatches
+from ilm_lightning.pretraining.pairs import ITEM_ITEM, ITEM_TEXT
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "pretraining"))
+CPU = torch.device("cpu")
+
+
+class Squares(nn.Module):
+    """One map of width 8: 2 · 8 · 8 operations a row forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = nn.Linear(8, 8, bias=False)
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return self.map(batch).square().sum() * torch.rand(())
+
+
+@pytest.fixture
+def rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of 1000 operations a second, used without loss."""
+    monkeypatch.setattr(forecast, "matmul_rate", lambda dtype, device: 1000.0)
+    monkeypatch.setattr(forecast, "OVERHEAD", 1.0)
+
+
+@pytest.mark.usefixtures("rate")
+def test_phase_1_counts_each_kind_of_batch_as_often_as_it_comes() -> None:
+    model = Squares()
+    batches = {"small": (torch.ones(5, 8), 100), "large": (torch.ones(50, 8), 20)}
+    before = torch.get_rng_state()
+    line = phase1_forecast(model, batches, "32-true", CPU)
+    # 3 · 2 · 8 · 8 · (5 · 100 + 50 · 20) operations
+    assert "120 steps, about 9m36s" in line
+    assert torch.equal(torch.get_rng_state(), before)
+    assert model.map.weight.grad is None
+    memory = re.search(r"about ([\d.]+) GB", line)
+    assert memory is not None
+    assert float(memory[1]) == 1.2
+
+
+@pytest.mark.usefixtures("rate")
+def test_texts_and_losses_are_told_apart() -> None:
+    class Model:
+        lm = nn.Linear(10, 5, bias=False)
+        compute_dtype, device = torch.float32, CPU
+
+    assert texts_forecast(Model(), 20, 40.0, 60, 0) == "forecast: 20 texts, at most about 3m20s"
+    with_losses = texts_forecast(Model(), 20, 40.0, 60, 1000)
+    assert with_losses == "forecast: 20 texts and the losses of 1,000 targets, at most about 1h10m"
+
+
+def test_batches_of_each_kind_are_counted() -> None:
+    from pretraining_tiny import make_world
+
+    world = make_world()
+    sets = {ITEM_TEXT: world.texts, ITEM_ITEM: world.item_item}
+    stream = PairBatches(sets, {ITEM_TEXT: 2.0, ITEM_ITEM: 1.0}, {ITEM_TEXT: 6, ITEM_ITEM: 8}, 0, world.vocabulary)
+    found = stream.one_of_each(2501)
+    assert {kind: steps for kind, (_, steps) in found.items()} == {
+        kind: sum(stream.order[step % len(stream.order)] == kind for step in range(2501)) for kind in found
+    }
+    assert sum(steps for _, steps in found.values()) == 2501
+    model = world.model("itc", "itm", "itg", "iic")
+    assert "forecast: 2501 steps" in phase1_forecast(model, found, "bf16-mixed", CPU)

@@ -41,7 +41,7 @@ ABOUT: dict[str, tuple[Plan, ...]] = {
         ),
         (
             "{mood} in tone, this {nation_card} explores {theme}.",
-            "Much of it unfolds among {setting}.",
+            "Much of it shows {setting}.",
             "At {minutes}, with {crowd}, it was {verdict}. | It was {verdict}. | It reached {crowd}.",
             "{director} made it. | {cast} act in it.",
         ),
@@ -59,7 +59,7 @@ ABOUT: dict[str, tuple[Plan, ...]] = {
         ),
         (
             "At the heart of this {nation_card}: {theme}.",
-            "Its places are {setting}; its tone is {mood}.",
+            "Its world: {setting}; its tone: {mood}.",
             "Made in {year}, it runs {minutes}[ and was {verdict}]. | It is {popular}.",
             "{director} leads {cast}. | {director} directs.",
         ),
@@ -103,7 +103,7 @@ ABOUT: dict[str, tuple[Plan, ...]] = {
         (
             "{a card} with {hook1}. | {a card} with {hook}.",
             "Stir in {hook2}. | Stir in {plus_thing1}.",
-            "It has {star} in the cast and comes from {director}. | {plus1}.",
+            "It has {star} in the cast and comes from {director}. | {plus2}.",
         ),
         (
             "{hook1}, told as {a card}.",

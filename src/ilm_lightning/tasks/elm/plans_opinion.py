@@ -46,7 +46,7 @@ OPINION: dict[str, tuple[Plan, ...]] = {
         ),
         (
             "{a card} of the expected kind: {draw}.",
-            "Against it stands {risk}.",
+            "Against it: {risk}.",
             "It [was {verdict} and ]has {crowd}.",
         ),
         (

@@ -55,7 +55,7 @@ PAIRS: dict[str, tuple[Plan, ...]] = {
             "It would last {blend.length}.",
         ),
         (
-            "{both.part}, the blend would play among {blend.setting}.",
+            "{both.part}, the blend would show {blend.setting}.",
             "The tone would be {blend.mood}.",
             "{1.director} and {2.director} might direct it together. | Its date would lie {blend.when}.",
         ),
@@ -128,7 +128,7 @@ PAIRS: dict[str, tuple[Plan, ...]] = {
         ),
         (
             "{a both.mood} spirit runs through {both.two}. | Something links {both.two}.",
-            "{both.setting} appear in both. | Both {both.fact2}.",
+            "In both we find {both.setting}. | Both {both.fact2}.",
             "Besides, they {both.fact1}.",
         ),
         (

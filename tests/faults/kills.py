@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-for place in (HERE.parents[1] / "src", HERE.parent, HERE.parent / "lm"):
+for place in (HERE.parents[1] / "src", HERE.parents[1] / "benchmarks", HERE.parent, HERE.parent / "lm"):
     sys.path.insert(0, str(place))
 
+import harness  # noqa: E402
 import lightning  # noqa: F401, E402  imported once, so that each start costs only its own work
 import polars as pl  # noqa: E402
 import sentence_transformers  # noqa: F401, E402
@@ -204,8 +205,11 @@ def faults(folder: Path) -> list[str]:
 
 def draw(number: int, wholes: Mapping[str, Whole]) -> tuple[str, Plan, int]:
     """Experiment *number*: stages in turn, kinds and points by chance; returns the run's name, plan and count."""
-    stages = [(name, stage) for name, whole in wholes.items() for stage in whole.counts]
-    name, stage = stages[number % len(stages)]
+    stages = list(dict.fromkeys(stage for whole in wholes.values() for stage in whole.counts))
+    stage = stages[number % len(stages)]
+    # a stage of both runs is killed in each of them in turn
+    names = [name for name, whole in wholes.items() if stage in whole.counts]
+    name = names[number // len(stages) % len(names)]
     return name, *draw_in(number, wholes[name], stage)
 
 
@@ -326,7 +330,9 @@ def main() -> int:
     work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     begin = time.monotonic()
-    found = json.loads(given.out.read_text()) if given.out.is_file() else {"kills": []}
+    found = json.loads(given.out.read_text()) if given.out.is_file() else {"machine": harness.machine(), "kills": []}
+    if found.setdefault("commit", harness.commit()) != harness.commit():
+        parser.error(f"{given.out} holds kills of commit {found['commit']}, this is {harness.commit()}: move it away")
     rows: list[dict[str, Any]] = found["kills"]
     with chat_server() as server:
         lines = {
@@ -341,13 +347,13 @@ def main() -> int:
                 if given.damage
                 else experiment(int(given.only[2]), wholes, work, (given.only[0], given.only[1]))
             )
-            write_json(given.out, {"kills": [*rows, row]})
+            write_json(given.out, {**found, "kills": [*rows, row]})
             return 0
         number = max((row["number"] for row in rows), default=-1) + 1
         while sum(row["killed"] for row in rows) < given.kills and time.monotonic() - begin < given.seconds:
             row = experiment(number, wholes, work)
             rows.append(row)
-            write_json(given.out, {"kills": rows})
+            write_json(given.out, {**found, "kills": rows})
             sys.stderr.write(f"{row}\n")
             number += 1
     sys.stderr.write(tabulate(rows) + "\n")

@@ -40,9 +40,12 @@ train-long: $(VENV)/.train ## the same with a long budget, 200 test movies a tas
 test: $(VENV)/.dev ## the test suite (offline, minutes)
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) pytest -n 2 $(ARGS)
 
-test-slow: $(VENV)/.dev audit ## real weights and real data; 10,000 examples of each property; known vulnerabilities
-	OMP_WAIT_POLICY=PASSIVE $(RUN) pytest -m slow $(ARGS)
-	ILM_EXAMPLES=10000 OMP_NUM_THREADS=1 $(RUN) pytest tests/properties $(ARGS)
+test-slow: $(VENV)/.dev ## real weights and real data; 10,000 examples of each property; known vulnerabilities
+	@status=0; \
+	OMP_WAIT_POLICY=PASSIVE $(RUN) pytest -m slow $(ARGS) || status=1; \
+	ILM_EXAMPLES=10000 OMP_NUM_THREADS=1 $(RUN) pytest tests/properties $(ARGS) || status=1; \
+	$(BIN)/python tests/audit/run.py || status=1; \
+	exit $$status
 
 test-faults: $(VENV)/.dev ## kills, full disks, damaged and hostile files (ARGS=--write-faults writes docs/faults.md)
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) pytest -m faults $(ARGS)
@@ -50,8 +53,8 @@ test-faults: $(VENV)/.dev ## kills, full disks, damaged and hostile files (ARGS=
 test-versions: $(VENV)/.dev ## the core with the oldest and the newest admitted libraries
 	OMP_NUM_THREADS=1 $(BIN)/python tests/versions/run.py $(ARGS)
 
-audit: $(VENV)/.dev ## known vulnerabilities of the installed packages (asks the network)
-	$(RUN) pip_audit --local --skip-editable
+audit: $(VENV)/.dev ## known vulnerabilities of the installed packages (asks the network; status 2: it could not be asked)
+	$(BIN)/python tests/audit/run.py
 
 bench: $(VENV)/.train ## the speed ladder against the peers (about half an hour; ARGS="--only collate als")
 	$(BIN)/python benchmarks/ladder.py $(ARGS)

@@ -7,7 +7,6 @@ function of *n*, and finished ones are kept in the file, so the harness itself c
 """
 
 import argparse
-import hashlib
 import json
 import os
 import random
@@ -16,9 +15,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +26,15 @@ for place in (HERE.parents[1] / "src", HERE.parents[1] / "benchmarks", HERE.pare
 
 import harness  # noqa: E402
 import lightning  # noqa: F401, E402  imported once, so that each start costs only its own work
-import polars as pl  # noqa: E402
 import sentence_transformers  # noqa: F401, E402
 import torch  # noqa: E402
 import transformers  # noqa: F401, E402
 
 from faults.kill_points import KINDS, Counter, Plan, install, tabulate  # noqa: E402
+from faults.run_results import RUN, apart, different, faults  # noqa: E402
 from ilm_lightning import train  # noqa: E402
 from ilm_lightning.engine import pipeline  # noqa: F401, E402
-from ilm_lightning.engine.artifacts import MANIFEST, Store, write_json  # noqa: E402
+from ilm_lightning.engine.artifacts import MANIFEST, write_json  # noqa: E402
 from ilm_lightning.engine.stages import evaluate, export, phase2, recommend, recommend_export  # noqa: F401, E402
 from tasks.teacher_server import chat_server  # noqa: E402
 from tiny_run import (  # noqa: E402
@@ -48,9 +46,6 @@ from tiny_run import (  # noqa: E402
     small_settings,
 )
 
-RUN = "killed"
-UNEQUAL = ("run",)
-"""Keys of metrics.json that no two runs share: seconds, memory, paths."""
 LANGUAGE = [
     "experiment=ilm_qformer_vg_cd_rw", "tuning=lora", "tasks.names=[summary,similarities,pitch]",
     "evaluation.conditions=[own,shuffled,blind,knn_copy,constant]", "tuning.steps=8", "tuning.val_every=4",
@@ -155,54 +150,6 @@ def unbroken(name: str, arguments: list[str], work: Path) -> Whole:
     return Whole(arguments, folder, found["counts"], [tuple(row) for row in found["order"]])
 
 
-def apart(work: Callable[[], Any]) -> Any:
-    """Call a function in a process of its own; threads that polars or tokenizers start would not survive a fork."""
-    reading, writing = os.pipe()
-    process = os.fork()
-    if process == 0:
-        try:
-            os.write(writing, json.dumps(work()).encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as stream:
-        answer = stream.read()
-    os.waitpid(process, 0)
-    return json.loads(answer)
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """The hash of everything of a run that must not depend on how often it was killed."""
-    return {key: hashlib.sha256(repr(value).encode()).hexdigest() for key, value in results(folder).items()}
-
-
-def results(folder: Path) -> dict[str, Any]:
-    """All of a run that must not depend on how often it was killed."""
-    run = folder / "outputs" / RUN
-    metrics = json.loads((run / "metrics.json").read_text())
-    table = pl.read_parquet(run / "predictions.parquet")
-    keys = [name for name in ("example_id", "task", "prompts", "user", "condition", "generated") if name in table]
-    weights = {str(p.relative_to(run)): p.read_bytes() for p in sorted((run / "model").rglob("*.safetensors"))}
-    return {
-        "metrics": {key: value for key, value in metrics.items() if key not in UNEQUAL},
-        "predictions": table.sort(keys).to_dicts(),
-        "weights": weights,
-        "artifacts": sorted(str(p.parent.relative_to(folder)) for p in folder.glob(f"artifacts/*/*/{MANIFEST}")),
-        "status": json.loads((run / "status.json").read_text()),
-    }
-
-
-def faults(folder: Path) -> list[str]:
-    """What is not as it should be among the artefacts: damaged, half done, or left behind."""
-    found = [str(p.relative_to(folder)) for p in folder.glob("artifacts/*/*.damaged-*")]
-    found += [str(p.relative_to(folder)) for p in folder.glob("artifacts/*/*.part")]
-    found += [str(p.relative_to(folder)) for p in (folder / "outputs").rglob(".*")]
-    for manifest in folder.glob(f"artifacts/*/*/{MANIFEST}"):
-        damage = Store._damage(manifest.parent, json.loads(manifest.read_text()))
-        found += [f"{manifest.parent.relative_to(folder)}: {damage}"] if damage else []
-    return found
-
-
 def draw(number: int, wholes: Mapping[str, Whole]) -> tuple[str, Plan, int]:
     """Experiment *number*: stages in turn, kinds and points by chance; returns the run's name, plan and count."""
     stages = list(dict.fromkeys(stage for whole in wholes.values() for stage in whole.counts))
@@ -233,17 +180,11 @@ def damage(stage: str, whole: Whole, work: Path) -> dict[str, Any]:
     data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
     path.write_bytes(data)
     status = start(whole.arguments, folder)
-    row: dict[str, Any] = {"damage": str(path.relative_to(folder)), "completed": status == 0}
+    row: dict[str, Any] = {"stage": stage, "damage": str(path.relative_to(folder)), "completed": status == 0}
     if status == 0:
         row["named"] = f"{path.name} has changed since it was written" in (folder / "screen.log").read_text()
         row["different"] = different(whole.folder, folder)
     return row
-
-
-def different(whole: Path, other: Path) -> list[str]:
-    """What of two runs is not equal."""
-    there, here = (apart(partial(digests, one)) for one in (whole, other))
-    return [key for key in there if there[key] != here[key]]
 
 
 def experiment(
@@ -323,8 +264,16 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("kills.json"), help="results; continued where it is there")
     parser.add_argument("--work", type=Path, default=None, help="folder of the runs, kept; by default a temporary one")
     parser.add_argument("--seconds", type=float, default=5400, help="start no further experiment after this time")
-    parser.add_argument("--only", nargs=3, metavar=("RUN", "STAGE", "NUMBER"), help="one kill of one stage")
-    parser.add_argument("--damage", metavar="STAGE", help="no kill: one bit of an artefact of the language run changed")
+    parser.add_argument(
+        "--only", nargs=3, action="append", default=[], metavar=("RUN", "STAGE", "NUMBER"), help="one kill of one stage"
+    )
+    parser.add_argument(
+        "--damage",
+        action="append",
+        default=[],
+        metavar="STAGE",
+        help="one bit of an artefact of the language run changed",
+    )
     given = parser.parse_args()
     work = (given.work or Path(tempfile.mkdtemp(prefix="kills-"))).resolve()
     work.mkdir(parents=True, exist_ok=True)
@@ -339,15 +288,13 @@ def main() -> int:
             name: [*arguments, *([f"teacher.url={server.url}"] if name == "language" else [])]
             for name, arguments in settings(work).items()
         }
-        wanted = {given.only[0]} if given.only else {"language"} if given.damage else set(lines)
+        chosen = {run for run, _, _ in given.only} | ({"language"} if given.damage else set())
+        wanted = chosen or set(lines)
         wholes = {name: unbroken(name, arguments, work) for name, arguments in lines.items() if name in wanted}
-        if given.only or given.damage:
-            row = (
-                damage(given.damage, wholes["language"], work)
-                if given.damage
-                else experiment(int(given.only[2]), wholes, work, (given.only[0], given.only[1]))
-            )
-            write_json(given.out, {**found, "kills": [*rows, row]})
+        if chosen:
+            rows += [experiment(int(number), wholes, work, (run, stage)) for run, stage, number in given.only]
+            damages = [damage(stage, wholes["language"], work) for stage in given.damage]
+            write_json(given.out, {**found, "kills": rows, "damages": damages})
             return 0
         number = max((row["number"] for row in rows), default=-1) + 1
         while sum(row["killed"] for row in rows) < given.kills and time.monotonic() - begin < given.seconds:

@@ -20,6 +20,7 @@ from ilm_lightning.data.openp5.indexing import read_indexing
 from ilm_lightning.data.openp5.sequences import read_sequences
 from ilm_lightning.data.tables import Interactions, ItemCatalog
 from ilm_lightning.embeddings.vectors import ItemVectors
+from impossible_parquet import impossible
 
 AREA = "The user's data"
 ITEMS = "item,title,year\n" + "".join(f"m{i},Film {i},{1950 + i}\n" for i in range(9))
@@ -144,6 +145,10 @@ CASES = [
     Case("a parquet file cut in the middle", parquet(lambda data: data[: len(data) // 2]), "not readable"),
     Case("a parquet file without its end", parquet(lambda data: data[:-9]), "not readable"),
     Case("a parquet file of zeros", parquet(lambda data: bytes(len(data))), "not readable"),
+    Case(
+        "a parquet file whose pages claim less than no values, which kills the process that reads it",
+        parquet(impossible), "kills the process.*write the file again",
+    ),
     Case("a gzip file cut in its first line", custom(gzip.compress(EVENTS.encode())[:15], name="events.csv.gz"), "gz"),
     Case("a gzip file cut in the middle", custom(gzip.compress(EVENTS.encode())[:200], name="events.csv.gz"), "gz"),
     Case("a file that only claims to be gzip", custom(b"\x1f\x8b" + b"junk" * 50, name="events.csv.gz"), "gz"),

@@ -23,6 +23,7 @@ from ilm_lightning.engine.runs import STATUS, computed, read_status, store_confi
 from ilm_lightning.engine.validate import validate
 from ilm_lightning.lm import ItemLanguageModel
 from ilm_lightning.reporting.runs import read_runs
+from impossible_parquet import impossible
 
 AREA = "Run folders"
 NAMES = "Names"
@@ -170,6 +171,7 @@ CASES = [
     ),
     Case("another language model than the run was trained on", other_lm, "was trained on"),
     Case("items.parquet is cut", model_file("items/items.parquet", lambda d: d[:-50]), "items.parquet"),
+    Case("items.parquet claims pages of less than no values", model_file("items/items.parquet", impossible), "kills"),
     Case("split.json is cut", model_file("items/split.json", lambda d: d[:20]), "split.json is damaged"),
     Case("a catalogue of fewer items than vectors", short_catalogue, "60 vectors for 7 items"),
 ]

@@ -17,6 +17,7 @@ from ilm_lightning.reporting.document import Document, build
 from ilm_lightning.reporting.runs import RunError
 from ilm_lightning.reporting.scores import read_scores
 from ilm_lightning.reporting.tables import Table
+from impossible_parquet import impossible
 
 LEVELS = {
     ("elm", "combined"): 55.0,
@@ -169,7 +170,7 @@ def test_what_is_damaged_is_named_and_the_rest_reported(tmp_path: Path) -> None:
     planted(tmp_path, {("ilm_qformer", "combined"): 55.0})
     for name, state in (("dead", "failed"), ("busy", "running")):
         write_run(tmp_path / name, config_of("ilm_mlp"), predictions_of(50.0, 0), state=state)
-    for name in ("torn", "short", "noconfig", "nopreds", "badpreds", "listed", "empty", "ranks", "noprose"):
+    for name in ("torn", "short", "noconfig", "nopreds", "badpreds", "deadly", "listed", "empty", "ranks", "noprose"):
         write_run(tmp_path / name, config_of("ilm_mlp", seed=len(name)), predictions_of(50.0, len(name)))
     (tmp_path / "torn" / "metrics.json").write_text('{"all": {"sc"')
     (tmp_path / "short" / "metrics.json").write_text('{"all": {}}')
@@ -179,6 +180,8 @@ def test_what_is_damaged_is_named_and_the_rest_reported(tmp_path: Path) -> None:
     (tmp_path / "noconfig" / "config.yaml").write_text("a: [1\nb: }")
     (tmp_path / "nopreds" / "predictions.parquet").unlink()
     (tmp_path / "badpreds" / "predictions.parquet").write_bytes(b"PAR1 not really")
+    deadly = tmp_path / "deadly" / "predictions.parquet"
+    deadly.write_bytes(impossible(deadly.read_bytes()))
     (tmp_path / "empty" / "metrics.json").unlink()
     document = build([tmp_path], 200)
     told = {Path(p.where).name: p.what for p in document.problems}
@@ -192,6 +195,7 @@ def test_what_is_damaged_is_named_and_the_rest_reported(tmp_path: Path) -> None:
     assert "config.yaml cannot be read" in told["noconfig"]
     assert "nothing can be tested" in told["nopreds"]
     assert "predictions.parquet is damaged" in told["badpreds"]
+    assert "predictions.parquet is damaged (damaged inside" in told["deadly"]
     assert "no metrics.json" in told["empty"]
     assert dict(table(document, "3").rows)["all"][3].seeds == 3
     assert len(document.sections) == 2  # means without predictions stand apart

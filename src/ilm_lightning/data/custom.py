@@ -10,6 +10,7 @@ from ilm_lightning.data.dataset import EVENT_COLUMNS, Dataset, assemble
 from ilm_lightning.data.delimited import ENDINGS, decimal_point, explain, ids, scan_delimited, seconds
 from ilm_lightning.data.errors import DataError
 from ilm_lightning.data.files import UNREADABLE, first_line
+from ilm_lightning.data.probe import check_parquet
 from ilm_lightning.data.schema import CATALOG_SCHEMA, LIST_COLUMNS
 from ilm_lightning.data.titles import parse_title
 
@@ -44,6 +45,7 @@ def read_custom(
         DataError: what is wrong, with file, column and remedy.
     """
     events = open_table(interactions, "interactions", columns or {})
+    _survive(interactions)
     catalog = read_items(items, columns, list_separator)
     name = interactions.name.split(".")[0]
     try:
@@ -142,7 +144,18 @@ def _is_csv(path: Path) -> bool:
     return path.name.lower().endswith(ENDINGS)
 
 
+def _survive(path: Path) -> None:
+    """Refuse parquet that would end the process."""
+    if not path.name.lower().endswith(".parquet"):
+        return
+    try:
+        check_parquet(path)
+    except OSError as error:
+        raise DataError(f"{path}: not readable ({first_line(error)}); write the file again") from error
+
+
 def _collect(frame: pl.LazyFrame, path: Path) -> pl.DataFrame:
+    _survive(path)
     try:
         return frame.collect()
     except UNREADABLE as error:

@@ -90,12 +90,12 @@ class GenomeScores:
 
     @classmethod
     def read(cls, path: Path) -> "GenomeScores":
-        """Read what `write` wrote.
+        """Read what `write` wrote, from an artefact, whose bytes were compared with their checksums.
 
         Raises:
             DataError: a missing or damaged file, or parquet that `write` did not write.
         """
-        frame = read_parquet(path)
+        frame = read_parquet(path, checked=True)
         metadata = pl.read_parquet_metadata(path).get("ilm_lightning")
         if metadata is None:
             raise DataError(f"{path}: not a genome file of this package; delete it and it is built again")

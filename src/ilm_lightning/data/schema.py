@@ -7,6 +7,7 @@ import polars as pl
 
 from ilm_lightning.data.errors import DataError
 from ilm_lightning.data.files import UNREADABLE, first_line
+from ilm_lightning.data.probe import check_parquet
 from ilm_lightning.data.titles import title_group
 
 _STRINGS = pl.List(pl.String)
@@ -61,8 +62,16 @@ def string_lists(rows: Sequence[Sequence[str]]) -> pl.Series:
     return frame.select(pl.lit(flat).implode().list.slice(pl.col("start"), pl.col("n"))).to_series()
 
 
-def read_parquet(path: Path) -> pl.DataFrame:
+def read_parquet(path: Path, checked: bool = False) -> pl.DataFrame:
     """Read a parquet file.
+
+    Args:
+        path: the file.
+        checked: whether its bytes were compared with a checksum; a file of which nothing is known is read by another
+            process first (see `probe`).
+
+    Returns:
+        The table.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -70,6 +79,8 @@ def read_parquet(path: Path) -> pl.DataFrame:
     if not Path(path).is_file():
         raise DataError(f"{path}: no such file; check the path")
     try:
+        if not checked:
+            check_parquet(Path(path))
         return pl.read_parquet(path)
     except UNREADABLE as error:
         raise DataError(f"{path}: not readable as parquet ({first_line(error)}); write it again") from error

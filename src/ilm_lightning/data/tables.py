@@ -72,13 +72,20 @@ class ItemCatalog:
         self.frame.write_parquet(path)
 
     @classmethod
-    def read(cls, path: Path) -> "ItemCatalog":
+    def read(cls, path: Path, checked: bool = False) -> "ItemCatalog":
         """Read what `write` wrote.
+
+        Args:
+            path: the file.
+            checked: whether its bytes were compared with a checksum (see `schema.read_parquet`).
+
+        Returns:
+            The catalogue.
 
         Raises:
             DataError: a missing or damaged file.
         """
-        frame = read_parquet(path)
+        frame = read_parquet(path, checked)
         try:
             return cls(frame)
         except (*UNREADABLE, DataError) as error:
@@ -212,13 +219,20 @@ class Interactions:
         self.frame.write_parquet(path, metadata=metadata)
 
     @classmethod
-    def read(cls, path: Path) -> "Interactions":
+    def read(cls, path: Path, checked: bool = False) -> "Interactions":
         """Read what `write` wrote.
+
+        Args:
+            path: the file.
+            checked: whether its bytes were compared with a checksum (see `schema.read_parquet`).
+
+        Returns:
+            The interactions.
 
         Raises:
             DataError: a missing or damaged file, or parquet that `write` did not write.
         """
-        frame = read_parquet(path)
+        frame = read_parquet(path, checked)
         header = _header(path)
         try:
             return cls(frame, header["user_ids"], header["n_items"])

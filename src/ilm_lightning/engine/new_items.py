@@ -175,12 +175,12 @@ def _raters(
         return raters, strangers
     if "behavioral" not in run.vectors.dims:
         raise RunError(f"{run.folder} reads {', '.join(run.vectors.dims)} vectors only: ratings tell it nothing")
-    import polars as pl
+    from ilm_lightning.data.schema import read_parquet
 
     path = run.folder / ITEMS / USERS
     if not path.is_file():
         raise RunError(f"{path} is missing: run the training command of this run again, it adds the file at once")
-    rows = {user: row for row, user in enumerate(pl.read_parquet(path)["user"])}
+    rows = {user: row for row, user in enumerate(read_parquet(path)["user"])}
     place = {item.item_id: row for row, item in enumerate(catalog)}
     for item, user in pairs:
         if user in rows:

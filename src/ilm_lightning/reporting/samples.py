@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from ilm_lightning.data.files import UNREADABLE
+from ilm_lightning.data.probe import check_parquet
 from ilm_lightning.reporting.groups import Column, Group
 
 COLUMNS = ("example_id", "task", "movie", "condition", "target", "generated")
@@ -114,6 +115,7 @@ def _text(frame: pl.DataFrame, key: str) -> tuple[str, float | None] | None:
 def _titles(folder: Path) -> dict[object, str]:
     path = folder / "items" / "items.parquet"
     try:
+        check_parquet(path)
         frame = pl.read_parquet(path, columns=["index", "title", "year"])
     except UNREADABLE:
         return {}

@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ilm_lightning.data.files import UNREADABLE, first_line
+from ilm_lightning.data.probe import check_parquet
 from ilm_lightning.reporting.paper import TASK_ROWS
 from ilm_lightning.reporting.runs import RunError
 
@@ -71,6 +72,7 @@ def read_scores(path: Path) -> Scores:
         RunError: the file is damaged or holds no scored text of an own vector.
     """
     try:
+        check_parquet(path)
         schema = pl.read_parquet_schema(path)
         missing = [name for name in (*_KEYS, SC) if name not in schema]
         if missing:

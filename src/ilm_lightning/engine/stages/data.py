@@ -283,8 +283,8 @@ def read_tables(prepared: Artifact) -> tuple[Interactions, ItemCatalog, np.ndarr
         Interactions, catalogue, and per item ``train``, ``validation`` or ``test``.
     """
     split = np.array(json.loads((prepared.path / "split.json").read_text(encoding="utf-8")))
-    interactions = Interactions.read(prepared.path / "interactions.parquet")
-    return interactions, ItemCatalog.read(prepared.path / "items.parquet"), split
+    interactions = Interactions.read(prepared.path / "interactions.parquet", checked=True)
+    return interactions, ItemCatalog.read(prepared.path / "items.parquet", checked=True), split
 
 
 def read_genome(prepared: Artifact) -> "GenomeScores":

@@ -85,7 +85,7 @@ def figure1_examples(
     history, catalog, split = tables
     ratings = None
     if asked := [name for name in names if name in USER_TASKS]:
-        judged = Interactions.read(prepared.path / JUDGED)
+        judged = Interactions.read(prepared.path / JUDGED, checked=True)
         assert_judged_unseen(history, judged)
         users = {
             name: split_keys(

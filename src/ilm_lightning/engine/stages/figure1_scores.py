@@ -138,7 +138,7 @@ class Scoring:
         return result | {"candidates": float(np.mean([len(row["candidate_items"]) for row in rows.first.values()]))}
 
     def _profiles(self, rows: "_Rows") -> dict[str, Any]:
-        judged = Interactions.read(self.inputs.prepared.path / JUDGED).frame
+        judged = Interactions.read(self.inputs.prepared.path / JUDGED, checked=True).frame
         users = {row["user"] for row in rows.first.values()}
         asked = judged.filter(pl.col("user").cast(pl.Int64).is_in(sorted(users)))
         shown = sorted(set(asked["item"].to_list()))

@@ -15,6 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
+import harness  # noqa: E402
+
 
 def fuzz(name: str, seconds: int, out: Path) -> None:
     """Fuzz one reader in this process, until the time is over or a finding ends it."""
@@ -86,7 +88,13 @@ def main() -> int:
         print(json.dumps(rows[-1]), flush=True)
         if done.returncode:
             (given.out / f"{name.replace(' ', '-')}.log").write_text(done.stdout + done.stderr)
-    (given.out / "results.json").write_text(json.dumps(rows, indent=1) + "\n")
+    found = {
+        "command": f"python benchmarks/fuzz_readers.py --minutes {given.minutes:g}",
+        "commit": harness.commit(),
+        "machine": harness.machine(),
+        "rows": rows,
+    }
+    (given.out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
     return 0 if all(row["sound"] for row in rows) else 1
 
 

@@ -12,8 +12,13 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import harness  # noqa: E402
+
 LIBRARIES = ("transformers", "lightning", "peft", "sentence-transformers", "safetensors", "hydra-core", "torchmetrics")
 CORE = (
     "tests/lm/test_lm_portable.py",
@@ -60,16 +65,23 @@ def lay(name: str, wanted: list[str], folder: Path) -> Path:
     return target
 
 
-def test(target: Path, selected: list[str]) -> int:
-    """Run the core with a set of versions; returns pytest's status."""
+def test(target: Path, selected: list[str]) -> dict[str, Any]:
+    """Run the core with a set of versions; returns the versions, pytest's status and its last line."""
     path = os.pathsep.join([str(target), str(ROOT / "src")])
     names = ", ".join(f"{name!r}" for name in LIBRARIES)
-    show = f"from importlib.metadata import version; print({{n: version(n) for n in ({names},)}})"
+    show = (
+        f"import json; from importlib.metadata import version; print(json.dumps({{n: version(n) for n in ({names},)}}))"
+    )
     environment = {**os.environ, "PYTHONPATH": path}
-    subprocess.run([sys.executable, "-c", show], env=environment, check=True)
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *selected], cwd=ROOT, env=environment, check=False
-    ).returncode
+    laid = subprocess.run([sys.executable, "-c", show], env=environment, check=True, capture_output=True, text=True)
+    sys.stderr.write(laid.stdout)
+    command = [sys.executable, "-m", "pytest", "-q", *selected]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as tests:
+        assert tests.stdout is not None
+        line = ""
+        for line in tests.stdout:
+            sys.stdout.write(line)
+    return {"versions": json.loads(laid.stdout), "status": tests.returncode, "said": line.strip().strip("= ")}
 
 
 def main() -> int:
@@ -78,13 +90,22 @@ def main() -> int:
     parser.add_argument("sets", nargs="*", default=[], help=f"of {', '.join(sets())}; all without")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "versions")
     parser.add_argument("--tests", nargs="*", default=list(CORE))
+    parser.add_argument("--out", type=Path, help="JSON file for the result")
     given = parser.parse_args()
-    status = {}
+    found: dict[str, dict[str, Any]] = {}
     for name in given.sets or sets():
         sys.stderr.write(f"{name}: {' '.join(sets()[name])}\n")
-        status[name] = test(lay(name, sets()[name], given.folder), given.tests)
-    sys.stderr.write(f"{status}\n")
-    return int(any(status.values()))
+        found[name] = test(lay(name, sets()[name], given.folder), given.tests)
+        sys.stderr.write(f"{name}: {found[name]}\n")
+    if given.out is not None:
+        whole = {
+            "command": "make test-versions",
+            "commit": harness.commit(),
+            "machine": harness.machine(),
+            "sets": found,
+        }
+        given.out.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    return int(any(one["status"] for one in found.values()))
 
 
 if __name__ == "__main__":

@@ -140,15 +140,20 @@ _KILLS = """
 `python tests/faults/kills.py 100 --out tests/faults/kills.json` kills runs on tiny models with `kill -9`, each at a
 point drawn uniformly over one stage's work: a call of a function (of Python or of C), a write or what stands at its
 edge (open, write, flush, fsync, rename, delete), or a moment in time. The same command is then started again;
-metrics, predictions and weights must equal those of a run that nobody killed, to the last digit. {count} kills so far:
+metrics, predictions and weights must equal those of a run that nobody killed, to the last digit.
+
+{count} kills of commit {commit}, {minutes:.0f} minutes on {cores} core of {cpu}, torch {torch}:
 
 """
 
 
 def kills_section() -> str:
     """The section of the page on kills at random points, from the harness's results."""
-    rows = [row for row in json.loads(RESULTS.read_text(encoding="utf-8"))["kills"] if row["killed"]]
-    return KILLS + _KILLS.format(count=len(rows)) + tabulate(rows) + "\n"
+    found = json.loads(RESULTS.read_text(encoding="utf-8"))
+    rows = [row for row in found["kills"] if row["killed"]]
+    minutes = sum(sum(row["seconds"]) for row in found["kills"]) / 60
+    text = _KILLS.format(count=len(rows), commit=found["commit"], minutes=minutes, **found["machine"])
+    return KILLS + text + tabulate(rows) + "\n"
 
 
 def rows_of(page: str) -> Iterator[tuple[Fault, str]]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from generated_25m import script
@@ -114,3 +115,20 @@ def test_decoding_results_become_rows() -> None:
     assert [(row["bar"], row["met"]) for row in rows] == [(7.0, True), (3.5, False)]
     line = list(ladder.lines(rows))[2]
     assert line.startswith("| trie decoding, 10 beams, 3,416 items | transformers, 10 beams → trie, 10 beams | 4 → 0.5")
+
+
+@pytest.mark.usefixtures("benchmarks_path")
+def test_what_a_sweep_adds_is_the_median_of_the_rounds() -> None:
+    overhead = script("launcher_overhead")
+    # seconds and processor seconds of a job in the sweep and alone; in one round the machine stood still for a while
+    rounds = np.array([[[0.5, 0.3], [0.1, 0.1]], [[9.0, 0.4], [0.1, 0.1]], [[0.6, 0.5], [0.1, 0.1]]])
+    found = overhead.summary(rounds)
+    assert (found["overhead_seconds"], found["overhead_cpu_seconds"], found["met"]) == (0.5, 0.3, True)
+    assert found["overhead_seconds_rounds"] == [0.4, 8.9, 0.5]
+    assert not overhead.summary(rounds + np.array([[1.0, 0.0], [0.0, 0.0]]))["met"]
+
+
+def test_the_committed_overhead_of_a_sweep_is_below_its_bar() -> None:
+    found = json.loads((BENCHMARKS / "results" / "launcher_overhead.json").read_text(encoding="utf-8"))
+    assert found["met"]
+    assert found["overhead_seconds"] <= found["bar_seconds"] == 1.0

@@ -58,4 +58,4 @@ def test_installed_wheel_composes_from_any_folder(wheel: Path, tmp_path: Path) -
     command = [sys.executable, "-m", "ilm_lightning.train", "-m", "sweep=table3", "adapter.num_queries=0"]
     done = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "5 of 5 jobs failed" in done.stderr
+    assert "error: all 5 jobs: adapter.num_queries=0 must be above 0" in done.stderr

@@ -1,8 +1,7 @@
 """Runs as the paper's tables: ``python -m ilm_lightning.report outputs/``.
 
-Finished runs are gathered into Tables 2 to 10 and Figure 3 as Markdown and CSV, those of language tasks as LaTeX too:
-ours with the spread over seeds, the paper's numbers beside, differences with paired intervals. What is missing or
-cannot be compared is named.
+Finished runs are gathered into Tables 2 to 10 and Figure 3 as Markdown, LaTeX and CSV: ours with the spread over seeds,
+the paper's numbers beside, differences with paired intervals. What is missing or cannot be compared is named.
 """
 
 import argparse

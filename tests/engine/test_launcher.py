@@ -243,7 +243,7 @@ def test_multirun_starts_processes_and_tells_every_refused_job(tmp_path: Path) -
     done = command("-m", "experiment=ilm_mlp", "adapter.num_queries=0,-1", cwd=tmp_path)
     assert done.returncode == 1
     assert "error: adapter.num_queries=0: adapter.num_queries=0 must be above 0" in done.stderr
-    assert "2 of 2 jobs failed" in done.stderr
+    assert "2 of 2 jobs failed; none of them could start" in done.stderr
     (kept,) = (tmp_path / "outputs").glob("sweep-*.json")
     assert [row["state"] for row in json.loads(kept.read_text())] == ["failed", "failed"]
 
@@ -269,13 +269,24 @@ def test_the_jobs_of_a_sweep_are_one_group(chosen: str | None, group: str, tmp_p
         (["outputs=/dev/null/x"], "outputs=/dev/null/x cannot be written"),
         (["artifacts=/dev/null/x"], "artifacts=/dev/null/x cannot be written"),
         (["-m", "seed=1,2", "hydra.launcher.jobs=0"], "hydra.launcher.jobs=0 must be above 0"),
-        (["-m", "experiment=ilm_mlp,nope"], "nope"),
-        (["sweep=nope"], "nope"),
+        (["-m", "experiment=ilm_mlp,nope"], "error: experiment=nope: there is no such choice; there are elm, ilm_it"),
+        (["sweep=tabel3"], "error: sweep=tabel3: there is no such choice; did you mean table3"),
+        # told once, and before the jobs are composed
+        (["-m", "sweep=table3", "trainer.accelerator=gpu"], "error: trainer.accelerator=gpu: no GPU is visible here"),
+        (["-m", "sweep=table3", "logger=wandb"], "error: logger=wandb: nobody is logged in"),
+        (["-m", "sweep=table3", "adapter.num_queries=0"], "error: all 5 jobs: adapter.num_queries=0 must be above 0"),
         (["trainer.accelerator=cpu", "trainer.devices=4000"], "trainer.devices=4000: each is a process here"),
-        (["trainer.accelerator=gpu", "trainer.devices=4000"], "GPUs are visible here"),
+        (["trainer.accelerator=gpu", "trainer.devices=4000"], "no GPU is visible here"),
     ],
 )
-def test_bad_sweeps_are_refused_at_once(arguments: list[str], message: str, tmp_path: Path) -> None:
+def test_bad_sweeps_are_refused_at_once(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    # where nobody is logged in
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
     start = time.monotonic()
     done = command(*arguments, cwd=tmp_path)
     assert done.returncode == 1
@@ -284,6 +295,7 @@ def test_bad_sweeps_are_refused_at_once(arguments: list[str], message: str, tmp_
     # about half a second on an idle machine; composing and starting Python are most of it
     assert time.monotonic() - start < 5
     assert not list(tmp_path.rglob("config.yaml"))
+    assert done.stderr.count(message) == 1
 
 
 def test_settings_name_the_key() -> None:

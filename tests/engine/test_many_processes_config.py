@@ -126,7 +126,7 @@ def test_what_cannot_run_is_refused(overrides: list[str], message: str, monkeypa
     ("arguments", "message"),
     [
         (["trainer=ddp", "trainer.devices=99", "trainer.accelerator=cpu"], "each is a process here, and there are"),
-        (["trainer=warp"], "Could not find 'trainer/warp'"),
+        (["trainer=warp"], "trainer=warp: there is no such choice; there are auto, cpu, ddp, ddp_multinode, fsdp, gpu"),
         (["trianer=ddp"], "there is no setting trianer; did you mean trainer or trainer.nodes"),
         (["outputs=/proc/nowhere"], "outputs=/proc/nowhere cannot be written"),
         (["-m", "hydra/launcher=slurm", "seed=1,2"], "hydra/launcher=slurm"),

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -10,6 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from synthetic import HOSTILE, config_of, planted, predictions_of, write_run
+from test_rankings import write_ranking
 
 from ilm_lightning import dashboard
 from ilm_lightning.reporting.charts import Line, forest, line_chart, ticks
@@ -149,6 +151,47 @@ def test_runs_without_predictions_still_give_a_page(tmp_path: Path) -> None:
     text = (tmp_path / "p.html").read_text()
     assert "predictions are not there" in text
     assert "left no training history" in text
+
+
+def test_recommendation_stands_on_the_page(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        folder = write_ranking(tmp_path / "runs", "ilm", 0.5, seed)
+        (folder / "history-tune.csv").write_text(HISTORY)
+        with (folder / "samples-tune.csv").open("w", newline="") as stream:
+            rows = [(step, "u1", "sequential", HOSTILE, "i9", "i1 i9 i2", rank) for step, rank in ((100, 0), (200, 2))]
+            csv.writer(stream).writerows([("step", "example", "task", "prompt", "target", "list", "rank"), *rows])
+    write_ranking(tmp_path / "runs", "rand", 0.1)
+    path = tmp_path / "p.html"
+    assert dashboard.main([str(tmp_path / "runs"), "--html", str(path), "--resamples", "200"]) == 0
+    text = path.read_text()
+    for part in (
+        "Table 6, Beauty: sequential recommendation", "Table 4, Beauty: phase-1 losses", "Table 5: counts",
+        "<em>ILM-Qformer-pretrained</em>", "Protocols of Beauty", "language model &#x27;tiny&#x27;, not",
+        "tune: val/loss", "step 100 · target not in the list", "step 200 · target in place 2", 'href="#rankings"',
+    ):  # fmt: skip
+        assert part in text, part
+    assert len(re.findall(r"<td><strong>\.\d{4}</strong> <span class=muted>± ", text)) >= 4
+    assert "<script>alert(1)</script>" not in text
+    test_every_element_is_closed(path)
+
+
+def test_a_result_of_an_older_form_has_its_place(tmp_path: Path) -> None:
+    root = planted(tmp_path / "runs", {(FROZEN, "combined"): 55.0, (MLP, "combined"): 50.0}, seeds=(0,))
+    for folder, told in zip(
+        sorted(root.iterdir()), ({"hardware": "2 cores", "seconds": {"tune": "long"}}, 3), strict=True
+    ):
+        metrics = json.loads((folder / "metrics.json").read_text())
+        (folder / "metrics.json").write_text(json.dumps(metrics | {"run": told}))
+    assert dashboard.main([str(root), "--html", str(tmp_path / "p.html"), "--resamples", "200"]) == 0
+    assert "<td>2 cores</td>" in (tmp_path / "p.html").read_text()
+
+
+def test_the_projects_own_results_make_a_page(tmp_path: Path) -> None:
+    experiments = Path(__file__).resolve().parents[2] / "experiments"
+    assert dashboard.main([str(experiments), "--html", str(tmp_path / "p.html"), "--resamples", "200"]) == 0
+    text = (tmp_path / "p.html").read_text()
+    assert "Table 6, ML1M" in text
+    assert "ILM-QFormer-vg-LoRA" in text
 
 
 def test_no_run_and_no_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

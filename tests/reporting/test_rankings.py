@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +18,7 @@ from ilm_lightning.evaluation.ranking import ranking_from_ranks
 from ilm_lightning.reporting.claims import RANKED, Claim, go_through
 from ilm_lightning.reporting.decide import Verdict
 from ilm_lightning.reporting.document import build
-from ilm_lightning.reporting.ranking_tables import Rankings, RankingTable
+from ilm_lightning.reporting.ranking_tables import Mark, Rankings, RankingTable, marks
 
 USERS = 400
 ROWS: dict[str, dict[str, Any]] = {
@@ -226,6 +227,37 @@ def test_settings_apart_are_rows_apart(tmp_path: Path) -> None:
     assert labels == {"ILM-rand (frozen) (steps=(450, 8))", "ILM-rand (frozen) (steps=(900, 8))"}
 
 
+def test_best_and_next_best_are_of_one_protocol_and_one_set_of_prompts(tmp_path: Path) -> None:
+    for name, level in (("ilm", 0.6), ("mlp1", 0.3), ("it", 0.29)):
+        write_ranking(tmp_path, name, level)
+    write_ranking(tmp_path, "rand", 0.9, decoding="trie, 10 beams, seen items filtered")
+    made = table(found_in(tmp_path), "6")
+    marked = list(zip(made.lines, marks(made), strict=True))
+    found = {(line.row.name, line.prompts): mark.get("HR@10") for line, mark in marked}
+    for prompts in ("seen", "unseen"):
+        assert found["ILM-IT-II (frozen)", prompts] == Mark(1, noise=False)
+        ranks = {name: found[name, prompts] for name in ("ILM-MLP, 1 token (frozen)", "ILM-IT (frozen)")}
+        assert sorted(mark.rank if mark else 0 for mark in ranks.values()) == [0, 2]
+        # alone under its protocol, and nobody's rival
+        assert found["ILM-rand (frozen)", prompts] is None
+    assert all(not mark for line, mark in marked if line.row.printed)
+
+
+def test_a_lead_within_two_standard_errors_may_be_noise(tmp_path: Path) -> None:
+    for name in ("ilm", "it"):
+        folder = write_ranking(tmp_path, name, 0.5)
+        metrics = json.loads((folder / "metrics.json").read_text())
+        row = metrics["ranking"]["seen"]["sequential"]
+        # the difference of 0.06 is 3 standard errors of HR@5's, and 1.5 of HR@10's
+        row["hr"] = {"5": 0.50 + 0.06 * (name == "ilm"), "10": 0.70 + 0.06 * (name == "ilm")}
+        row["hr_error"] = {"5": 0.02 / 2**0.5, "10": 0.04 / 2**0.5}
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+    made = table(found_in(tmp_path), "6")
+    found = {(line.row.name, line.prompts): mark for line, mark in zip(made.lines, marks(made), strict=True)}
+    best = found["ILM-IT-II (frozen)", "seen"]
+    assert (best["HR@5"], best["HR@10"]) == (Mark(1, noise=False), Mark(1, noise=True))
+
+
 def test_the_command_writes_tables_and_claims(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     committed = tmp_path / "committed"
     committed.mkdir()
@@ -242,6 +274,12 @@ def test_the_command_writes_tables_and_claims(tmp_path: Path, caplog: pytest.Log
     assert "### Table 6, Beauty: sequential recommendation" in text
     assert "| *ILM-Qformer-pretrained* | seen | .0227 | .0174 | .0282 | .0192 |" in text
     assert "mixes two indexings" in text
+    assert len(re.findall(r"\*\*\.\d{4}\*\*", text)) >= 8
+    written = (out / "report.tex").read_text()
+    assert r"\textit{ILM-Qformer-pretrained} & seen & .0227 & .0174 & .0282 & .0192 &" in written
+    assert "Table 4, Beauty: phase-1 losses" in written
+    assert "Table 5: counts" in written
+    assert written.count(r"\begin{tabular}") == written.count(r"\end{tabular}") == 4
     assert "claim 8: undecided" in caplog.text
     assert "ILM-IT-II" in (out / "claims.md").read_text()
     with (out / "rankings.csv").open(newline="") as stream:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from synthetic import HOSTILE, config_of, planted, predictions_of, write_run
+from test_rankings import write_ranking
 
 from ilm_lightning import dashboard
 
@@ -103,6 +104,21 @@ def test_panels_ask_for_the_rows_of_the_table(sent: list[dict[str, Any]], tmp_pa
     assert '"tune"' in asked
     assert "val/loss" in asked
     assert '"pretrain"' in json.dumps(grids[1])
+
+
+def test_recommendation_is_sent_too(sent: list[dict[str, Any]], tmp_path: Path) -> None:
+    for name in ("ilm", "rand"):
+        write_ranking(tmp_path / "runs", name, 0.4)
+    assert publish(tmp_path) == 0
+    blocks = json.loads(sent[0]["spec"])["blocks"]
+    (told,) = [b["content"] for b in blocks if b["type"] == "markdown-block" and "### Table 6, Beauty" in b["content"]]
+    assert "| ILM-rand (frozen) | seen |" in told
+    assert "**." in told
+    assert "<u>" not in told
+    asked = [json.dumps(b) for b in blocks if b["type"] == "panel-grid"]
+    assert len(asked) == 2
+    assert "val/hr10" in asked[0]
+    assert '"rand"' in asked[0]
 
 
 def test_without_a_login_the_page_is_there_and_the_error_says_what_to_do(

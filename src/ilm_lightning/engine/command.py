@@ -132,6 +132,33 @@ def check_keys(arguments: Sequence[str]) -> None:
             raise ConfigError(f"there is no setting {key}; {hint}")
 
 
+def check_choices(arguments: Sequence[str]) -> None:
+    """Refuse a choice that its config group does not hold, before Hydra does so at length.
+
+    Args:
+        arguments: the command line.
+
+    Raises:
+        ConfigError: names the group, what there is, and the nearest of it.
+    """
+    # the user's own folder may hold more
+    if any(argument.startswith(("--config-dir", "-cd", "hydra.searchpath")) for argument in arguments):
+        return
+    for argument in arguments:
+        group, sign, values = argument.lstrip("+").partition("=")
+        folder = conf_dir() / group
+        if not sign or not group.isidentifier() or not folder.is_dir():
+            continue
+        known = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+        for value in values.split(","):
+            # what is no plain word is Hydra's grammar: lists, choice(), glob()
+            if value in known or value == "null" or not value.replace("/", "").isidentifier():
+                continue
+            near = difflib.get_close_matches(value, known, n=2, cutoff=0.6)
+            hint = f"did you mean {' or '.join(near)}? There are" if near else "there are"
+            raise ConfigError(f"{group}={value}: there is no such choice; {hint} {', '.join(known)}")
+
+
 def _only_resume(arguments: Sequence[str]) -> None:
     others = [a for a in arguments if "=" in a and not a.startswith(("resume=", "outputs=", "hydra."))]
     if others:
@@ -180,6 +207,7 @@ def hydra_command(config_name: str, task: Callable[[Config], float]) -> int:
     sys.argv[1:] = [open_mapping(argument) for argument in sys.argv[1:]]
     try:
         check_keys(sys.argv[1:])
+        check_choices(sys.argv[1:])
         check_plugins(sys.argv[1:])
     except ConfigError as error:
         log.error("error: %s", error)

@@ -36,7 +36,7 @@ def check_machine(config: Config) -> None:
     for part in trainer.compile:
         one_of("trainer.compile", part, COMPILED)
     positive(trainer__devices=trainer.devices, trainer__nodes=trainer.nodes)
-    _devices(trainer)
+    check_devices(trainer)
     _sharding(config)
     for key, size in (
         ("pretraining.batch_size", config.pretraining.batch_size),
@@ -70,13 +70,22 @@ def check_plugins(arguments: Sequence[str]) -> None:
             raise ConfigError(f"{choice} would choose settings on the very movies that test them: add {SEARCHED_ON}")
 
 
-def _devices(trainer: TrainerConfig) -> None:
-    """Compare the devices asked for with those that are there, as far as that can be told in no time."""
+def check_devices(trainer: TrainerConfig) -> None:
+    """Compare the devices asked for with those that are there, as far as that can be told in no time.
+
+    Raises:
+        ConfigError: there are fewer; says how many.
+    """
     gpus, cores = visible_gpus(), usable_cores()
     on_gpu = trainer.accelerator in ("gpu", "cuda") or (trainer.accelerator == "auto" and bool(gpus))
     if on_gpu and gpus is not None and trainer.devices > len(gpus):
-        fix = f"set trainer.devices={len(gpus)}" if gpus else "set trainer.accelerator=cpu"
-        raise ConfigError(f"trainer.devices={trainer.devices}: {len(gpus)} GPUs are visible here; {fix}")
+        if not gpus:
+            raise ConfigError(
+                f"trainer.accelerator={trainer.accelerator}: no GPU is visible here; set trainer.accelerator=cpu"
+            )
+        raise ConfigError(
+            f"trainer.devices={trainer.devices}: {len(gpus)} GPUs are visible here; set trainer.devices={len(gpus)}"
+        )
     # two processes are allowed anywhere, to try things out
     if not on_gpu and trainer.devices > max(cores, 2):
         raise ConfigError(

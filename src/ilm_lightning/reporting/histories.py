@@ -80,7 +80,7 @@ def _files(run: Run) -> Iterator[tuple[str, Path]]:
         return
     root = str(run.setting("artifacts", "artifacts"))
     roots = (Path(root), run.path.parent.parent / root, run.path.parent / root)
-    for entry in run.metrics.get("run", {}).get("artifacts", ()):
+    for entry in run.facts.get("artifacts") or ():
         stage = str(entry).partition("/")[0]
         if stage not in STAGES or ".." in str(entry):
             continue

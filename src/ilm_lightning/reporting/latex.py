@@ -1,6 +1,24 @@
 """A report's tables as LaTeX (booktabs)."""
 
+from collections.abc import Mapping, Sequence
+
 from ilm_lightning.reporting.document import Document
+from ilm_lightning.reporting.ranking_cells import (
+    CELLS,
+    COUNTS_HEAD,
+    COUNTS_TITLE,
+    HEAD,
+    LOSSES_HEAD,
+    LOSSES_TITLE,
+    count_cells,
+    facts_of_line,
+    loss_cells,
+    name_of_line,
+    numbers,
+    title_of,
+)
+from ilm_lightning.reporting.ranking_runs import MEASURES
+from ilm_lightning.reporting.ranking_tables import Mark, RankingLine, Rankings, marks
 from ilm_lightning.reporting.scores import ITEM, SC
 from ilm_lightning.reporting.tables import Cell, Table, measure_name
 from ilm_lightning.reporting.text import latex
@@ -15,7 +33,65 @@ def write(document: Document) -> str:
         for measure in (SC, ITEM):
             for table in section.tables.get(measure, ()):
                 parts.append(_table(table, measure_name(section.group, measure), section.group.letter))
+    if document.rankings is not None:
+        parts += _rankings(document.rankings)
     return "\n".join(parts) + "\n"
+
+
+def _rankings(found: Rankings) -> list[str]:
+    """Tables 4 to 8."""
+    parts = []
+    for table in found.tables:
+        for letter, protocol in sorted(table.protocols.items()):
+            fields = "; ".join(f"{key}: {value}" for key, value in protocol.lines())
+            parts.append(f"% {latex(title_of(table))}, protocol {letter}: {latex(fields)}")
+        rows = [_line(line, marked) for line, marked in zip(table.lines, marks(table), strict=True)]
+        split = next((place for place, line in enumerate(table.lines) if not line.row.printed), 0)
+        parts.append(_tabular(f"{title_of(table)}; {CELLS}", "ll" + "r" * (len(HEAD) - 2), HEAD, rows, split))
+    for title, head, cells in (
+        (COUNTS_TITLE, COUNTS_HEAD, count_cells(found.counts)),
+        (LOSSES_TITLE, LOSSES_HEAD, loss_cells(found.losses)),
+    ):
+        if cells:
+            parts.append(_tabular(title, "l" + "r" * (len(head) - 1), head, [list(map(latex, row)) for row in cells]))
+    return parts
+
+
+def _line(line: RankingLine, marked: Mapping[str, Mark]) -> list[str]:
+    cells = []
+    for measure in MEASURES:
+        value, spread, error = numbers(line.cells.get(measure))
+        mark = marked.get(measure)
+        if mark is not None:
+            bold = rf"\textbf{{{value}}}" + (r"$^{\approx}$" if mark.noise else "")
+            value = bold if mark.rank == 1 else rf"\underline{{{value}}}"
+        cells.append(
+            value + (rf"\,{{\scriptsize$\pm$\,{spread}}}" if spread else "") + (f" ({error})" if error else "")
+        )
+    name = latex(name_of_line(line))
+    return [
+        rf"\textit{{{name}}}" if line.row.printed else name,
+        latex(line.prompts),
+        *cells,
+        *map(latex, facts_of_line(line)),
+    ]
+
+
+def _tabular(caption: str, columns: str, head: Sequence[str], rows: Sequence[Sequence[str]], split: int = 0) -> str:
+    """A table; a rule stands above row ``split``, unless that is the first."""
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{latex(caption)}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        " & ".join(map(latex, head)) + r" \\",
+        r"\midrule",
+    ]
+    for place, row in enumerate(rows):
+        lines += [r"\midrule"] if place == split > 0 else []
+        lines.append(" & ".join(row) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
 
 
 def _table(table: Table, measure: str, letter: str) -> str:

@@ -8,7 +8,8 @@ from ilm_lightning.reporting.claims_page import RULES, all_missing, missing_runs
 from ilm_lightning.reporting.document import Document, Section
 from ilm_lightning.reporting.page_figures import bars_of, figure_3, loss_curves
 from ilm_lightning.reporting.page_progress import progress_of
-from ilm_lightning.reporting.page_runs import runs_table, samples_of
+from ilm_lightning.reporting.page_rankings import rankings_of
+from ilm_lightning.reporting.page_runs import samples_of, section_runs
 from ilm_lightning.reporting.page_tables import controls_table, table_of
 from ilm_lightning.reporting.paper import source
 from ilm_lightning.reporting.scores import ITEM, SC
@@ -58,6 +59,9 @@ def write(document: Document, claims: Sequence[Claim], title: str = "Item-Langua
         links += [(f"tables-{letter}", f"Tables{mark}"), (f"curves-{letter}", f"Curves{mark}")]
         links += [(f"texts-{letter}", f"Texts{mark}"), (f"runs-{letter}", f"Runs{mark}")]
         body += _section(section, mark)
+    if document.rankings is not None:
+        links.append(("rankings", "Recommendation"))
+        body.append(rankings_of(document.rankings))
     if document.problems:
         links.append(("problems", "Left out"))
         items = "".join(f"<li><strong>{html(p.where)}</strong>: {html(p.what)}</li>" for p in document.problems)
@@ -76,9 +80,9 @@ def write(document: Document, claims: Sequence[Claim], title: str = "Item-Langua
 
 def _summary(document: Document) -> str:
     n = len(document.sections)
-    protocols = "one protocol" if n == 1 else f"{n} protocols, never averaged over"
+    protocols = ", one protocol" if n == 1 else f", {n} protocols of language tasks, never averaged over" if n else ""
     return (
-        f"<p>{document.runs} finished runs, {protocols}. Intervals: {document.resamples:,} paired resamples, seeds "
+        f"<p>{document.runs} finished runs{protocols}. Intervals: {document.resamples:,} paired resamples, seeds "
         f"outside, movies inside.</p><p class=muted>{html(', '.join(document.folders))}</p>"
     )
 
@@ -146,5 +150,5 @@ def _section(section: Section, mark: str) -> list[str]:
     parts.append(f'<div class="grid two">{"".join(figure_3(section, measure) for measure in (SC, ITEM))}</div>')
     parts += [bars_of(section), loss_curves(section)]
     parts.append(f'<h2 id="texts-{letter}">Texts{mark}</h2>{samples_of(section)}{progress_of(section)}')
-    parts.append(f'<h2 id="runs-{letter}">Runs{mark}</h2>{runs_table(section)}')
+    parts.append(f'<h2 id="runs-{letter}">Runs{mark}</h2>{section_runs(section)}')
     return parts

@@ -10,13 +10,14 @@ from ilm_lightning.reporting.document import Section, full_label
 from ilm_lightning.reporting.groups import Column
 from ilm_lightning.reporting.histories import Curve, histories
 from ilm_lightning.reporting.paper import TASK_ROWS
+from ilm_lightning.reporting.runs import Run
 from ilm_lightning.reporting.scores import SC
 from ilm_lightning.reporting.tables import measure_name
 from ilm_lightning.reporting.text import html
 
 SHOWN = (
-    "val/loss", "train/loss", "val/sc", "val/itg_nll", "val/itg", "val/itc", "val/itm", "val/iic", "val/uic", "val/vg",
-    "train/gradient_norm", "train/lr_adapter",
+    "val/loss", "train/loss", "val/sc", "val/hr10", "val/itg_nll", "val/itg", "val/itc", "val/itm", "val/iic",
+    "val/uic", "val/vg", "train/gradient_norm", "train/lr_adapter",
 )  # fmt: skip
 MOST_PANELS, MOST_LINES = 12, 8
 
@@ -87,29 +88,38 @@ def _condition(column: Column, task: str, name: str) -> float | None:
 
 
 def loss_curves(section: Section) -> str:
-    """Losses over the steps of each stage: mean over seeds, one line a column."""
-    every = table_columns(section) or list(section.group.columns)
-    columns = every[:MOST_LINES]
+    """Losses of a section's columns over the steps of each stage."""
+    columns = table_columns(section) or list(section.group.columns)
+    return training_curves([(full_label(column, section.group), list(column.runs.values())) for column in columns])
+
+
+def training_curves(named: Sequence[tuple[str, Sequence[Run]]]) -> str:
+    """Losses over the steps of each stage: mean over seeds, one line a label.
+
+    Args:
+        named: label and its runs, one a seed.
+    """
+    drawn = named[:MOST_LINES]
     found: dict[tuple[str, str], list[Line]] = {}
-    for place, column in enumerate(columns):
-        for key, curves in _by_name(column).items():
-            found.setdefault(key, []).extend(_lines(full_label(column, section.group), place, curves))
+    for place, (label, runs) in enumerate(drawn):
+        for key, curves in _by_name(runs).items():
+            found.setdefault(key, []).extend(_lines(label, place, curves))
     cards = [
         line_chart(f"{stage}: {name}", "", found[stage, name], "step", with_legend=False)
         for stage, name in sorted(found, key=lambda key: (key[0], SHOWN.index(key[1])))
     ]
-    drawn = "".join(f'<div class="card">{card}</div>' for card in cards if card)
-    if not drawn:
+    shown = "".join(f'<div class="card">{card}</div>' for card in cards if card)
+    if not shown:
         return "<h3>Training</h3><p class=muted>These runs left no training history.</p>"
-    names = legend([(full_label(column, section.group), place) for place, column in enumerate(columns)])
-    more = f" {len(every) - len(columns)} more columns are not drawn." if len(every) > len(columns) else ""
+    names = legend([(label, place) for place, (label, _) in enumerate(drawn)])
+    more = f" {len(named) - len(drawn)} more columns are not drawn." if len(named) > len(drawn) else ""
     note = f"<p class=muted>Mean over seeds; thin: each seed.{more}</p>"
-    return f'<h3>Training</h3>{note}{names}<div class="grid" style="margin-top:.6rem">{drawn}</div>'
+    return f'<h3>Training</h3>{note}{names}<div class="grid" style="margin-top:.6rem">{shown}</div>'
 
 
-def _by_name(column: Column) -> Mapping[tuple[str, str], list[Curve]]:
+def _by_name(runs: Sequence[Run]) -> Mapping[tuple[str, str], list[Curve]]:
     found: dict[tuple[str, str], list[Curve]] = {}
-    for run in column.runs.values():
+    for run in runs:
         for curve in histories(run):
             if curve.name in SHOWN:
                 found.setdefault((curve.stage, curve.name), []).append(curve)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from ilm_lightning.reporting.charts import style_of
 from ilm_lightning.reporting.document import Section, full_label
-from ilm_lightning.reporting.groups import Column
 from ilm_lightning.reporting.page_figures import table_columns
+from ilm_lightning.reporting.runs import Run
 from ilm_lightning.reporting.text import html
 
 SAMPLES = "samples-tune.csv"
@@ -16,20 +16,38 @@ MOST_COLUMNS, MOST_EXAMPLES = 7, 3
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer to an example at a step."""
+    """One answer to an example at a step.
+
+    Attributes:
+        step: of the training.
+        task: of the example.
+        prompt: as the model saw it.
+        target: what was wanted.
+        text: what came.
+        score: in words.
+    """
 
     step: int
     task: str
     prompt: str
     target: str
     text: str
-    sc: str
+    score: str
 
 
 def progress_of(section: Section) -> str:
-    """Answers to a few validation examples over the steps, columns side by side; empty where no run kept any."""
-    shown = (table_columns(section) or list(section.group.columns))[:MOST_COLUMNS]
-    read = {full_label(column, section.group): _answers(column) for column in shown}
+    """Answers of a section's columns over the steps."""
+    shown = table_columns(section) or list(section.group.columns)
+    return progress({full_label(column, section.group): column.runs[min(column.runs)] for column in shown})
+
+
+def progress(named: Mapping[str, Run]) -> str:
+    """Answers to a few validation examples over the steps, side by side; empty where no run kept any.
+
+    Args:
+        named: label -> its first run.
+    """
+    read = {label: _answers(named[label]) for label in list(named)[:MOST_COLUMNS]}
     places = {label: place for place, label in enumerate(read)}
     known = {label: answers for label, answers in read.items() if answers}
     if not known:
@@ -39,18 +57,29 @@ def progress_of(section: Section) -> str:
     return f"<h3>Texts over training</h3>{note}{''.join(cards)}"
 
 
-def _answers(column: Column) -> dict[str, list[Answer]]:
+def _answers(run: Run) -> dict[str, list[Answer]]:
     """Example -> its answers in the order of the steps."""
     found: dict[str, list[Answer]] = {}
-    path = column.runs[min(column.runs)].path / SAMPLES
     try:
-        with path.open(newline="", encoding="utf-8", errors="replace") as stream:
+        with (run.path / SAMPLES).open(newline="", encoding="utf-8", errors="replace") as stream:
             for row in csv.DictReader(stream):
-                parts = [row[key] or "" for key in ("task", "prompt", "target", "text", "sc")]
-                found.setdefault(row["example"], []).append(Answer(int(row["step"]), *parts))
+                found.setdefault(row["example"], []).append(_answer(row))
     except (OSError, csv.Error, KeyError, TypeError, ValueError):
         return {}
     return found
+
+
+def _answer(row: Mapping[str, str]) -> Answer:
+    """A line of the samples: a text with its SC, or a list with the place of the target in it."""
+    kind = "list" if "list" in row else "text"
+    if kind == "list":
+        score = f"target in place {row['rank']}" if int(row["rank"]) else "target not in the list"
+    else:
+        score = f"SC {row['sc'] or ''}"
+    task, prompt, target, text = (
+        row[key] or "" for key in ("task", "prompt", "target", "list" if "list" in row else "text")
+    )
+    return Answer(int(row["step"]), task, prompt, target, text, score)
 
 
 def _chosen(known: Mapping[str, Mapping[str, Sequence[Answer]]]) -> list[str]:
@@ -67,12 +96,12 @@ def _card(example: str, known: Mapping[str, Mapping[str, Sequence[Answer]]], pla
     parts = [
         f'<details class="card"><summary>{html(first.task.replace("_", " "))} · {html(name)}</summary>',
         f"<p><code>{html(first.prompt)}</code></p>",
-        f'<div class="sample"><div>target (the teacher)</div><p>{html(first.target, lines=True)}</p></div>',
+        f'<div class="sample"><div>target</div><p>{html(first.target, lines=True)}</p></div>',
         '<div class="grid">',
     ]
     for label, answers in known.items():
         steps = "".join(
-            f"<div>step {answer.step} · SC {html(answer.sc)}</div><p>{html(answer.text, lines=True)}</p>"
+            f"<div>step {answer.step} · {html(answer.score)}</div><p>{html(answer.text, lines=True)}</p>"
             for answer in answers.get(example, ())
         )
         if steps:

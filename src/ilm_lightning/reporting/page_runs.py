@@ -1,6 +1,7 @@
 """Sample texts and the table of runs of the HTML page."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ilm_lightning.reporting.charts import style_of
@@ -47,23 +48,45 @@ def _sample(sample: Sample, places: Mapping[str, int]) -> str:
     return "".join([*parts, "</div></details>"])
 
 
-def runs_table(section: Section) -> str:
-    """Every run with its times, memory and origin."""
-    stages = [s for s in STAGES if any(s in _seconds(run) for c in section.group.columns for run in c.runs.values())]
-    names = ("seed", "SC", *stages, "total", "peak memory", "compute")
-    head = "<th class=text>row</th>" + "".join(f"<th>{name}</th>" for name in names)
+def section_runs(section: Section) -> str:
+    """The table of a section's runs."""
+    entries = [
+        Entry(run, full_label(column, section.group), f"{run.metrics['all']['sc']['own']:.2f}")
+        for column in section.group.columns
+        for _, run in sorted(column.runs.items())
+    ]
+    return runs_table(entries, "SC")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run, the row of the tables that it belongs to, and its one number."""
+
+    run: Run
+    row: str
+    score: str
+
+
+def runs_table(entries: Sequence[Entry], score: str) -> str:
+    """Every run with its times, memory and origin.
+
+    Args:
+        entries: the runs.
+        score: what their one number is.
+    """
+    stages = [stage for stage in STAGES if any(stage in entry.run.seconds for entry in entries)]
+    names = ("seed", score, *stages, "total", "peak memory", "compute")
+    head = "<th class=text>row</th>" + "".join(f"<th>{html(name)}</th>" for name in names)
     rows = []
-    for column in section.group.columns:
-        for seed, run in sorted(column.runs.items()):
-            seconds = _seconds(run)
-            times = "".join(f"<td>{_clock(seconds.get(stage))}</td>" for stage in stages)
-            sc = run.metrics["all"]["sc"]["own"]
-            rows.append(
-                f"<tr><th>{html(run.name)}</th><td class=text>{html(full_label(column, section.group))}</td>"
-                f"<td>{seed}</td><td>{sc:.2f}</td>{times}<td>{_clock(sum(seconds.values()))}</td><td>{_memory(run)}</td>"
-                f"<td>{_flops(run)}</td><td>{html(_hardware(run))}</td><td>{html(_commit(run))}</td>"
-                f"<td class=text><code>{html(run.metrics.get('run', {}).get('command', ''))}</code></td></tr>"
-            )
+    for entry in entries:
+        run, seconds = entry.run, entry.run.seconds
+        times = "".join(f"<td>{_clock(seconds.get(stage))}</td>" for stage in stages)
+        rows.append(
+            f"<tr><th>{html(run.name)}</th><td class=text>{html(entry.row)}</td><td>{run.seed}</td>"
+            f"<td>{html(entry.score)}</td>{times}<td>{_clock(sum(seconds.values()) if seconds else None)}</td>"
+            f"<td>{_memory(run)}</td><td>{_flops(run)}</td><td>{html(_hardware(run))}</td><td>{html(_commit(run))}</td>"
+            f"<td class=text><code>{html(run.facts.get('command', ''))}</code></td></tr>"
+        )
     table = (
         f"<table><thead><tr><th>run</th>{head}<th>hardware</th><th>commit</th><th class=text>command</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table>"
@@ -74,13 +97,13 @@ def runs_table(section: Section) -> str:
     return f'<p class=muted>{note}</p><div class="wide">{table}</div>'
 
 
-def _facts(run: Run) -> Mapping[str, Any]:
-    facts = run.metrics.get("run", {})
-    return facts if isinstance(facts, Mapping) else {}
+def _part(run: Run, key: str) -> Mapping[str, Any]:
+    part = run.facts.get(key)
+    return part if isinstance(part, Mapping) else {}
 
 
-def _seconds(run: Run) -> dict[str, float]:
-    return {str(stage): float(value) for stage, value in _facts(run).get("seconds", {}).items()}
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _clock(seconds: float | None) -> str:
@@ -93,30 +116,24 @@ def _clock(seconds: float | None) -> str:
 
 
 def _memory(run: Run) -> str:
-    facts = _facts(run)
-    parts = [f"{facts['peak_memory_gib']:.1f} GiB"] if facts.get("peak_memory_gib") is not None else []
-    if facts.get("peak_gpu_memory_gib") is not None:
-        parts.append(f"GPU {facts['peak_gpu_memory_gib']:.1f} GiB")
-    return ", ".join(parts)
+    own, gpu = (_number(run.facts.get(key)) for key in ("peak_memory_gib", "peak_gpu_memory_gib"))
+    parts = [] if own is None else [f"{own:.1f} GiB"]
+    return ", ".join(parts if gpu is None else [*parts, f"GPU {gpu:.1f} GiB"])
 
 
 def _flops(run: Run) -> str:
-    flops = _facts(run).get("compute", {}).get("flops")
-    return "" if not flops else f"{float(flops) / 1e15:.2f} PFLOP"
+    flops = _number(_part(run, "compute").get("flops"))
+    return "" if not flops else f"{flops / 1e15:.2f} PFLOP"
 
 
 def _hardware(run: Run) -> str:
-    hardware = _facts(run).get("hardware", {})
-    gpus = hardware.get("gpus") or []
-    return (
-        ", ".join(gpus)
-        if gpus
-        else f"{hardware.get('processor', '')}, {hardware.get('cores', '?')} cores"
-        if hardware
-        else ""
-    )
+    told = run.facts.get("hardware")
+    if not isinstance(told, Mapping):
+        return str(told or "")
+    gpus = told.get("gpus") or []
+    return ", ".join(map(str, gpus)) if gpus else f"{told.get('processor', '')}, {told.get('cores', '?')} cores"
 
 
 def _commit(run: Run) -> str:
-    commit = str(_facts(run).get("versions", {}).get("commit", ""))
+    commit = str(_part(run, "versions").get("commit", ""))
     return commit[:10] + ("-dirty" if commit.endswith("-dirty") else "")

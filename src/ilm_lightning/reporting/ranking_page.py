@@ -2,16 +2,31 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ilm_lightning.reporting.paper import table as paper_table
-from ilm_lightning.reporting.ranking_paper import DATA
+from ilm_lightning.reporting.ranking_cells import (
+    CELLS,
+    COMPARED,
+    COUNTS_HEAD,
+    COUNTS_TITLE,
+    HEAD,
+    LOSSES_HEAD,
+    LOSSES_NOTE,
+    LOSSES_TITLE,
+    PRINTED,
+    count_cells,
+    facts_of_line,
+    loss_cells,
+    name_of_line,
+    notes_of,
+    numbers,
+    title_of,
+)
 from ilm_lightning.reporting.ranking_runs import MEASURES, RankingProtocol
-from ilm_lightning.reporting.ranking_tables import CountLine, LossLine, RankingLine, Rankings, RankingTable
+from ilm_lightning.reporting.ranking_tables import CountLine, LossLine, Mark, RankingLine, Rankings, RankingTable, marks
 from ilm_lightning.reporting.text import markdown
 
 LEGEND = (
-    "Cells: mean over seeds ± their sd, in brackets the standard error over users. Printed rows first (*italic*: the "
-    "paper's and OpenP5's numbers, under their own protocols), then ours by HR@10. A difference smaller than twice "
-    "√2 standard errors is not called one; claims are tested on paired users."
+    f"Cells: {CELLS} Printed rows first (*italic*: {PRINTED}), then ours by HR@10. **Best** and <u>next-best</u> of "
+    f"ours, {COMPARED}"
 )
 
 
@@ -55,39 +70,28 @@ def _grid(head: Sequence[str], lines: Iterable[Sequence[str]], left: int = 1) ->
 
 
 def _table(table: RankingTable) -> list[str]:
-    head = ["recommender", "prompts", *MEASURES, "parameters", "steps × batch", "seeds", "protocol"]
-    lines = [_line(line) for line in table.lines]
-    parts = [f"### Table {table.number}, {markdown(table.data)}: {markdown(table.title)}", "", *_grid(head, lines, 2)]
-    notes = (*table.mismatches, *(paper_table(table.number).notes if table.data in DATA else ()))
-    return [*parts, *(f"- {markdown(entry)}" for entry in notes), ""]
+    lines = [_line(line, marked) for line, marked in zip(table.lines, marks(table), strict=True)]
+    parts = [f"### {markdown(title_of(table))}", "", *_grid(HEAD, lines, 2)]
+    return [*parts, *(f"- {markdown(entry)}" for entry in notes_of(table)), ""]
 
 
-def _line(line: RankingLine) -> list[str]:
+def _line(line: RankingLine, marked: Mapping[str, Mark]) -> list[str]:
     row = line.row
-    name = f"*{markdown(row.label)}*" if row.printed else markdown(row.label)
-    if row.invalid:
-        name += f" ({row.invalid:.1%} of outputs name no item)"
-    return [
-        name,
-        line.prompts,
-        *(_cell(line.cells.get(measure)) for measure in MEASURES),
-        "" if row.parameters is None else f"{row.parameters:,}",
-        "" if row.budget is None else f"{row.budget[0]:,} × {row.budget[1]}",
-        "" if row.printed else str(len(row.seeds)),
-        line.letter,
-    ]
+    name = f"*{markdown(name_of_line(line))}*" if row.printed else markdown(name_of_line(line))
+    cells = (_cell(line.cells.get(measure), marked.get(measure)) for measure in MEASURES)
+    return [name, line.prompts, *cells, *facts_of_line(line)]
 
 
-def _cell(cell: tuple[float, float | None, float | None] | None) -> str:
+def _cell(cell: tuple[float, float | None, float | None] | None, mark: Mark | None = None) -> str:
     """One number; a printed one has neither spread nor error.
 
-    >>> _cell((0.0659, None, 0.0017)), _cell((0.1922, None, None)), _cell(None)
-    ('.0659 (.0017)', '.1922', '')
+    >>> _cell((0.0659, None, 0.0017), Mark(1, noise=True)), _cell((0.1922, None, None)), _cell(None)
+    ('**.0659** ≈ (.0017)', '.1922', '')
     """
-    if cell is None:
-        return ""
-    mean, sd, error = (None if value is None else f"{value:.4f}".removeprefix("0") for value in cell)
-    return f"{mean}{'' if sd is None else f' ± {sd}'}{'' if error is None else f' ({error})'}"
+    mean, sd, error = numbers(cell)
+    if mark is not None:
+        mean = f"<u>{mean}</u>" if mark.rank == 2 else f"**{mean}**" + (" ≈" if mark.noise else "")
+    return f"{mean}{f' ± {sd}' if sd else ''}{f' ({error})' if error else ''}"
 
 
 def _protocols(data: str, protocols: Mapping[str, RankingProtocol]) -> list[str]:
@@ -97,30 +101,12 @@ def _protocols(data: str, protocols: Mapping[str, RankingProtocol]) -> list[str]
 
 
 def _counts(counts: Sequence[CountLine]) -> list[str]:
-    if not counts:
-        return []
-    lines = [
-        [c.data, c.name.replace("_", " "), f"{c.ours:,}", "" if c.paper is None else f"{c.paper:,}", c.agrees]
-        for c in counts
-    ]
-    return ["### Table 5: counts", "", *_grid(["data", "count", "ours", "the paper", ""], lines, 2)]
+    lines = [[markdown(cell) for cell in cells] for cells in count_cells(counts)]
+    return [f"### {COUNTS_TITLE}", "", *_grid(COUNTS_HEAD, lines, 2)] if lines else []
 
 
 def _losses(losses: Sequence[LossLine]) -> list[str]:
-    if not losses:
+    lines = [[markdown(cell) for cell in cells] for cells in loss_cells(losses)]
+    if not lines:
         return []
-    lines = [
-        [
-            markdown(f"{one.data}, {one.name}"),
-            "" if one.train is None else f"{one.train:.4f}",
-            f"{one.held_out:.4f}" + ("" if one.sd is None else f" ± {one.sd:.4f}"),
-            f"{one.best:.4f}",
-            "" if one.paper is None else f"{one.paper[0]:.4f} / {one.paper[1]:.4f}",
-            one.budget,
-            str(one.seeds),
-        ]
-        for one in losses
-    ]
-    head = ["phase 1", "training", "held out", "held out, best", "the paper", "steps × batch", "seeds"]
-    note = "Unsmoothed loss per token, at the end of phase 1; the paper's text and tokenizer are not known."
-    return ["### Table 8: item-grounded text generation loss", "", *_grid(head, lines), note, ""]
+    return [f"### {LOSSES_TITLE}", "", *_grid(LOSSES_HEAD, lines), LOSSES_NOTE, ""]

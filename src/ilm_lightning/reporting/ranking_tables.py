@@ -1,7 +1,9 @@
 """Tables 4 to 8 from runs: ours beside the paper's and OpenP5's, protocol by protocol."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -57,6 +59,14 @@ class RankingLine:
     prompts: str
     cells: Mapping[str, tuple[float, float | None, float | None]]
     letter: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What is said of a number: 1 best or 2 next-best, and of a best one whether its lead may be noise."""
+
+    rank: int
+    noise: bool = False
 
 
 @dataclass(frozen=True)
@@ -179,6 +189,32 @@ def ranking_table(
         {named[line.row.protocol]: line.row.protocol for line in both},
         tuple(_mismatches(printed, [line.row for line in order], named)),
     )
+
+
+def marks(table: RankingTable) -> list[dict[str, Mark]]:
+    """Best and next-best of ours, among lines of one protocol and one set of prompts.
+
+    Args:
+        table: its printed lines stay without marks, for their protocols are others.
+
+    Returns:
+        Per line: measure -> mark.
+    """
+    compared: dict[tuple[str, str], list[int]] = {}
+    for place, line in enumerate(table.lines):
+        if not line.row.printed:
+            compared.setdefault((line.letter, line.prompts), []).append(place)
+    found: list[dict[str, Mark]] = [{} for _ in table.lines]
+    for places, measure in product(compared.values(), MEASURES):
+        known = [(table.lines[place].cells[measure], place) for place in places if measure in table.lines[place].cells]
+        if len(known) < 2:
+            continue
+        known.sort(key=lambda entry: -entry[0][0])
+        ((best, _, error), first), ((second, _, other), next_best) = known[:2]
+        # with an error unknown, a lead is not called one
+        noise = error is None or other is None or best - second < 2 * math.hypot(error, other)
+        found[first][measure], found[next_best][measure] = Mark(1, noise), Mark(2)
+    return found
 
 
 def _lines(rows: Sequence[RankingRow], task: str) -> list[RankingLine]:

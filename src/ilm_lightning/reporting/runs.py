@@ -68,6 +68,19 @@ class Run:
             node = node[part]
         return node
 
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the run tells of its making: times, memory, command; empty where an older file has another form."""
+        facts = self.metrics.get("run")
+        return facts if isinstance(facts, Mapping) else {}
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds of each stage, as measured."""
+        told = self.facts.get("seconds")
+        known = told.items() if isinstance(told, Mapping) else ()
+        return {str(stage): float(value) for stage, value in known if isinstance(value, int | float)}
+
     @cached_property
     def flat(self) -> dict[str, Any]:
         """The configuration with dotted keys; lists as tuples."""

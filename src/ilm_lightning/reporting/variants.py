@@ -216,5 +216,4 @@ def budget_of(run: Run) -> tuple[int, int] | None:
 
 def compute_of(run: Run) -> dict[str, float]:
     """Seconds of phase 1 and phase 2, as measured."""
-    seconds = run.metrics.get("run", {}).get("seconds", {})
-    return {stage: float(seconds[stage]) for stage in ("pretrain", "tune") if stage in seconds}
+    return {stage: run.seconds[stage] for stage in ("pretrain", "tune") if stage in run.seconds}

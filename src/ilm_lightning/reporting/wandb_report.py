@@ -1,19 +1,23 @@
 """The same comparison as a Weights & Biases report, where one is logged in there."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ilm_lightning.reporting import ranking_page
 from ilm_lightning.reporting.claims import Claim
 from ilm_lightning.reporting.claims_page import verdicts
-from ilm_lightning.reporting.document import Document, Section
+from ilm_lightning.reporting.document import Document
 from ilm_lightning.reporting.markdown import grid, number
+from ilm_lightning.reporting.runs import Run
 from ilm_lightning.reporting.scores import ITEM, SC
 from ilm_lightning.reporting.tables import Table, measure_name
 from ilm_lightning.reporting.text import markdown, one_line, redact
 from ilm_lightning.reporting.wandb_login import logged_in
 
-PANELS = {"tune": ("val/loss", "train/loss"), "pretrain": ("val/loss", "val/itg_nll", "val/vg")}
+PHASE_1 = ("val/loss", "val/itg_nll", "val/vg")
+PANELS = {"tune": ("val/loss", "val/sc", "train/loss"), "pretrain": PHASE_1}
 """Job type of a stage -> what its runs log."""
+RANKING_PANELS = {"tune": ("val/loss", "val/hr10", "train/loss"), "pretrain": PHASE_1}
 
 
 class WandbError(ValueError):
@@ -70,7 +74,13 @@ def blocks(document: Document, claims: Sequence[Claim], project: str, entity: st
                     wr.H2(f"Table {table.number}: {table.title}; {one_line(name)}"),
                     wr.MarkdownBlock(_table(table)),
                 ]
-        made += [wr.H2("Losses"), *_panels(section, project, entity)]
+        runs = [run for column in section.group.columns for run in column.runs.values()]
+        made += [wr.H2("Losses"), *_panels(runs, PANELS, project, entity)]
+    if document.rankings is not None:
+        heading, *lines = ranking_page.write(document.rankings)
+        made += [wr.H1(heading.lstrip("# ")), wr.MarkdownBlock(_plain("\n".join(lines)))]
+        trained = [run for run in document.rankings.runs if run.metrics["ranking"]]
+        made += [wr.H2("Losses"), *_panels(trained, RANKING_PANELS, project, entity)] if trained else []
     return made
 
 
@@ -79,23 +89,24 @@ def _claims(claims: Sequence[Claim]) -> str:
     return "\n".join(grid(["claim", "verdict"], rows))
 
 
+def _plain(text: str) -> str:
+    """Secrets masked; this Markdown knows no HTML: next-best is in italics."""
+    return redact(text).replace("<u>", "*").replace("</u>", "*")
+
+
 def _table(table: Table) -> str:
-    # this Markdown knows no HTML: next-best is in italics
-    def cell(text: str) -> str:
-        return text.replace("<u>", "*").replace("</u>", "*")
-
     head = ["task", *(f"{markdown(h.label)} ({markdown(h.note)})" for h in table.headings)]
-    rows = ([markdown(name), *(cell(number(c)) for c in cells)] for name, cells in table.rows)
-    return redact("\n".join(grid(head, rows)))
+    rows = ([markdown(name), *map(number, cells)] for name, cells in table.rows)
+    return _plain("\n".join(grid(head, rows)))
 
 
-def _panels(section: Section, project: str, entity: str | None) -> list[Any]:
-    """One grid a stage: its runs, grouped by the row of the table."""
+def _panels(of: Sequence[Run], logged: Mapping[str, Sequence[str]], project: str, entity: str | None) -> list[Any]:
+    """One grid a stage: the runs of these rows, grouped by row."""
     import wandb_workspaces.reports.v2 as wr
 
-    names = sorted({str(run.setting("name", "")) for column in section.group.columns for run in column.runs.values()})
+    names = sorted({str(run.setting("name", "")) for run in of})
     grids = []
-    for stage, metrics in PANELS.items():
+    for stage, metrics in logged.items():
         quoted = ", ".join(repr(name) for name in names if name)
         runs = wr.Runset(
             project=project,

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException
 from hydra.types import HydraContext
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from rich.table import Table
 from rich.text import Text
 
@@ -31,6 +31,8 @@ from ilm_lightning.engine.launcher.jobs import (
 from ilm_lightning.engine.launcher.runner import Runner, RunnerSettings, outcome
 from ilm_lightning.engine.screen import console
 from ilm_lightning.engine.validate import ConfigError, check_writable, validate
+from ilm_lightning.engine.validate_logger import check_logger
+from ilm_lightning.engine.validate_machine import check_devices
 from ilm_lightning.engine.validate_openp5 import validate_tasks
 from ilm_lightning.progress import clock
 
@@ -43,7 +45,11 @@ class SweepError(CompactHydraException):
 
 
 def check_sweep(config: DictConfig, settings: Mapping[str, Any]) -> None:
-    """Refuse launcher settings and folders that cannot work, before the first job is composed.
+    """Refuse what no job of a sweep could work with, before the first of them is composed.
+
+    Args:
+        config: of the sweep itself, in which what the jobs vary has its default.
+        settings: of the runner.
 
     Raises:
         SweepError: names the key.
@@ -51,6 +57,9 @@ def check_sweep(config: DictConfig, settings: Mapping[str, Any]) -> None:
     try:
         RunnerSettings(**settings)
         check_writable("outputs", str(config.outputs))
+        check_writable("artifacts", str(config.artifacts))
+        check_devices(OmegaConf.to_object(config.trainer))
+        check_logger(OmegaConf.to_object(config.logger))
     except ValueError as error:
         raise SweepError(f"error: {error}") from None
 
@@ -75,12 +84,15 @@ def launch(
         Per job its objective, or its failure, for sweepers that go on from there.
 
     Raises:
-        SweepError: jobs failed in a plain sweep.
+        SweepError: jobs failed in a plain sweep, or all are refused for one reason.
         KeyboardInterrupt: after Ctrl-C, with all jobs ended.
     """
     composed = [_compose(context, master, overrides, first + i) for i, overrides in enumerate(job_overrides)]
     name = f"sweep-{fingerprint([list(o) for o in job_overrides])[:8]}"
     checked = [_checked(node) for node in composed]
+    reasons = {found for found in checked if isinstance(found, str)}
+    if len(reasons) == 1 and all(isinstance(found, str) for found in checked):
+        raise SweepError(f"error: {f'all {len(checked)} jobs: ' if len(checked) > 1 else ''}{reasons.pop()}")
     jobs = plan(
         [(o, in_group(found, master, name)) for o, found in zip(job_overrides, checked, strict=True)],
         settings["rerun"],
@@ -99,7 +111,9 @@ def launch(
         show_jobs(jobs)
     failed = [job for job in jobs if job.state in (FAILED, INTERRUPTED)]
     if failed and BASIC_SWEEPER in str(master.hydra.sweeper.get("_target_", "")):
-        raise SweepError(f"error: {len(failed)} of {len(jobs)} jobs failed; the same command runs them again")
+        refused = all(job.config is None for job in failed)
+        fix = "none of them could start: see above" if refused else "the same command runs them again"
+        raise SweepError(f"error: {len(failed)} of {len(jobs)} jobs failed; {fix}")
     return [_result(job, node) for job, node in zip(jobs, composed, strict=True)]
 
 

@@ -208,6 +208,9 @@ def test_charts_by_hand() -> None:
     assert "a&lt;b" in chart
     assert chart.count("<circle") == 1
     assert "nan" not in chart
+    # a learning rate: every tick has a number of its own
+    small = re.findall(r">([^<>]+)</text>", line_chart("lr", "", [Line("one", 0, [0, 1], [0.0, 1e-4])], "x"))
+    assert small[:6] == ["0", "2e-5", "4e-5", "6e-5", "8e-5", "0.0001"]
     assert line_chart("empty", "", [Line("none", 0, [1], [float("inf")])], "x") == ""
     assert "left:75.0%" in forest(1.0, 0.5, 1.5, 2.0)
 

@@ -1,6 +1,7 @@
 """Charts as inline SVG: no script, no file beside, colours from the page's style."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -56,6 +57,19 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(step * place, 10) for place in range(first, last + 1)]
 
 
+def numbers(values: Sequence[float]) -> list[str]:
+    """Evenly spaced numbers as labels: no two alike, none wider than the axis.
+
+    >>> numbers([0.0, 2.5, 5.0]), numbers([0.0, 2e-5, 4e-5]), numbers([0.0, 2e6])
+    (['0.0', '2.5', '5.0'], ['0', '2e-5', '4e-5'], ['0', '2e6'])
+    """
+    step = abs(values[1] - values[0])
+    digits = next((d for d in range(4) if math.isclose(round(step, d), step, rel_tol=1e-6)), None)
+    if digits is not None and max(map(abs, values)) < 1e5:
+        return [f"{value:.{digits}f}" for value in values]
+    return [re.sub(r"e([+-])0*", lambda match: "e" + match[1].strip("+"), f"{value:.3g}") for value in values]
+
+
 def line_chart(
     title: str,
     note: str,
@@ -90,12 +104,10 @@ def line_chart(
         return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
 
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html(title)}">']
-    step = rows[1] - rows[0]
-    digits = next((d for d in range(4) if math.isclose(round(step, d), step, rel_tol=1e-6)), 4)
-    for y in rows:
+    for y, text in zip(rows, numbers(rows), strict=True):
         _, v = at(x_low, y)
         parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{v:.1f}" y2="{v:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{v + 4:.1f}" text-anchor="end">{y:.{digits}f}</text>')
+        parts.append(f'<text x="{LEFT - 6}" y="{v + 4:.1f}" text-anchor="end">{text}</text>')
     for x, text in marks:
         u, _ = at(x, rows[0])
         parts.append(f'<text x="{u:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{html(text)}</text>')
@@ -123,7 +135,7 @@ def _line(line: Line, at: Place) -> str:
     parts.append(f'<polyline class="line {"faint" if line.faint else ""} {dash}" points="{path}"/>')
     for x, y, spread in known if not line.faint and len(known) <= MOST_DOTS else []:
         u, v = at(x, y)
-        said = f"{line.label}: {x:g}, {y:.3f}" + (f" ± {spread:.3f}" if spread else "")
+        said = f"{line.label}: {x:g}, {y:.4g}" + (f" ± {spread:.2g}" if spread else "")
         if spread:
             _, top = at(x, y + spread)
             _, bottom = at(x, y - spread)

@@ -31,7 +31,7 @@ HEAD = """<!DOCTYPE html>
 <body>
 """
 THEME = (
-    '<fieldset class="theme" style="margin-block:0" aria-label="colours">'
+    '<fieldset class="theme" aria-label="colours">'
     '<label><input type="radio" name="theme" id="auto" checked>auto</label>'
     '<label><input type="radio" name="theme" id="light">light</label>'
     '<label><input type="radio" name="theme" id="dark">dark</label></fieldset>'
@@ -69,8 +69,8 @@ def write(document: Document, claims: Sequence[Claim], title: str = "Item-Langua
     nav = "".join(f'<a href="#{key}">{html(text)}</a>' for key, text in links)
     parts = [
         HEAD.format(policy=POLICY, title=html(title), style=style),
-        f"<header><div><h1>{html(title)}</h1>{_summary(document)}</div></header>",
-        f"<nav><div>{nav}{THEME}</div></nav>",
+        f"<header><div>{THEME}<h1>{html(title)}</h1>{_summary(document)}</div></header>",
+        f"<nav><div>{nav}</div></nav>",
         f"<main>{''.join(body)}</main>",
         f"<footer>The paper's numbers: {html(source())}</footer>",
         "</body>\n</html>\n",

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ilm_lightning.reporting.charts import forest
 from ilm_lightning.reporting.document import CONDITIONS, Controls
+from ilm_lightning.reporting.scores import SC
 from ilm_lightning.reporting.tables import Cell, Pair, Table
 from ilm_lightning.reporting.text import html
 
@@ -12,7 +13,7 @@ FEW = 10
 
 
 def table_of(table: Table, n_tasks: int) -> str:
-    """One table with its differences, what is missing and its notes."""
+    """One table with its differences; with the main measure what is missing, and notes, as well."""
     head = "".join(_heading(h.label, h.note) for h in table.headings)
     rows = []
     for place, (name, cells) in enumerate(table.rows):
@@ -24,12 +25,20 @@ def table_of(table: Table, n_tasks: int) -> str:
         f"<tbody>{''.join(rows)}</tbody></table></div>",
         _pairs(table.pairs, n_tasks),
     ]
+    if table.measure != SC:
+        return "".join(parts)
     if table.missing:
         items = "".join(f"<li><code>{html(entry)}</code></li>" for entry in table.missing)
-        parts.append(f"<details><summary>{len(table.missing)} missing columns</summary><ul>{items}</ul></details>")
+        parts.append(
+            f"<details><summary>{_count(len(table.missing), 'missing column')}</summary><ul>{items}</ul></details>"
+        )
     if table.notes:
         parts.append(f"<ul class=muted>{''.join(f'<li>{html(note)}</li>' for note in table.notes)}</ul>")
     return "".join(parts)
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"
 
 
 def _heading(label: str, note: str) -> str:
@@ -76,7 +85,7 @@ def _pairs(pairs: Sequence[Pair], n_tasks: int) -> str:
     body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
     shown = " open" if len(pairs) <= FEW else ""
     table = f'<div class="wide"><table>{body}</table></div>'
-    return f"<details{shown}><summary>{len(pairs)} differences</summary>{table}</details>"
+    return f"<details{shown}><summary>{_count(len(pairs), 'difference')}</summary>{table}</details>"
 
 
 def controls_table(controls: Sequence[Controls]) -> str:

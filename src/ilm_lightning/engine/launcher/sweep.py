@@ -17,7 +17,8 @@ from rich.text import Text
 
 from ilm_lightning.engine.artifacts import fingerprint, write_json
 from ilm_lightning.engine.command import check_data
-from ilm_lightning.engine.config import Config, as_config
+from ilm_lightning.engine.config import Config, LoggerConfig, as_config
+from ilm_lightning.engine.config_trainer import TrainerConfig
 from ilm_lightning.engine.launcher.jobs import (
     BEFORE,
     FAILED,
@@ -54,12 +55,15 @@ def check_sweep(config: DictConfig, settings: Mapping[str, Any]) -> None:
     Raises:
         SweepError: names the key.
     """
+    trainer, logger = (OmegaConf.to_object(config[group]) for group in ("trainer", "logger"))
+    assert isinstance(trainer, TrainerConfig)
+    assert isinstance(logger, LoggerConfig)
     try:
         RunnerSettings(**settings)
         check_writable("outputs", str(config.outputs))
         check_writable("artifacts", str(config.artifacts))
-        check_devices(OmegaConf.to_object(config.trainer))
-        check_logger(OmegaConf.to_object(config.logger))
+        check_devices(trainer)
+        check_logger(logger)
     except ValueError as error:
         raise SweepError(f"error: {error}") from None
 

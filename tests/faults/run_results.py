@@ -49,7 +49,11 @@ def results(folder: Path) -> dict[str, Any]:
         "metrics": {key: value for key, value in metrics.items() if key not in UNEQUAL},
         "predictions": table.sort(keys).to_dicts(),
         "weights": weights,
-        "artifacts": sorted(str(p.parent.relative_to(folder)) for p in folder.glob(f"artifacts/*/*/{MANIFEST}")),
+        "artifacts": sorted(
+            str(p.parent.relative_to(folder))
+            for p in folder.glob(f"artifacts/*/*/{MANIFEST}")
+            if ".damaged-" not in p.parent.name
+        ),
         "status": json.loads((run / "status.json").read_text()),
     }
 

@@ -144,7 +144,23 @@ def commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def report(rungs: list[Rung]) -> None:
-    """Print rungs as one JSON list, the form in which the ladder reads them."""
-    json.dump([rung.to_dict() for rung in rungs], sys.stdout, indent=2)
+def report(rungs: list[Rung], out: Path | None = None) -> None:
+    """Print rungs as one JSON list, the form in which the ladder reads them, and save them with what they need."""
+    rows = [rung.to_dict() for rung in rungs]
+    if out is not None:
+        save(out, {"rows": rows})
+    json.dump(rows, sys.stdout, indent=2)
     sys.stdout.write("\n")
+
+
+def save(out: Path, found: Mapping[str, Any]) -> None:
+    """Write results with the command, the commit and the machine."""
+    command = " ".join([f"python benchmarks/{Path(sys.argv[0]).name}", *_shown_arguments()])
+    about = {"command": command, "commit": commit(), "machine": machine()}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps({**about, **found}, indent=1) + "\n", encoding="utf-8")
+
+
+def _shown_arguments() -> list[str]:
+    """The command's arguments; of paths that are not relative the last part, for they are another's elsewhere."""
+    return [f"…/{Path(word).name}" if word.startswith("/") else word for word in sys.argv[1:]]

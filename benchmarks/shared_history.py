@@ -1,7 +1,7 @@
 """Training on shared histories against the same examples apart, grouped by length.
 
     python benchmarks/shared_history.py [--only start beauty blocks] [--windows 0] [--dtype float32|bfloat16]
-        [--tuning frozen|lora|full] [--rounds 2] [--data FOLDER]
+        [--tuning frozen|lora|full] [--rounds 2] [--data FOLDER] [--out FILE]
 
 Sequential examples of SmolLM2 with 8 soft tokens an item; ILM_DATA (or --data) names the folder that holds ``openp5``.
 Each row takes a fixed random sample of windows: ``start``, ML1M's windows of 20 positions from the first item on;
@@ -10,8 +10,8 @@ every 10 items, against sliding ones: other prompts, so another loss. Both ways 
 weights and examples, in turns, on one thread; loss and gradients are compared first.
 
 The floor is what the token counts give: tokens of the examples apart over tokens of trunks and branches; the bar is
-75 % of it. Beside it stands the gain over all sequential examples of the data set, which follows from the measured
-ratio and the share of the tokens that it applies to.
+75 % of it. Beside it stands a row over all sequential examples of the data set: windows that share nothing are timed in
+the same rounds, and both kinds are weighed by their tokens among all examples.
 """
 
 import argparse
@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import Rung, interleave, report
+from exactness import compare, doubled
+from harness import Rung, Timing, interleave, report
 from numpy.typing import NDArray
 
 from ilm_lightning.adapters import build_adapter
@@ -31,13 +32,19 @@ from ilm_lightning.assets import resolve
 from ilm_lightning.data.openp5 import make_indexing, read_indexing, read_sequences
 from ilm_lightning.lm import ItemLanguageModel, PromptTokenizer, load_backbone
 from ilm_lightning.lm.collate import Collator, sorted_batches
-from ilm_lightning.lm.histories import Family, families
+from ilm_lightning.lm.histories import families
 from ilm_lightning.lm.recommendation import Renderer, RenderSettings
 from ilm_lightning.lm.shared import SharedCollator, reads_trees
 from ilm_lightning.tasks.openp5 import Example, TrainingIndex, read_prompts
+from ilm_lightning.tasks.openp5.windows import Windows
 
 Groups = list[list[Example]]
+Flags = NDArray[np.bool_]
+Ways = dict[str, Callable[[], float]]
 BAR, HISTORY, BLOCK, QUERIES = 0.75, 20, 10, 8
+APART_WAY, SHARED_WAY, LATER = "examples apart", "histories shared", ", later windows"
+SLIDING = 8
+"""Examples with a window of their own, for the row over all examples."""
 APART = 4
 """Examples a batch of the way apart: few, for lengths as close as among the 50 batches' worth that training sorts."""
 
@@ -55,7 +62,7 @@ class Row:
 
 ROWS = {
     "start": Row("phase 2 on shared histories, 20 items", "ML1M", 1, full=True),
-    "beauty": Row("phase 2 on shared histories, Beauty's lengths", "Beauty", 8),
+    "beauty": Row("phase 2 on shared histories, Beauty's lengths", "Beauty", 16),
     "blocks": Row("phase 2 with history=blocks, other windows", "ML1M", 2, full=True, block=BLOCK),
 }
 
@@ -85,37 +92,38 @@ class Bench:
         prompts = read_prompts(options.data / "openp5" / "prompt.txt").training
         self.index = TrainingIndex(self.sequences, [prompt for prompt in prompts if prompt.task == "sequential"])
         self.families = families(self.together, self.index)
-        self.groups = self._sample(options.windows or row.windows)
+        rng = np.random.default_rng(0)
+        self.groups = self._sample(options.windows or row.windows, self._wanted, rng)
+        self.later = [] if row.block else self._sample(SLIDING, lambda windows: windows.first > HISTORY, rng)
 
-    def _sample(self, count: int) -> Groups:
-        """A fixed random sample of windows, the templates in turns."""
-        rng, groups = np.random.default_rng(0), []
+    def _sample(self, count: int, wanted: Callable[[Windows], Flags], rng: np.random.Generator) -> Groups:
+        """A random sample of windows, the templates in turns."""
+        groups: Groups = []
         turns = rng.permutation(len(self.families)).tolist()
         for number in (turns * count)[:count]:
             family = self.families[number]
-            place = int(rng.choice(np.flatnonzero(self._wanted(family))))
+            place = int(rng.choice(np.flatnonzero(wanted(family.windows))))
             user, first, last = (
                 int(part[place]) for part in (family.windows.users, family.windows.first, family.windows.last)
             )
             groups.append([Example(user, place, p) for place in range(first, last + 1) for p in family.prompts])
         return groups
 
-    def _wanted(self, family: Family) -> NDArray[np.bool_]:
-        windows = family.windows
+    def _wanted(self, windows: Windows) -> Flags:
         where = windows.first > HISTORY if self.row.block else windows.first == 1
         full = windows.sizes == (self.row.block or HISTORY)
         return where & full if self.row.full else where
 
-    def ways(self) -> dict[str, Callable[[], float]]:
+    def ways(self, groups: Groups) -> Ways:
         """One training step each: every example by itself, batches of similar length; histories read once."""
-        rows = [self.apart(example) for group in self.groups for example in group]
+        rows = [self.apart(example) for group in groups for example in group]
         parts = [[rows[i] for i in part] for part in sorted_batches([len(row) for row in rows], APART)]
-        grouped = [[self.together(example) for example in group] for group in self.groups]
+        grouped = [[self.together(example) for example in group] for group in groups]
         total = sum(len(row.target_ids) for row in rows)
         collate = SharedCollator(self.collator, packed=reads_trees(self.model))
         return {
-            "examples apart": lambda: sum(self._step(self.collator, part, total) for part in parts),
-            "histories shared": lambda: self._step(collate, grouped, total),
+            APART_WAY: lambda: sum(self._step(self.collator, part, total) for part in parts),
+            SHARED_WAY: lambda: self._step(collate, grouped, total),
         }
 
     def _step(self, collate: Callable[[Any], Any], rows: list[Any], total: int) -> float:
@@ -126,62 +134,79 @@ class Bench:
 
     def tokens(self) -> tuple[int, int]:
         """Tokens that are read apart and together; the last token of an example predicts nothing."""
-        apart = sum(len(self.apart(example)) - 1 for group in self.groups for example in group)
         collate = SharedCollator(self.collator, packed=True)
-        return apart, collate([[self.together(example) for example in group] for group in self.groups]).n_tokens
+        together = collate([[self.together(example) for example in group] for group in self.groups]).n_tokens
+        return self.tokens_apart(self.groups), together
 
-    def difference(self, ways: dict[str, Callable[[], float]]) -> str:
-        """Loss and gradients of both ways compared."""
-        found = []
-        for way in ways.values():
-            self.model.zero_grad(set_to_none=True)
-            loss = way()
-            gradients = {name: p.grad.clone() for name, p in self.model.named_parameters() if p.grad is not None}
-            found.append((loss, gradients))
-        self.model.zero_grad(set_to_none=True)
-        (loss, wanted), (same, other) = found
-        # scalars are left out: their terms cancel
-        tensors = [name for name in wanted if wanted[name].ndim]
-        worst = max(float((wanted[n] - other[n]).abs().max() / wanted[n].abs().max()) for n in tensors)
-        return f"loss to {abs(same / loss - 1):.0e}, gradients to {worst:.0e} of each tensor's largest"
+    def tokens_apart(self, groups: Groups) -> int:
+        """Tokens of examples, each by itself."""
+        return sum(len(self.apart(example)) - 1 for group in groups for example in group)
 
-    def over_all(self, ratio: float) -> dict[str, float]:
-        """Shares of all sequential examples that a ratio applies to, and what it makes of them."""
+    def difference(self, ways: Ways) -> str:
+        """Loss and gradients of both ways compared, in double precision on some of the first window alone."""
+        told = compare(self.model, list(ways.values()))
+        if self.model.compute_dtype is not torch.float32:
+            return told
+        with doubled(self.model):
+            return f"{told}; {compare(self.model, list(self.ways([self.groups[0][::4]]).values()))}"
+
+    def shares(self) -> tuple[float, float, float]:
+        """Of all sequential examples: the share of positions and of tokens in such windows; the floor over all."""
         users, positions = self.index.places(np.arange(self.index.n_targets))
         lengths = self.apart.lengths(self.index).reshape(len(users), -1).sum(1, dtype=np.int64)
         mine = positions > HISTORY if self.row.block else positions <= HISTORY
-        share = float(lengths[mine].sum() / lengths.sum())
         read = sum(int(family.tokens.sum(dtype=np.int64)) for family in self.families)
-        return {
-            "share_of_positions": round(float(mine.mean()), 3),
-            "share_of_tokens": round(share, 3),
-            "times_faster_over_all": round(1 / (1 - share + share / ratio), 2),
-            "floor_over_all": round(float(lengths.sum()) / read, 2),
+        share = float(lengths[mine].sum() / lengths.sum())
+        return float(mine.mean()), share, float(lengths.sum()) / read
+
+    def over_all(self, times: dict[str, Timing], setting: dict[str, Any]) -> Rung:
+        """Both kinds of windows, weighed by their tokens among all sequential examples."""
+        _, share, floor = self.shares()
+        here, later = self.tokens_apart(self.groups), self.tokens_apart(self.later)
+        ways = {}
+        for name in (APART_WAY, SHARED_WAY):
+            cpu, wall = (
+                1000
+                * (share * getattr(times[name], key) / here + (1 - share) * getattr(times[name + LATER], key) / later)
+                for key in ("cpu_s", "wall_s")
+            )
+            ways[name] = Timing(cpu, wall, None, (cpu,), (wall,))
+        rung = Rung(
+            f"history=shared over all sequential examples of {self.row.data}", APART_WAY, SHARED_WAY, None, ways
+        )
+        rung.exact = f"{compare(self.model, list(self.ways(self.later).values()))} (later windows)"
+        ratio = times[APART_WAY + LATER].cpu_s / times[SHARED_WAY + LATER].cpu_s
+        rung.setting = setting | {
+            "seconds": "of 1,000 tokens of the examples apart",
+            "floor": round(floor, 2),
+            "later_examples": sum(map(len, self.later)),
+            "later_windows_times_faster": round(ratio, 2),
         }
+        return rung
 
 
-def measure(options: argparse.Namespace, row: Row) -> Rung:
-    """One row of the ladder."""
+def measure(options: argparse.Namespace, row: Row) -> list[Rung]:
+    """One row of the ladder, and that over all examples."""
     bench = Bench(options, row)
-    ways = bench.ways()
+    ways = bench.ways(bench.groups)
     exact = "other windows, another loss" if row.block else bench.difference(ways)
-    times = interleave(ways, options.rounds, warm_up=int(bool(row.block)))
+    later = {name + LATER: way for name, way in bench.ways(bench.later).items()} if bench.later else {}
+    times = interleave({**ways, **later}, options.rounds, warm_up=0)
     apart, together = bench.tokens()
     floor = apart / together
-    rung = Rung(row.title, "examples apart", "histories shared", None if row.block else BAR * floor, times, exact=exact)
-    rung.setting = {
-        "data": row.data,
+    own = {name: times[name] for name in ways}
+    rung = Rung(row.title, APART_WAY, SHARED_WAY, None if row.block else BAR * floor, own, exact=exact)
+    positions, tokens, _ = bench.shares()
+    common = {"data": row.data, "dtype": options.dtype, "tuning": options.tuning, "threads": 1}
+    common |= {"share_of_positions": round(positions, 3), "share_of_tokens": round(tokens, 3)}
+    rung.setting = common | {
         "examples": sum(map(len, bench.groups)),
         "windows": len(bench.groups),
         "tokens": f"{apart:,} and {together:,}",
         "floor": round(floor, 2),
         "share_of_floor": round(rung.ratio() / floor, 3),
-        **bench.over_all(rung.ratio()),
-        "dtype": options.dtype,
-        "tuning": options.tuning,
-        "threads": 1,
     }
-    return rung
+    return [rung, bench.over_all(times, common)] if later else [rung]
 
 
 def main() -> None:
@@ -193,9 +218,10 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--tuning", default="frozen")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="also save the result there")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    report([measure(options, ROWS[name]) for name in options.only])
+    report([rung for name in options.only for rung in measure(options, ROWS[name])], options.out)
 
 
 if __name__ == "__main__":

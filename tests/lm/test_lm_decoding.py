@@ -108,6 +108,32 @@ def test_lists_called_exact_are(beams: int) -> None:
     assert few.exact.any() == (beams >= 5)
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_certain_lists_are_those_of_all_items(architecture: str, beams: int) -> None:
+    model, collator, examples, trie = setting(architecture)
+    seen = np.random.default_rng(0).random((len(examples), len(IDS))) < 0.3
+    for hidden in (None, lambda places: seen[list(places)]):
+        for k in (2, len(IDS)):
+            full = recommend(model, examples, collator, trie, k=k, beams=len(IDS), seen=hidden)
+            found = recommend(
+                model, examples, collator, trie, k=k, beams=beams, seen=hidden, batch_size=2, certain=True
+            )
+            assert found.exact.all()
+            assert found.items.tolist() == full.items.tolist()
+            assert found.scores == pytest.approx(full.scores, abs=1e-4)
+
+
+def test_nothing_below_the_floor_is_looked_for() -> None:
+    model, collator, examples, trie = setting()
+    batch = collator.prompts(examples)
+    full = beam_search(model, batch, trie, len(IDS), len(IDS))
+    floor = torch.from_numpy(full.scores[:, 2] - 1e-4)
+    found = beam_search(model, batch, trie, len(IDS), len(IDS), floor=floor)
+    assert found.items[:, :3].tolist() == full.items[:, :3].tolist()
+    assert (found.items[:, 3:] == NO_ITEM).all()
+
+
 def test_seen_items_are_left_out_without_more_beams() -> None:
     model, collator, examples, trie = setting()
     free = recommend(model, examples, collator, trie, k=len(IDS), beams=len(IDS))

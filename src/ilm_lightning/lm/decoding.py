@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int64]
 SeenRows = Callable[[Sequence[int]], NDArray[np.bool_]]
 """Example places to ``[n, I]``: items that may not be recommended."""
+SLACK = 1e-3
+"""Nats by which two computations of one score may differ."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ def recommend(
     seen: SeenRows | None = None,
     batch_size: int = 16,
     label: str = "recommending",
+    certain: bool = False,
 ) -> Recommendations:
     """Rank items for every prompt.
 
@@ -106,6 +109,8 @@ def recommend(
         seen: items left out for each prompt; None leaves out none.
         batch_size: prompts that run together.
         label: what the progress bar says.
+        certain: search again where the list is not known to be exact: without a limit to the beams, and only where
+            something that scores like the list's last item can still lie.
 
     Returns:
         The lists in the order of ``examples``; equal scores go by catalogue row.
@@ -122,12 +127,20 @@ def recommend(
     model.eval()
     bank = SoftTokenBank(model, examples, collator)
     batches = sorted_batches([len(example.prompt_ids) for example in examples], batch_size)
-    for places in track(batches, len(batches), label):
+
+    def search(places: list[int], beams: int, floor: Tensor | None = None) -> None:
         chosen = [examples[place] for place in places]
         batch = collator.prompts(chosen).to(model.device)
         hidden_items = None if seen is None else torch.from_numpy(seen(places)).to(model.device)
-        found = beam_search(model, batch, trie, k, beams, hidden_items, bank.soft(chosen))
+        found = beam_search(model, batch, trie, k, beams, hidden_items, bank.soft(chosen), floor)
         items[places], scores[places], exact[places] = found.items, found.scores, found.exact
+
+    for places in track(batches, len(batches), label):
+        search(places, beams)
+        # many beams at once take memory: users one by one
+        for place in places if certain else ():
+            if not exact[place]:
+                search([place], trie.n_items, torch.from_numpy(scores[[place], -1] - SLACK).to(model.device))
     model.train(training)
     return Recommendations(items, scores, exact)
 
@@ -141,6 +154,7 @@ def beam_search(
     beams: int,
     seen: Tensor | None = None,
     soft: Tensor | None = None,
+    floor: Tensor | None = None,
 ) -> Recommendations:
     """Search the tree of items for one batch.
 
@@ -154,6 +168,7 @@ def beam_search(
         beams: beams of each user.
         seen: ``[U, I]`` bool, items left out; None leaves out none.
         soft: soft tokens of the batch's distinct slots; computed if None.
+        floor: ``[U]``; items that score less are not looked for. None looks for all.
 
     Returns:
         The lists.
@@ -169,7 +184,7 @@ def beam_search(
         # scores only fall from a beam to its items, so what was dropped bounds what was lost
         lost = state.scores.new_full((len(batch),), -torch.inf)
         while True:
-            nodes, scores, parents, rest = _candidates(model, tree, state, unseen, 2 * beams)
+            nodes, scores, parents, rest = _candidates(model, tree, state, unseen, 2 * beams, floor)
             finished = (tree.items[nodes] != NO_ITEM) & torch.isfinite(scores)
             # as in transformers, an end counts only among the best `beams` candidates
             ended = _merge(ended, tree.items[nodes], scores, finished, beams, max(k, beams))
@@ -213,9 +228,9 @@ def _prefill(
 
 
 def _candidates(
-    model: ItemLanguageModel, tree: _Tree, state: _Beams, unseen: Tensor | None, count: int
+    model: ItemLanguageModel, tree: _Tree, state: _Beams, unseen: Tensor | None, count: int, floor: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Score all allowed children.
+    """Score all allowed children; scores only fall, so that one below the floor leads to no item above it.
 
     Returns:
         Each user's best ``count`` as nodes, scores and the beams they come from; the best score ``[U]`` of the others.
@@ -233,6 +248,8 @@ def _candidates(
     logits = model.logits(state.hidden.reshape(users * width, -1)).view(users, width, -1)
     chosen = logits.gather(2, tree.tokens[nodes].clamp_min(0)) - logits.logsumexp(-1, keepdim=True)
     scores = (state.scores[..., None] + chosen).masked_fill(~valid, -torch.inf).flatten(1)
+    if floor is not None:
+        scores = scores.masked_fill(scores < floor[:, None], -torch.inf)
     # stable, so that equal scores keep one order
     scores, index = scores.sort(dim=1, descending=True, stable=True)
     rest = _best(scores[:, count : count + 1])

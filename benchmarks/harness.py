@@ -71,20 +71,30 @@ class Rung:
 
 
 def interleave(ways: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1) -> dict[str, Timing]:
-    """Run every way in every round, after ``warm_up`` rounds that do not count and one that measures memory."""
+    """Run every way in every round, after ``warm_up`` rounds that do not count and one that measures memory.
+
+    Without rounds that one counts: for what takes minutes.
+    """
     for _ in range(warm_up):
         for way in ways.values():
             way()
-    peaks = {name: _peak(way) for name, way in ways.items()}
     cpu: dict[str, list[float]] = {name: [] for name in ways}
     wall: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            gc.collect()
-            began, started = time.perf_counter(), time.process_time()
-            way()
-            cpu[name].append(time.process_time() - started)
-            wall[name].append(time.perf_counter() - began)
+
+    def timed(name: str) -> None:
+        gc.collect()
+        began, started = time.perf_counter(), time.process_time()
+        ways[name]()
+        cpu[name].append(time.process_time() - started)
+        wall[name].append(time.perf_counter() - began)
+
+    peaks = {name: _peak(lambda name=name: timed(name)) for name in ways}  # type: ignore[misc]
+    for turn in range(rounds):
+        for name in ways:
+            if turn == 0:
+                # memory that was handed back before is slower to take
+                cpu[name], wall[name] = [], []
+            timed(name)
     return {
         name: Timing(min(cpu[name]), min(wall[name]), peaks[name], tuple(cpu[name]), tuple(wall[name])) for name in ways
     }

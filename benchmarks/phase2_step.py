@@ -1,6 +1,7 @@
 """A training step of phase 2 with a frozen language model against transformers' ``labels=`` on random batches.
 
-    python benchmarks/phase2_step.py [--batch 64] [--dtype float32|bfloat16] [--rounds 1] [--data FOLDER] [--out FILE]
+    python benchmarks/phase2_step.py [--batch 64] [--every 1] [--dtype float32|bfloat16] [--rounds 1] [--data FOLDER]
+        [--out FILE]
 
 Forward and backward to the adapter's gradient over the same sequential examples of Beauty, on the same weights of
 SmolLM2 with 8 soft tokens an item, in turns, on one thread; ILM_DATA (or --data) names the folder that holds
@@ -8,7 +9,8 @@ SmolLM2 with 8 soft tokens an item, in turns, on one thread; ILM_DATA (or --data
 ours groups by length and computes logits where there is a label. ``labels=, grouped`` shows what each of both brings.
 The batch runs in parts, all padded to the batch's width, for the logits of a whole one need 4 GB and more. Losses and
 gradients are compared first, on the first part, and again in double precision. How far the sample is like the whole
-data set is told by token counts over 200 batches of each kind.
+data set is told by token counts over 200 batches of each kind. ``--every 4`` runs every fourth group of the batch's
+examples by length, the same in all ways and the peer's at the width of the whole batch.
 """
 
 import argparse
@@ -107,14 +109,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("ILM_DATA", "data")))
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--every", type=int, default=1, help="4: a fourth of the batch's groups")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--out", type=Path, help="also save the result there")
     options = parser.parse_args()
     torch.set_num_threads(1)
     model, collator, rows, of_all = build(options)
     width = max(map(len, rows))
+    groups = sorted_batches([len(row) for row in rows], GROUP)[options.every // 2 :: options.every]
+    grouped = [collator([rows[i] for i in part]) for part in groups]
+    rows = [rows[i] for i in sorted(sum(groups, []))]
     random = [padded(collator(rows[start : start + PART]), width) for start in range(0, len(rows), PART)]
-    grouped = [collator([rows[i] for i in part]) for part in sorted_batches([len(row) for row in rows], GROUP)]
 
     def by_transformers(batch: PromptBatch) -> torch.Tensor:
         output = model.lm(
@@ -145,7 +150,7 @@ def main() -> None:
     bar = BAR if options.dtype == "float32" else None
     times = interleave(ways, options.rounds, warm_up=0)
     setting = {
-        "examples": len(rows),
+        "examples": f"{len(rows)} of a batch of {options.batch}",
         "mean_tokens": round(float(np.mean([len(row) for row in rows]))),
         "padding_random": f"{padding(random):.0%}",
         "padding_grouped": f"{padding(grouped):.0%}",

@@ -43,7 +43,7 @@ Flags = NDArray[np.bool_]
 Ways = dict[str, Callable[[], float]]
 BAR, HISTORY, BLOCK, QUERIES = 0.75, 20, 10, 8
 APART_WAY, SHARED_WAY, LATER = "examples apart", "histories shared", ", later windows"
-SLIDING = 8
+SLIDING = 4
 """Examples with a window of their own, for the row over all examples."""
 APART = 4
 """Examples a batch of the way apart: few, for lengths as close as among the 50 batches' worth that training sorts."""
@@ -62,7 +62,7 @@ class Row:
 
 ROWS = {
     "start": Row("phase 2 on shared histories, 20 items", "ML1M", 1, full=True),
-    "beauty": Row("phase 2 on shared histories, Beauty's lengths", "Beauty", 16),
+    "beauty": Row("phase 2 on shared histories, Beauty's lengths", "Beauty", 8),
     "blocks": Row("phase 2 with history=blocks, other windows", "ML1M", 2, full=True, block=BLOCK),
 }
 

@@ -118,7 +118,7 @@ def main() -> None:
     width = max(map(len, rows))
     groups = sorted_batches([len(row) for row in rows], GROUP)[options.every // 2 :: options.every]
     grouped = [collator([rows[i] for i in part]) for part in groups]
-    rows = [rows[i] for i in sorted(sum(groups, []))]
+    rows = [rows[i] for i in sorted(place for part in groups for place in part)]
     random = [padded(collator(rows[start : start + PART]), width) for start in range(0, len(rows), PART)]
 
     def by_transformers(batch: PromptBatch) -> torch.Tensor:

@@ -51,12 +51,11 @@ def test_a_used_up_budget_leaves_rungs_out(tmp_path: Path) -> None:
 
 def test_growth_is_saved_row_by_row_and_other_axes_stay(tmp_path: Path) -> None:
     out = tmp_path / "growth.json"
-    for axis in ("head", "examples", "head"):
-        done = run("growth.py", "--only", axis, "--directions", "10000", "--out", str(out))
+    for axes in (["head", "examples"], ["head"]):
+        done = run("growth.py", "--only", *axes, "--directions", "10000", "--out", str(out))
         assert done.returncode == 0, done.stderr
     found = json.loads(out.read_text(encoding="utf-8"))
-    axes = [row["axis"] for row in found["rows"]]
-    assert axes == ["examples"] * 3 + ["head"] * 4
+    assert [row["axis"] for row in found["rows"]] == ["examples"] * 3 + ["head"] * 4
     assert all(row["cpu_s"] > 0 for row in found["rows"])
     assert found["command"].startswith("python benchmarks/growth.py --only head")
     assert str(tmp_path) not in found["command"]

@@ -45,7 +45,7 @@ def finished(overrides: list[str]) -> Path:
     [
         ["experiment=ilm_qformer", "encoder=behavioral", "tasks.user_vector=fold_in"],
         ["experiment=ilm_mlp", "tuning=lora", "evaluation.filter_seen=true", "evaluation.users=7"],
-        ["experiment=openp5_collm", "tuning.text_first_steps=3", "evaluation.filter_seen=true", "evaluation.users=7"],
+        ["experiment=openp5_collm", "tuning.lm_first_steps=3", "evaluation.filter_seen=true", "evaluation.users=7"],
         ["experiment=openp5_user_llm"],
     ],
     ids=["ilm", "mlp", "collm", "user_llm"],
@@ -203,8 +203,7 @@ def test_windows_may_move_in_blocks(overrides: list[str], monkeypatch: pytest.Mo
             "only recommendation's prompts hold histories",
         ),
         (["tasks.user_vector=history"], "set adapter=perceiver"),
-        (["tuning.text_first_steps=-1"], "text_first_steps=-1"),
-        (["tuning.text_first_steps=2", "tuning.mode=full"], "learned first would change"),
+        (["tuning.lm_first_steps=-1"], "lm_first_steps=-1"),
     ],
 )
 def test_bad_settings_are_told(

@@ -91,7 +91,7 @@ def test_lora_with_a_blind_model_of_its_own_budget(shared_overrides: list[str]) 
 
 def test_language_model_that_first_learned_the_format_blind(tiny_overrides: list[str], tmp_path: Path) -> None:
     """One training of it serves every variant; the exported folder carries it and answers alike."""
-    first = ["tuning.blind_first_steps=3", "evaluation.conditions=[own,blind]"]
+    first = ["tuning.lm_first_steps=3", "evaluation.conditions=[own,blind]"]
     results = []
     for variant in ("ilm_mlp", "ilm_qformer_random"):
         _, folder = run([f"experiment={variant}", *tiny_overrides, *QUICK, *first])

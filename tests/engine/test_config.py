@@ -164,7 +164,7 @@ def test_recommenders_are_the_papers_rows(
     )  # fmt: skip
     assert (config.adapter.kind, config.adapter.init, config.tuning.mode) == (adapter, init, mode)
     assert (config.tasks.user_vector, config.tasks.soft_tokens) == (user, soft_tokens)
-    assert config.tuning.text_first_steps == first
+    assert config.tuning.lm_first_steps == first
     text = (conf_dir() / "experiment" / f"{experiment}.yaml").read_text()
     for part in ("# Row: ", f"# Command: python -m ilm_lightning.train experiment={experiment}\n", "# Hardware: "):
         assert part in text
@@ -215,8 +215,8 @@ def test_figure_3s_axis_sweeps_cleanly(adapter: str) -> None:
         (["tuning.distillation_weight=-1"], "at least 0"),
         (["adapter=constant", "tuning.distillation_weight=1"], "adapter=constant reads none"),
         (["adapter=constant", "tuning.residual_weighting=true"], "adapter=constant reads none"),
-        (["tuning.blind_first_steps=-1"], "give 0 steps for none"),
-        (["tuning.blind_first_steps=5", "tuning.blind_first_lr=0"], "a rate above 0"),
+        (["tuning.lm_first_steps=-1"], "give 0 steps for none"),
+        (["tuning.lm_first_steps=5", "tuning.lm_first_lr=0"], "a rate above 0"),
         (["tuning.residual_clip=[1]"], "a lowest and a highest loss"),
         (["tuning.residual_clip=[2,1]"], "a lowest and a highest loss"),
         (["tuning.residual_steps=10"], "add tuning.residual_weighting=true"),

@@ -12,6 +12,7 @@ from ilm_lightning.engine.config_baselines import SasrecConfig
 from ilm_lightning.engine.config_pretraining import PretrainingConfig
 from ilm_lightning.engine.config_teacher import TeacherConfig
 from ilm_lightning.engine.config_trainer import TrainerConfig
+from ilm_lightning.older import renamed
 
 
 @dataclass
@@ -139,15 +140,10 @@ class TuningConfig:
     gradient_clip: float = 1.0
     adapter_first_share: float = 0.0
     """Share of ``steps`` that train the adapter alone with the LLM frozen, before the rest in ``mode`` (ELM)."""
-    blind_first_steps: int = 0
-    """Steps in which the LLM first learns the tasks' format: LoRA on the blind control's prompts, which know no item,
-    then merged into it for every variant alike (as CoLLM's first step); 0: none (the paper)."""
-    blind_first_lr: float = 1e-3
-    text_first_steps: int = 0
-    """openp5: steps in which LoRA first learns prompts without any soft token; its updates then become part of the LLM
-    (CoLLM). 0: none."""
-    text_first_lr: float = 1e-3
-    """openp5: learning rate of these steps."""
+    lm_first_steps: int = 0
+    """Steps in which the LLM alone learns the tasks first: LoRA on prompts that know no item's vector (free soft tokens
+    stand in its place; openp5: text ids alone, as in CoLLM), merged into it for every variant; 0: none (the paper)."""
+    lm_first_lr: float = 1e-3
     lora_rank: int = 16
     lora_alpha: int = 32
     lora_targets: list[str] = field(default_factory=lambda: ["q_proj", "v_proj", "o_proj", "down_proj"])
@@ -320,14 +316,11 @@ def as_config(node: Any) -> Config:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    if "teacher" in (node.get("tasks") or {}):
-        # stored by a run from before the teacher was a group of its own; it was facts
-        node = node.copy()
-        OmegaConf.set_struct(node, False)
-        node.tasks.pop("teacher")
     try:
         # as plain values: a key that "+" forced into a typed node would pass unseen
-        plain = OmegaConf.create(OmegaConf.to_container(node))
+        values = OmegaConf.to_container(node)
+        assert isinstance(values, dict)
+        plain = OmegaConf.create(renamed({str(key): value for key, value in values.items()}))
         merged = OmegaConf.merge(OmegaConf.structured(Config), plain)
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:

@@ -51,10 +51,6 @@ def validate_tasks(config: Config) -> None:
             f"tasks.user_vector=history gives a user as many vectors as items, which adapter={config.adapter.kind} "
             "cannot read; set adapter=perceiver, or tasks.user_vector=fold_in for one vector"
         )
-    if config.tuning.text_first_steps and config.tuning.mode == "full":
-        raise ConfigError(
-            "tuning.text_first_steps with tuning=full: what was learned first would change; take frozen or lora"
-        )
     one_of("evaluation.decoding", evaluation.decoding, ("trie", "free"))
     if not evaluation.prompt_sets:
         raise ConfigError("evaluation.prompt_sets is empty: nothing would be ranked; give seen, unseen or both")

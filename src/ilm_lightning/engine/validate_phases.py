@@ -45,7 +45,7 @@ def check_phase1(config: Config) -> None:
         raise ConfigError("adapter.concatenate joins two sources and needs encoder=combined")
 
 
-OF_LANGUAGE_TASKS = ("distillation_weight", "residual_weighting", "lr_trials", "blind_first_steps")
+OF_LANGUAGE_TASKS = ("distillation_weight", "residual_weighting", "lr_trials")
 """Settings of ``tuning`` that the language tasks alone have."""
 
 
@@ -94,16 +94,9 @@ def check_phase2(config: Config) -> None:
     for key in OF_LANGUAGE_TASKS if config.tasks.kind == "openp5" else ():
         if value := getattr(tuning, key):
             raise ConfigError(f"tuning.{key}={value} belongs to the language tasks; leave it out with tasks=openp5")
-    if tuning.text_first_steps and config.tasks.kind != "openp5":
-        raise ConfigError("tuning.text_first_steps belongs to recommendation: add tasks=openp5 and data=openp5_…")
-    if tuning.text_first_steps < 0 or tuning.text_first_lr <= 0:
+    if tuning.lm_first_steps < 0 or tuning.lm_first_lr <= 0:
         raise ConfigError(
-            f"tuning.text_first_steps={tuning.text_first_steps}, text_first_lr={tuning.text_first_lr}: "
-            "give 0 steps for none, or a number above 0, and a rate above 0"
-        )
-    if tuning.blind_first_steps < 0 or tuning.blind_first_lr <= 0:
-        raise ConfigError(
-            f"tuning.blind_first_steps={tuning.blind_first_steps}, blind_first_lr={tuning.blind_first_lr}: "
+            f"tuning.lm_first_steps={tuning.lm_first_steps}, lm_first_lr={tuning.lm_first_lr}: "
             "give 0 steps for none, or a number above 0, and a rate above 0"
         )
     clip = list(tuning.residual_clip)

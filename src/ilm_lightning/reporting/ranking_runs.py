@@ -23,7 +23,7 @@ _TUNED = {"frozen": "frozen", "lora": "LoRA", "full": "full"}
 # settings that a row's name or protocol holds, or that do nothing to the numbers
 _NOT_APART = {
     "adapter.kind", "adapter.init", "adapter.num_queries", "tuning.mode", "tuning.steps", "tuning.batch_size",
-    "tuning.checkpoint_every_s", "tuning.val_examples", "tuning.text_first_steps", "pretraining.losses",
+    "tuning.checkpoint_every_s", "tuning.val_examples", "tuning.lm_first_steps", "pretraining.losses",
     "tasks.history", "tasks.soft_tokens", "tasks.user_vector", "tasks.head",
 }  # fmt: skip
 
@@ -176,7 +176,7 @@ def name_of(run: Run) -> str:
         return f"{base} ({mode}){ending}"
     if adapter["kind"] == "perceiver":
         return f"User-LLM ({mode}){ending}"
-    first = ", text first" if tuning.get("text_first_steps") else ""
+    first = ", text first" if tuning.get("lm_first_steps") else ""
     ending = f" ({mode}{first}{', user vector' if user != 'none' else ''}){ending}"
     if adapter["kind"] == "collm":
         return f"CoLLM{ending}"

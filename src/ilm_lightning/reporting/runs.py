@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from ilm_lightning.older import renamed
+
 CONFIG, METRICS, PREDICTIONS, STATUS = "config.yaml", "metrics.json", "predictions.parquet", "status.json"
 DEPTH = 5
 """How far below a folder runs are looked for."""
@@ -213,7 +215,7 @@ def _config(path: Path) -> Mapping[str, Any]:
         ) from error
     if not isinstance(config, Mapping):
         raise RunError(f"{CONFIG} holds no settings; the run is left out")
-    return config
+    return renamed(config)
 
 
 def _metrics(path: Path) -> Mapping[str, Any]:
@@ -224,7 +226,8 @@ def _metrics(path: Path) -> Mapping[str, Any]:
             raise RunError(
                 f"{path.name} is damaged: it lacks {', '.join(missing)}; the training command writes it anew"
             )
-        return metrics
+        recipe = metrics.get("recipe")
+        return {**metrics, "recipe": renamed(recipe)} if isinstance(recipe, Mapping) else metrics
     missing = [key for key in NEEDED if not isinstance(metrics.get(key), Mapping)]
     if missing:
         raise RunError(f"{path.name} is damaged: it lacks {', '.join(missing)}; the training command writes it anew")

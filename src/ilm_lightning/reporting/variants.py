@@ -50,7 +50,7 @@ _NOT_SETTING_KEYS = {
     "tuning.checkpoint_every_s", "tuning.val_examples", "data.path", "data.interactions", "data.items",
     "teacher.kind", "teacher.model", "teacher.url", "teacher.api_key_env", "teacher.concurrency", "teacher.batch_size",
     "teacher.requests_per_minute", "teacher.tokens_per_minute", "teacher.timeout_s", "teacher.attempts",
-    "teacher.max_requests", "teacher.max_left_out_share", "tasks.teacher", "tasks.title_in_prompt",
+    "teacher.max_requests", "teacher.max_left_out_share", "tasks.title_in_prompt",
     "tasks.names", "data.name", "lm.name", "lm.dtype",
     "encoder.name", "tuning.mode", "adapter.kind", "adapter.init", "adapter.num_queries", "pretraining.losses",
 }  # fmt: skip
@@ -177,8 +177,8 @@ def _idle(run: Run, key: str) -> bool:
         return not run.setting("tuning.residual_weighting")
     if key == "tuning.trial_steps":
         return not run.setting("tuning.lr_trials")
-    if key in ("tuning.blind_first_lr", "tuning.text_first_lr"):
-        return not run.setting(key.replace("_lr", "_steps"))
+    if key == "tuning.lm_first_lr":
+        return not run.setting("tuning.lm_first_steps")
     if key.startswith("tuning.history"):
         return True  # of recommendation
     if key == "tuning.lm_lr":

@@ -15,6 +15,7 @@ from ilm_lightning.engine.config import TuningConfig
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.figure1 import slot_vectors
 from ilm_lightning.engine.stages.generate import load_model
+from ilm_lightning.engine.stages.lm_first import with_lm_first
 from ilm_lightning.engine.stages.signals import RESIDUALS, rows_read
 from ilm_lightning.engine.stages.tune import (
     Inputs,
@@ -30,12 +31,10 @@ from ilm_lightning.engine.stages.tune import (
 
 log = logging.getLogger("ilm_lightning")
 CODE = 1
-FIRST_QUERIES = 8
-"""Soft tokens an item that the language model sees while it learns the format, whatever the variant's number."""
 
 
 def phase2(context: Context, inputs: Inputs, reference: str | None = None) -> Artifact:
-    """Train phase 2: first the blind model whose losses weight the targets, then trials, then the run itself.
+    """Train phase 2: first the language model alone, the blind model whose losses weight the targets, and trials.
 
     Args:
         context: the run.
@@ -45,8 +44,7 @@ def phase2(context: Context, inputs: Inputs, reference: str | None = None) -> Ar
     Returns:
         What ``tune`` made; its report names the learning rates, and the trials behind them.
     """
-    if context.config.tuning.blind_first_steps:
-        inputs = replace(inputs, first=blind_first(context, inputs))
+    inputs = with_lm_first(context, inputs, phase2)
     if context.config.tuning.residual_weighting:
         inputs = replace(inputs, residuals=residuals(context, inputs))
     if context.config.tuning.lr_trials:
@@ -82,30 +80,6 @@ def train_control(
         other = _with(other, steps=steps, trial_steps=min(steps, other.config.tuning.trial_steps))
     bare = replace(inputs, pretrained=None, trials=None, residuals=None, first=None)
     return other, bare, phase2(other, bare, None if name == "blind" else name)
-
-
-def blind_first(context: Context, inputs: Inputs) -> Artifact:
-    """Train the updates that teach the language model the tasks' format and nothing about any item.
-
-    The blind control with LoRA and ``FIRST_QUERIES`` free soft tokens: one training serves every variant.
-
-    Returns:
-        What ``tune`` made of it.
-    """
-    tuning = context.config.tuning
-    rate = tuning.blind_first_lr
-    config = replace(context.config, adapter=replace(context.config.adapter, num_queries=FIRST_QUERIES))
-    other = _with(
-        Context(config, context.store, context.run_folder, context.assets),
-        mode="lora",
-        steps=tuning.blind_first_steps,
-        adapter_lr=rate,
-        lm_lr=rate,
-        adapter_first_share=0.0,
-        lr_trials=[],
-        blind_first_steps=0,
-    )
-    return train_control(other, inputs, "blind")[2]
 
 
 def residuals(context: Context, inputs: Inputs) -> Artifact:

@@ -17,11 +17,11 @@ from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import als_settings
 from ilm_lightning.engine.stages.generate import load_model
 from ilm_lightning.engine.stages.item_head import head_settings, rank_all, rank_batch, step_flops
+from ilm_lightning.engine.stages.lm_first import with_lm_first
 from ilm_lightning.engine.stages.openp5 import load_sequences
 from ilm_lightning.engine.stages.panels import list_panel
 from ilm_lightning.engine.stages.pretrain import adapter_key
 from ilm_lightning.engine.stages.recommend_batches import prompt_table, training_batches, tuning_that_matters
-from ilm_lightning.engine.stages.text_first import with_text_first
 from ilm_lightning.engine.stages.tune import MODEL, Inputs, new_model
 from ilm_lightning.engine.stages.users_before import UsersBefore
 from ilm_lightning.tasks.openp5 import Example, held_out_examples, read_prompts
@@ -89,7 +89,7 @@ def tune(context: Context, inputs: Inputs) -> Artifact:
     """Train on sequential and straightforward recommendation and leave the model with the best validation weights."""
     config = context.config
     assert config.tasks.prompts is not None
-    inputs = with_text_first(context, inputs)
+    inputs = with_lm_first(context, inputs, tune)
     settings = {
         "code": CODE,
         "adapter": adapter_key(config.adapter),

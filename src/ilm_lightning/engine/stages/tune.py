@@ -43,8 +43,7 @@ class Inputs:
         pretrained: where the adapter comes from phase 1.
         trials: where learning rates were tried.
         residuals: where target tokens are weighted.
-        first: the model whose updates are part of the language model, see ``tuning.blind_first_steps`` and
-            ``tuning.text_first_steps``.
+        first: the model whose updates are part of the language model, see ``tuning.lm_first_steps``.
     """
 
     prepared: Artifact
@@ -112,9 +111,8 @@ def recipe(context: Context, inputs: Inputs, reference: str | None) -> tuple[dic
 
 def _that_matters(tuning: TuningConfig) -> dict[str, Any]:
     """The settings without those of what is off, and of what is an input of its own."""
-    off = {"lr_trials", "trial_steps", "residual_steps", "blind_first_steps", "blind_first_lr"}
+    off = {"lr_trials", "trial_steps", "residual_steps", "lm_first_steps", "lm_first_lr"}
     off |= {"history", "history_block"}
-    off |= {"text_first_steps", "text_first_lr"}
     off |= set() if tuning.distillation_weight else {"distillation_weight", "distillation_tokens"}
     off |= set() if tuning.residual_weighting else {"residual_weighting", "residual_clip"}
     # how often the state is saved changes no weight: a run may go on under another interval

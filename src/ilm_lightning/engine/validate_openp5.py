@@ -21,7 +21,7 @@ def validate_tasks(config: Config) -> None:
     Raises:
         ConfigError: names the key, its value and what to set instead.
     """
-    tasks, evaluation = config.tasks, config.evaluation
+    tasks = config.tasks
     if (tasks.kind == "openp5") != (config.data.kind == "openp5"):
         raise ConfigError(
             f"tasks.kind={tasks.kind} with data.kind={config.data.kind}: recommendation needs data in OpenP5's format; "
@@ -29,13 +29,7 @@ def validate_tasks(config: Config) -> None:
         )
     one_of("tuning.history", config.tuning.history, HISTORIES)
     if tasks.kind != "openp5":
-        if tasks.head != "text":
-            raise ConfigError(f"tasks.head={tasks.head}: only recommendation ranks items; give tasks=openp5 too")
-        if config.tuning.history != HISTORIES[0]:
-            raise ConfigError(
-                f"tuning.history={config.tuning.history}: only recommendation's prompts hold histories; "
-                "leave it out, or give tasks=openp5"
-            )
+        _check_language_tasks(config)
         return
     if config.tuning.history == "blocks" and not 1 <= config.tuning.history_block <= tasks.history:
         raise ConfigError(
@@ -51,6 +45,37 @@ def validate_tasks(config: Config) -> None:
             f"tasks.user_vector=history gives a user as many vectors as items, which adapter={config.adapter.kind} "
             "cannot read; set adapter=perceiver, or tasks.user_vector=fold_in for one vector"
         )
+    _check_lists(config)
+    _check_head(config)
+    if (
+        config.tuning.mode == "frozen"
+        and not tasks.soft_tokens
+        and tasks.user_vector == "none"
+        and tasks.head == "text"
+    ):
+        raise ConfigError(
+            "tasks.soft_tokens=false with a frozen language model leaves nothing to train: "
+            "set tuning=lora or tuning=full"
+        )
+    if config.encoder.name != "behavioral" and config.data.items is None:
+        raise ConfigError(f"encoder={config.encoder.name} needs item texts, and data.items is null: encoder=behavioral")
+
+
+def _check_language_tasks(config: Config) -> None:
+    """What only recommendation has is off."""
+    if config.tasks.head != "text":
+        raise ConfigError(f"tasks.head={config.tasks.head}: only recommendation ranks items; give tasks=openp5 too")
+    if config.tuning.history != HISTORIES[0]:
+        raise ConfigError(
+            f"tuning.history={config.tuning.history}: only recommendation's prompts hold histories; "
+            "leave it out, or give tasks=openp5"
+        )
+
+
+def _check_lists(config: Config) -> None:
+    """For which prompts lists are made, how, and how long they are."""
+    tasks, evaluation = config.tasks, config.evaluation
+    assert tasks.prompts is not None
     one_of("evaluation.decoding", evaluation.decoding, ("trie", "free"))
     if not evaluation.prompt_sets:
         raise ConfigError("evaluation.prompt_sets is empty: nothing would be ranked; give seen, unseen or both")
@@ -69,19 +94,6 @@ def validate_tasks(config: Config) -> None:
         )
     if evaluation.decoding == "free" and evaluation.filter_seen:
         raise ConfigError("evaluation.filter_seen needs evaluation.decoding=trie: free beams write what they like")
-    _check_head(config)
-    if (
-        config.tuning.mode == "frozen"
-        and not tasks.soft_tokens
-        and tasks.user_vector == "none"
-        and tasks.head == "text"
-    ):
-        raise ConfigError(
-            "tasks.soft_tokens=false with a frozen language model leaves nothing to train: "
-            "set tuning=lora or tuning=full"
-        )
-    if config.encoder.name != "behavioral" and config.data.items is None:
-        raise ConfigError(f"encoder={config.encoder.name} needs item texts, and data.items is null: encoder=behavioral")
 
 
 def _check_prompts(path: Path, names: Sequence[str]) -> None:

@@ -120,35 +120,42 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     validate = len(data.validation) > 0
     interval = validation_interval(settings.steps, settings.val_every) if validate else None
-    best = BestCheckpoint(folder, settings.monitor)
-    start = folder / LAST
+    best = BestCheckpoint(folder, settings.monitor) if validate else None
     need_space(folder, checkpoint_bytes(module), f"phase {settings.label} with its checkpoints")
     signals = active_signals()
-    last = LastCheckpoint(start, settings.checkpoint_every_s, interval, signals)
+    last = LastCheckpoint(folder / LAST, settings.checkpoint_every_s, interval, signals)
     account, watch = Account(settings.steps), LossWatch(settings.label, folder)
     every = min(trainer_config.log_every, max(1, settings.steps // 5))
-    shown = [
-        # before the history, which writes what it logs
-        *([Samples(panel)] if panel is not None and not shared_out(trainer_config) else []),
-        Progress(settings.label, settings.steps),
-        History(folder / "history.csv", settings.label, every),
-    ]
     # in this order, so that the last state knows the best one
-    saved = [account, watch, *([best] if validate else []), last]
-    callbacks = [StepSeed(settings.seed), Vitals(every), *(shown if is_main() else []), *saved]
+    saved = [account, watch, *([] if best is None else [best]), last]
+    answered = None if shared_out(trainer_config) else panel
+    callbacks = [StepSeed(settings.seed), Vitals(every), *_shown(settings, folder, every, answered), *saved]
     loggers = [] if tracker is None else tracker.open(folder)
     told: dict[str, Any] = {"callbacks": callbacks, "logger": loggers or False, "log_every_n_steps": every}
     shared = sharing(trainer_config, module, settings.gradient_clip)
     trainer = _trainer(settings, trainer_config, interval, folder, **told, **shared)
     ended = False
     try:
-        _run(trainer, module, data, start, settings, watch)
+        _run(trainer, module, data, folder, settings, watch)
         ended = True
     finally:
         if tracker is not None:
             tracker.close(loggers, folder, ended)
     signals.check()
-    return _finish(module, trainer, best if validate else None, work, settings) | account.report() | watch.report()
+    return _finish(module, trainer, best, work, settings) | account.report() | watch.report()
+
+
+def _shown(settings: FitSettings, folder: Path, every: int, panel: Panel | None) -> list[pl.Callback]:
+    """What a user sees of a fit, and its history; the main process alone shows it."""
+    if not is_main():
+        return []
+    # before the history, which writes what it logs
+    samples = [] if panel is None else [Samples(panel)]
+    return [
+        *samples,
+        Progress(settings.label, settings.steps),
+        History(folder / "history.csv", settings.label, every),
+    ]
 
 
 def _trainer(
@@ -178,12 +185,12 @@ def _run(
     trainer: pl.Trainer,
     module: pl.LightningModule,
     data: StreamDataModule,
-    start: Path,
+    folder: Path,
     settings: FitSettings,
     watch: LossWatch,
 ) -> None:
     """Fit from the last checkpoint on where there is one; what ends it early is told in our terms."""
-    found = resume_from(start.parent)
+    found = resume_from(folder)
     if found is not None:
         log.info("%-9s continues from step %d", settings.label, found[1])
     signals = active_signals()

@@ -45,6 +45,7 @@ def validate_tasks(config: Config) -> None:
             f"tasks.user_vector=history gives a user as many vectors as items, which adapter={config.adapter.kind} "
             "cannot read; set adapter=perceiver, or tasks.user_vector=fold_in for one vector"
         )
+    positive(tasks__history=tasks.history)
     _check_lists(config)
     _check_head(config)
     if (
@@ -82,7 +83,7 @@ def _check_lists(config: Config) -> None:
     for name in evaluation.prompt_sets:
         one_of("evaluation.prompt_sets", name, ("seen", "unseen"))
     _check_prompts(Path(tasks.prompts), evaluation.prompt_sets)
-    positive(tasks__history=tasks.history, evaluation__beams=evaluation.beams, evaluation__top_k=evaluation.top_k)
+    positive(evaluation__beams=evaluation.beams, evaluation__top_k=evaluation.top_k)
     if evaluation.top_k < LIST_LENGTH:
         raise ConfigError(
             f"evaluation.top_k={evaluation.top_k}: HR@{LIST_LENGTH} and NDCG@{LIST_LENGTH} need lists of {LIST_LENGTH} "

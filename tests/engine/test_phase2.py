@@ -16,6 +16,7 @@ from ilm_lightning.engine.config import Config, LMConfig, TuningConfig
 from ilm_lightning.engine.config_trainer import TrainerConfig
 from ilm_lightning.engine.stages import phase2
 from ilm_lightning.engine.stages.context import Context
+from ilm_lightning.engine.stages.fitting import frozen_lm, phases
 from ilm_lightning.engine.stages.signals import (
     RESIDUALS,
     context_prompts,
@@ -23,8 +24,7 @@ from ilm_lightning.engine.stages.signals import (
     shortened,
     with_residual_weights,
 )
-from ilm_lightning.engine.stages.tune import Inputs, _phases, _that_matters, control
-from ilm_lightning.engine.training import frozen_lm
+from ilm_lightning.engine.stages.tune import Inputs, _that_matters, control
 from ilm_lightning.lm import LengthGroupedSampler, TokenisedExample
 
 RATES = [3e-4, 1e-3, 3e-3]
@@ -164,8 +164,8 @@ def test_settings_of_what_is_off_do_not_make_another_run() -> None:
 
 def test_elms_first_stage_trains_the_adapter_alone() -> None:
     model = nn.ModuleDict({"adapter": nn.Linear(2, 2), "lm": nn.Linear(2, 2)})
-    assert _phases(0.25, 8, "full") == [("adapter", 2, "frozen"), ("tune", 6, "full")]
-    assert _phases(0.0, 8, "lora") == [("tune", 8, "lora")]
+    assert phases(0.25, 8, "full") == [("adapter", 2, "frozen"), ("tune", 6, "full")]
+    assert phases(0.0, 8, "lora") == [("tune", 8, "lora")]
     owner: Any = SimpleNamespace(lm=model["lm"])
     for active, expected in ((True, {"adapter.weight", "adapter.bias"}), (False, set(dict(model.named_parameters())))):
         with frozen_lm(owner, active):

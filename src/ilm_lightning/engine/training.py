@@ -250,20 +250,3 @@ def _finish(
             "best_val_loss": float(best.best_model_score or float("nan")),
         }
     return report
-
-
-class frozen_lm:  # noqa: N801 - reads as a statement
-    """Freeze the language model for the duration of a ``with`` block (ELM's first stage)."""
-
-    def __init__(self, model: Any, active: bool) -> None:
-        self.parameters = [p for p in model.lm.parameters() if p.requires_grad] if active else []
-
-    def __enter__(self) -> None:
-        """Freeze."""
-        for parameter in self.parameters:
-            parameter.requires_grad_(False)
-
-    def __exit__(self, *error: object) -> None:
-        """Thaw what was trained before."""
-        for parameter in self.parameters:
-            parameter.requires_grad_(True)

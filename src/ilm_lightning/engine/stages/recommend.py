@@ -15,6 +15,7 @@ from ilm_lightning.engine.artifacts import Artifact, file_hash, source_hash, wri
 from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import als_settings
+from ilm_lightning.engine.stages.fitting import fit_settings, optimiser_settings
 from ilm_lightning.engine.stages.generate import load_model
 from ilm_lightning.engine.stages.item_head import head_settings, rank_all, rank_batch, step_flops
 from ilm_lightning.engine.stages.lm_first import with_lm_first
@@ -143,10 +144,10 @@ def _build(context: Context, inputs: Inputs, folder: Path) -> dict[str, Any]:
 def _fit(context: Context, bench: Bench, model: "ItemLanguageModel", folder: Path) -> dict[str, Any]:
     from ilm_lightning.engine.datamodule import StreamDataModule
     from ilm_lightning.engine.forecast import phase2_forecast
-    from ilm_lightning.engine.training import FitSettings, fit, training_device
+    from ilm_lightning.engine.training import fit, training_device
     from ilm_lightning.lm import sorted_batches
     from ilm_lightning.lm.item_head_module import ItemHeadModule
-    from ilm_lightning.lm.module import ItemLanguageModule, OptimiserSettings
+    from ilm_lightning.lm.module import ItemLanguageModule
 
     config, tuning = context.config, context.config.tuning
     left_out = {prompt.task for prompt in bench.prompts.training} - {prompt.task for prompt in bench.trained}
@@ -161,24 +162,13 @@ def _fit(context: Context, bench: Bench, model: "ItemLanguageModel", folder: Pat
     device = training_device(config.trainer)
     forecast = phase2_forecast(model, tokens, tuning.steps, device, more_flops=more)
     log.info("%-9s %s examples; %s", "tune", f"{batches.examples:,}", forecast)
-    settings = OptimiserSettings(
-        tuning.steps, tuning.adapter_lr, tuning.lm_lr, min(1.0, tuning.warmup_steps / tuning.steps), tuning.weight_decay
-    )
-    in_use = {"tuning.batch_size": tuning.batch_size}
-    fitting = FitSettings(
-        "tune",
-        tuning.steps,
-        tuning.val_every,
-        config.seed,
-        tuning.gradient_clip,
-        tuning.checkpoint_every_s,
-        sizes=in_use,
-    )
+    settings = optimiser_settings(tuning, tuning.steps)
     data = StreamDataModule(batches.batch, checks)
     module = ItemLanguageModule(model, settings)
     if bench.head == "item":
         module = ItemHeadModule(model, settings, bench.collator.vectors, config.tasks.head_sample)
     panel = list_panel(context, bench, model)
+    fitting = fit_settings(config, "tune", tuning.steps)
     done = fit(module, data, fitting, config.trainer, folder, context.tracker("tune"), panel)
     return {**batches.report(tuning.steps), "tune": done}
 

@@ -14,6 +14,7 @@ from ilm_lightning.engine.config import AdapterConfig, Config, TuningConfig
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import read_examples, read_tables, training_examples
 from ilm_lightning.engine.stages.figure1 import slot_vectors
+from ilm_lightning.engine.stages.fitting import fit_settings, frozen_lm, optimiser_settings, phases
 from ilm_lightning.engine.stages.panels import text_panel
 from ilm_lightning.engine.stages.pretrain import (
     adapter_key,
@@ -27,7 +28,9 @@ from ilm_lightning.engine.stages.sizes import compared_sizes
 
 if TYPE_CHECKING:
     from ilm_lightning.assets import ResolvedAsset
-    from ilm_lightning.lm import ItemLanguageModel, LengthGroupedSampler
+    from ilm_lightning.engine.datamodule import Stream
+    from ilm_lightning.engine.samples import Panel
+    from ilm_lightning.lm import ContextTeacher, ItemLanguageModel, LengthGroupedSampler
 
 log = logging.getLogger("ilm_lightning")
 CODE = 1
@@ -272,11 +275,53 @@ def train(
     Returns:
         The report: numbers of examples and tokens, and of each phase its best validation loss and its cost.
     """
-    from ilm_lightning.engine.datamodule import Stream, StreamDataModule
+    from ilm_lightning.engine.datamodule import StreamDataModule
     from ilm_lightning.engine.forecast import phase2_forecast
-    from ilm_lightning.engine.training import FitSettings, fit, frozen_lm, training_device
+    from ilm_lightning.engine.training import fit, training_device
+    from ilm_lightning.lm.module import ItemLanguageModule
+
+    config, tuning = context.config, context.config.tuning
+    read = _what_is_read(context, inputs, model, reference)
+    report = dict(read.report)
+    tokens = int(report["mean_tokens"] * tuning.batch_size)
+    device, distilled = training_device(config.trainer), read.teacher is not None
+    log.info("%-9s %s", "tune", phase2_forecast(model, tokens, tuning.steps, device, distilled))
+    for label, steps, mode in phases(tuning.adapter_first_share, tuning.steps, tuning.mode):
+        with frozen_lm(model, mode == "frozen" and tuning.mode != "frozen"):
+            report[label] = fit(
+                ItemLanguageModule(model, optimiser_settings(tuning, steps), read.teacher),
+                StreamDataModule(read.stream, read.checks),
+                fit_settings(config, label, steps),
+                config.trainer,
+                folder,
+                context.tracker(label),
+                read.panel,
+            )
+    return report
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a training reads.
+
+    Attributes:
+        stream: training batches by step.
+        checks: validation batches.
+        panel: validation examples that are answered meanwhile, None for none.
+        teacher: of context distillation, None without.
+        report: numbers of examples and tokens.
+    """
+
+    stream: "Stream"
+    checks: list[Any]
+    panel: "Panel | None"
+    teacher: "ContextTeacher | None"
+    report: dict[str, Any]
+
+
+def _what_is_read(context: Context, inputs: Inputs, model: "ItemLanguageModel", reference: str | None) -> _Read:
+    from ilm_lightning.engine.datamodule import Stream
     from ilm_lightning.lm import Collator, ContextCollator, sorted_batches
-    from ilm_lightning.lm.module import ItemLanguageModule, OptimiserSettings
 
     config, tuning = context.config, context.config.tuning
     frame, validation = examples_of(context, inputs, reference)
@@ -298,31 +343,4 @@ def train(
         stream = Stream(rows, sampler, ContextCollator(collator, prompts))
         report["distilled_share"] = len(prompts) / len(read)
     checks = [collator([check_rows[i] for i in part]) for part in sorted_batches([len(r) for r in check_rows], 16)]
-    tokens = int(report["mean_tokens"] * tuning.batch_size)
-    told = phase2_forecast(model, tokens, tuning.steps, training_device(config.trainer), teacher is not None)
-    log.info("%-9s %s", "tune", told)
-    in_use = {"tuning.batch_size": tuning.batch_size}
-    for label, steps, mode in _phases(tuning.adapter_first_share, tuning.steps, tuning.mode):
-        settings = OptimiserSettings(
-            steps, tuning.adapter_lr, tuning.lm_lr, min(1.0, tuning.warmup_steps / steps), tuning.weight_decay
-        )
-        with frozen_lm(model, mode == "frozen" and tuning.mode != "frozen"):
-            clip, every = tuning.gradient_clip, tuning.checkpoint_every_s
-            fitting = FitSettings(label, steps, tuning.val_every, config.seed, clip, every, sizes=in_use)
-            data = StreamDataModule(stream, checks)
-            report[label] = fit(
-                ItemLanguageModule(model, settings, teacher),
-                data,
-                fitting,
-                config.trainer,
-                folder,
-                context.tracker(label),
-                panel,
-            )
-    return report
-
-
-def _phases(share: float, steps: int, mode: str) -> list[tuple[str, int, str]]:
-    first = round(share * steps)
-    phases = [("adapter", first, "frozen"), ("tune", steps - first, mode)]
-    return [phase for phase in phases if phase[1] > 0]
+    return _Read(stream, checks, panel, teacher, report)

@@ -124,6 +124,32 @@ def load_model(context: Context, tuned: Artifact) -> "ItemLanguageModel":
     return model.to("cuda") if context.config.trainer.accelerator != "cpu" and torch.cuda.is_available() else model
 
 
+def one_per_prompt(prompts: list[str]) -> tuple[list[int], list[int]]:
+    """Let the first example of each distinct prompt stand for all, where the item does not matter.
+
+    Args:
+        prompts: ``[n]``.
+
+    Returns:
+        The examples to write for, and for each of the ``n`` its place among them.
+
+    >>> one_per_prompt(["plot?", "plot?", "pitch?", "plot?"])
+    ([0, 2], [0, 0, 1, 0])
+    """
+    distinct = list(dict.fromkeys(prompts))
+    place = {prompt: i for i, prompt in enumerate(distinct)}
+    return [prompts.index(prompt) for prompt in distinct], [place[prompt] for prompt in prompts]
+
+
+def _asked(context: Context, inputs: Inputs, reference: str | None, shuffled: bool) -> pl.DataFrame:
+    """The examples as they are put to the model."""
+    config = context.config.evaluation
+    _, catalog, _ = read_tables(inputs.prepared)
+    frame = chosen_examples(read_examples(inputs.examples), config.split, config.movies)
+    frame = prompts_with(frame, catalog, reference)
+    return frame.filter(pl.col("task").is_in(OWN_PROMPT_TASKS)) if shuffled else frame
+
+
 def _build(
     context: Context,
     inputs: Inputs,
@@ -140,19 +166,14 @@ def _build(
     from ilm_lightning.ranks import from_main, is_main
 
     config = context.config.evaluation
-    _, catalog, _ = read_tables(inputs.prepared)
-    frame = chosen_examples(read_examples(inputs.examples), config.split, config.movies)
-    frame = prompts_with(frame, catalog, reference)
-    frame = frame.filter(pl.col("task").is_in(OWN_PROMPT_TASKS)) if shuffled else frame
+    frame = _asked(context, inputs, reference, shuffled)
     model = load_model(context, tuned)
     tokenizer, examples = tokenised(context, model.num_queries, frame)
     vectors = ItemVectors.load(inputs.embedded.path).select(context.config.encoder.name)
     row_map = shuffled_rows(vectors, frame) if shuffled else None
     collator = Collator(slot_vectors(vectors, frame), row_map)
     label = reference or ("blind" if blind else "shuffled" if shuffled else "own")
-    prompts = frame["prompt"].to_list()
-    # the first example of each distinct prompt stands for all, where the item does not matter
-    chosen = [prompts.index(p) for p in dict.fromkeys(prompts)] if blind else list(range(len(prompts)))
+    chosen, rows = one_per_prompt(frame["prompt"].to_list()) if blind else (range(len(frame)), range(len(frame)))
     model.eval()
     # all processes of a run write their parts to one folder
     scratch = Path(from_main(str(folder))) / SCRATCH
@@ -172,12 +193,7 @@ def _build(
             SharedJournal(scratch / "texts.jsonl"),
             bank,
         )
-    place = {prompts[i]: row for row, i in enumerate(chosen)} if blind else {}
-    rows = [place[p] for p in prompts] if blind else chosen
-    columns: dict[str, Any] = {
-        "generated": [made.texts[i] for i in rows],
-        "cut_off": [made.cut_off[i] for i in rows],
-    }
+    columns: dict[str, Any] = {"generated": [made.texts[i] for i in rows], "cut_off": [made.cut_off[i] for i in rows]}
     if config.losses:
         journal = SharedJournal(scratch / "losses.jsonl")
         losses = target_losses(model, examples, collator, label=f"{label}: losses", journal=journal, bank=bank)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from ilm_lightning.optimiser import adamw, clip_gradients
+from ilm_lightning.optimiser import adamw, clip_gradients, scheduled, warmup_cosine
 
 
 def weights(seed: int = 0) -> list[nn.Parameter]:
@@ -39,6 +39,26 @@ def test_gradients_are_scaled_to_the_limit(limit: float | None, norm: float) -> 
     pair[0].grad, pair[1].grad = torch.tensor([3.0]), torch.tensor([4.0])
     clip_gradients(adamw([{"params": pair[:1]}, {"params": pair[1:]}]), limit)
     assert float(sum(p.grad.square().sum() for p in pair)) ** 0.5 == pytest.approx(norm, rel=1e-5)  # type: ignore[union-attr]
+
+
+def test_schedule_warms_up_then_falls_to_zero() -> None:
+    factors = [warmup_cosine(step, 10, 100) for step in range(120)]
+    assert factors[:10] == [(step + 1) / 10 for step in range(10)]
+    assert factors[10] == 1.0
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+    assert factors[100:] == pytest.approx([0.0] * 20, abs=1e-12)
+    assert warmup_cosine(0, 0, 0) == 1.0
+
+
+def test_the_schedule_goes_by_steps() -> None:
+    made = scheduled(adamw([{"params": weights(), "lr": 0.5}]), warmup=2, total=4)
+    rates = []
+    for _ in range(5):
+        rates.append(made["optimizer"].param_groups[0]["lr"])
+        made["optimizer"].step()
+        made["lr_scheduler"]["scheduler"].step()
+    assert rates == pytest.approx([0.25, 0.5, 0.5, 0.25, 0.0])
+    assert made["lr_scheduler"]["interval"] == "step"
 
 
 class Module(pl.LightningModule):

@@ -1,4 +1,3 @@
-import math
 from pathlib import Path
 
 import lightning as pl
@@ -8,7 +7,7 @@ from lm_tiny import make_model
 from torch.utils.data import DataLoader
 
 from ilm_lightning.lm import Collator, ItemLanguageModel, Tuning
-from ilm_lightning.lm.module import ItemLanguageModule, OptimiserSettings, parameter_groups, schedule
+from ilm_lightning.lm.module import ItemLanguageModule, OptimiserSettings, parameter_groups
 from ilm_lightning.lm.prompts import TokenisedExample
 
 Examples = list[TokenisedExample]
@@ -89,12 +88,3 @@ def test_groups_by_part_and_decay() -> None:
     assert seen == {(0.5, 0.1), (0.5, 0.0), (0.25, 0.1)}
     counted = sum(p.numel() for group in groups for p in group["params"])  # type: ignore[attr-defined]
     assert counted == sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-def test_schedule_warms_up_then_falls_to_zero() -> None:
-    factors = [schedule(step, 100, 10) for step in range(101)]
-    assert factors[:10] == [(step + 1) / 10 for step in range(10)]
-    assert factors[10] == 1.0
-    assert factors == sorted(factors[:10]) + sorted(factors[10:], reverse=True)
-    assert math.isclose(factors[100], 0, abs_tol=1e-12)
-    assert schedule(500, 100, 0) == pytest.approx(0)

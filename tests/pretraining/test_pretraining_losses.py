@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ilm_lightning.pretraining import batches, losses, optim, pairs, priors, retrieval
+from ilm_lightning.pretraining import batches, losses, pairs, priors, retrieval
 from ilm_lightning.pretraining.losses import (
     ITM_PRIOR,
     in_batch_info_nce,
@@ -22,7 +22,7 @@ from ilm_lightning.pretraining.losses import (
 )
 
 
-@pytest.mark.parametrize("module", [losses, pairs, priors, batches, retrieval, optim])
+@pytest.mark.parametrize("module", [losses, pairs, priors, batches, retrieval])
 def test_worked_examples(module: ModuleType) -> None:
     result = doctest.testmod(module)
     assert result.attempted > 0

@@ -1,6 +1,5 @@
 """Phase 1 under the Lightning Trainer."""
 
-import itertools
 import logging
 import math
 from dataclasses import replace
@@ -16,8 +15,7 @@ from torch.utils.data import DataLoader
 from ilm_lightning.pretraining.batches import EvaluationBatches, PairBatches
 from ilm_lightning.pretraining.losses import ITM_PRIOR, in_batch_pair_loss, pair_contrastive_loss
 from ilm_lightning.pretraining.model import VectorTable
-from ilm_lightning.pretraining.module import NonFiniteLossError, PretrainingModule
-from ilm_lightning.pretraining.optim import parameter_groups, warmup_cosine
+from ilm_lightning.pretraining.module import NonFiniteLossError, PretrainingModule, parameter_groups
 from ilm_lightning.pretraining.pairs import ITEM_ITEM, ITEM_TEXT
 from ilm_lightning.pretraining.priors import prior
 from ilm_lightning.pretraining.settings import PretrainingSettings
@@ -159,14 +157,6 @@ def test_biases_norms_and_scalars_do_not_decay(world: World) -> None:
         name = names[id(parameter)]
         assert name.endswith("bias") or "norm" in name or name in ("temperature", "vg_log_scale"), name
     assert not [names[id(p)] for p in decayed["params"] if "norm" in names[id(p)] or names[id(p)].endswith(".bias")]
-
-
-def test_schedule_falls_to_zero_and_never_leaves_its_range() -> None:
-    factors = [warmup_cosine(step, 10, 100) for step in range(120)]
-    assert factors[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
-    assert all(later <= earlier for earlier, later in itertools.pairwise(factors[9:]))
-    assert factors[100:] == pytest.approx([0.0] * 20, abs=1e-12)
-    assert warmup_cosine(0, 0, 0) == 1.0
 
 
 def test_losses_fall_in_bf16_too(world: World) -> None:

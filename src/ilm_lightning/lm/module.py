@@ -1,6 +1,5 @@
 """Phase 2 for Lightning: batch to loss to log."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from ilm_lightning.lm.batch import PromptBatch
 from ilm_lightning.lm.distillation import ContextTeacher
 from ilm_lightning.lm.model import ItemLanguageModel, LMOutput
-from ilm_lightning.optimiser import adamw, clip_gradients
+from ilm_lightning.optimiser import adamw, clip_gradients, scheduled
 from ilm_lightning.ranks import Means, anywhere, joint_mean, turn, world_size
 
 
@@ -33,18 +32,6 @@ class OptimiserSettings:
     lm_lr: float = 1e-4
     warmup: float = 0.05
     weight_decay: float = 0.05
-
-
-def schedule(step: int, steps: int, warmup_steps: int) -> float:
-    """Return the factor on the peak learning rate at a step: linear warm-up, then cosine to zero.
-
-    >>> [round(schedule(step, 10, 2), 3) for step in (0, 1, 2, 6, 10)]
-    [0.5, 1.0, 1.0, 0.5, 0.0]
-    """
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    done = min((step - warmup_steps) / max(steps - warmup_steps, 1), 1.0)
-    return 0.5 * (1.0 + math.cos(math.pi * done))
 
 
 def parameter_groups(model: nn.Module, settings: OptimiserSettings) -> list[dict[str, Any]]:
@@ -134,13 +121,11 @@ class ItemLanguageModule(pl.LightningModule):
         """Clip by norm."""
         clip_gradients(optimizer, gradient_clip_val)
 
-    def configure_optimizers(self) -> dict[str, object]:
+    def configure_optimizers(self) -> dict[str, Any]:
         """Return AdamW and its schedule."""
         settings = self.settings
-        warmup_steps = round(settings.warmup * settings.steps)
         optimiser = adamw(parameter_groups(self.model, settings))
-        rates = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: schedule(step, settings.steps, warmup_steps))
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
+        return scheduled(optimiser, round(settings.warmup * settings.steps), settings.steps)
 
     def state_dict(self, *args: object, **kwargs: object) -> dict[str, Tensor]:
         """Return the weights that a checkpoint keeps, without the frozen language model."""

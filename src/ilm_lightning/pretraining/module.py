@@ -8,12 +8,11 @@ from typing import Any
 
 import lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ilm_lightning.optimiser import adamw, clip_gradients
+from ilm_lightning.optimiser import adamw, clip_gradients, scheduled
 from ilm_lightning.pretraining.batches import Batch, PairBatch
 from ilm_lightning.pretraining.model import PretrainingModel
-from ilm_lightning.pretraining.optim import parameter_groups, warmup_cosine
 from ilm_lightning.pretraining.pairs import Ints, TextPairs
 from ilm_lightning.pretraining.priors import nothing_learned
 from ilm_lightning.pretraining.retrieval import bag_retrieval, retrieval
@@ -24,6 +23,15 @@ log = logging.getLogger("ilm_lightning")
 
 class NonFiniteLossError(ArithmeticError):
     """A loss became infinite or not a number."""
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Trainable parameters for AdamW: biases, norms and other tensors of at most one dimension do not decay."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
 
 
 class PretrainingModule(pl.LightningModule):
@@ -123,7 +131,4 @@ class PretrainingModule(pl.LightningModule):
         settings = self.hparams
         groups = parameter_groups(self.model, settings["weight_decay"])
         optimizer = adamw(groups, settings["learning_rate"])
-        scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: warmup_cosine(step, settings["warmup_steps"], settings["total_steps"])
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return scheduled(optimizer, settings["warmup_steps"], settings["total_steps"])

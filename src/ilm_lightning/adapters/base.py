@@ -183,6 +183,18 @@ def side_by_side(vectors: list[Tensor], source_mask: Tensor | None) -> Tensor:
     return torch.cat(vectors, dim=1)
 
 
+def joined_sources(sources: Mapping[str, Tensor], source_dims: Mapping[str, int], source_mask: Tensor | None) -> Tensor:
+    """Checks sources and their mask and joins them to one vector [n, sum of d_s] an item.
+
+    Raises:
+        ValueError: As `check_sources` and `check_source_mask`.
+    """
+    vectors = check_sources(sources, source_dims)
+    if source_mask is not None:
+        check_source_mask(source_mask, len(vectors[0]), len(vectors))
+    return side_by_side(vectors, source_mask)
+
+
 def sorted_source_dims(source_dims: Mapping[str, int]) -> dict[str, int]:
     """Returns the sources' widths sorted by name, so that the order of a config file does not matter.
 
@@ -207,6 +219,18 @@ def require_positive(**values: int) -> None:
     for name, value in values.items():
         if value < 1:
             raise ValueError(f"{name}={value}: must be at least 1")
+
+
+def check_attention(hidden_size: int, num_heads: int, dropout: float) -> None:
+    """Checks what every attention needs.
+
+    Raises:
+        ValueError: If `num_heads` does not divide `hidden_size`, or dropout is not in [0, 1).
+    """
+    if hidden_size % num_heads:
+        raise ValueError(f"hidden_size={hidden_size} is not a multiple of num_heads={num_heads}")
+    if not 0.0 <= dropout < 1.0:
+        raise ValueError(f"dropout={dropout}: must be at least 0 and below 1")
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ilm_lightning.adapters.base import Adapter, check_source_mask, check_sources, require_positive, side_by_side
+from ilm_lightning.adapters.base import Adapter, joined_sources, require_positive
 from ilm_lightning.adapters.qformer import qformer_phase2_parameters
 
 COLLM_FACTOR = 10
@@ -52,10 +52,8 @@ class MLPAdapter(Adapter, kind="mlp"):
 
     def forward(self, sources: Mapping[str, Tensor], source_mask: Tensor | None = None) -> Tensor:
         """Soft tokens [n, q, d] as in `Adapter.forward`; a hidden source's vector is zero."""
-        vectors = check_sources(sources, self.source_dims)
-        if source_mask is not None:
-            check_source_mask(source_mask, len(vectors[0]), len(vectors))
-        inner = F.gelu(self.up(side_by_side(vectors, source_mask).to(self.up.weight.dtype)))
+        vectors = joined_sources(sources, self.source_dims, source_mask)
+        inner = F.gelu(self.up(vectors.to(self.up.weight.dtype)))
         result: Tensor = self.down(inner).view(-1, self.num_queries, self.output_dim)
         return result
 
@@ -105,9 +103,7 @@ class CoLLMAdapter(Adapter, kind="collm"):
 
     def forward(self, sources: Mapping[str, Tensor], source_mask: Tensor | None = None) -> Tensor:
         """Soft tokens [n, q, d] as in `Adapter.forward`; a hidden source's vector is zero."""
-        vectors = check_sources(sources, self.source_dims)
-        if source_mask is not None:
-            check_source_mask(source_mask, len(vectors[0]), len(vectors))
-        inner = F.relu(self.up(side_by_side(vectors, source_mask).to(self.up.weight.dtype)))
+        vectors = joined_sources(sources, self.source_dims, source_mask)
+        inner = F.relu(self.up(vectors.to(self.up.weight.dtype)))
         result: Tensor = self.down(inner).view(-1, self.num_queries, self.output_dim)
         return result

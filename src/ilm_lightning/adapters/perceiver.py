@@ -11,7 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ilm_lightning.adapters.base import Adapter, check_source_mask, check_sources, require_positive
+from ilm_lightning.adapters.base import (
+    Adapter,
+    check_attention,
+    check_source_mask,
+    check_sources,
+    require_positive,
+)
 from ilm_lightning.adapters.layers import INIT_STD, CrossAttention, FeedForward, SelfAttention, init_bert_, layer_norm
 
 PRESENT = "present"
@@ -69,10 +75,9 @@ class PerceiverAdapter(Adapter, kind="perceiver"):
         dropout: float = 0.1,
     ) -> None:
         require_positive(hidden_size=hidden_size, num_layers=num_layers, num_heads=num_heads, ffn_size=ffn_size)
-        if hidden_size % num_heads or hidden_size % 2:
-            raise ValueError(f"hidden_size={hidden_size} must be even and a multiple of num_heads={num_heads}")
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout={dropout}: must be at least 0 and below 1")
+        check_attention(hidden_size, num_heads, dropout)
+        if hidden_size % 2:
+            raise ValueError(f"hidden_size={hidden_size} must be even: a place is told by pairs of sine and cosine")
         settings: dict[str, Any] = {
             "hidden_size": hidden_size,
             "num_layers": num_layers,

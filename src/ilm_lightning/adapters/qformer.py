@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ilm_lightning.adapters.base import (
     Adapter,
+    check_attention,
     check_source_mask,
     check_sources,
     count_parameters,
@@ -117,10 +118,7 @@ class QFormer(nn.Module):
             cross_attention_every=cross_attention_every,
             source_tokens=source_tokens,
         )
-        if hidden_size % num_heads:
-            raise ValueError(f"hidden_size={hidden_size} is not a multiple of num_heads={num_heads}")
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout={dropout}: must be at least 0 and below 1")
+        check_attention(hidden_size, num_heads, dropout)
         self.source_dims = sorted_source_dims(source_dims)
         self.num_queries, self.hidden_size, self.num_layers = num_queries, hidden_size, num_layers
         self.num_heads, self.ffn_size, self.source_tokens, self.dropout = num_heads, ffn_size, source_tokens, dropout

@@ -35,6 +35,8 @@ KEPT_DAYS = 30.0
 """How long folders of unfinished and damaged artefacts are kept."""
 SCRATCH = "checkpoints"
 """Sub folder of an unfinished stage that survives a restart; it is gone from the finished artefact."""
+Build = Callable[[Path], Mapping[str, Any]]
+"""Writes a stage's output into a folder and returns a short plain report."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,11 @@ def write_json(path: Path, value: object) -> None:
     temporary.replace(path)
 
 
+def _name(folder: Path) -> tuple[str, str]:
+    """Stage and key of an artefact's folder."""
+    return folder.parent.name, folder.name
+
+
 class Crew(Protocol):
     """The processes of one run, as ``ilm_lightning.ranks`` has them."""
 
@@ -145,7 +152,7 @@ class Store:
         stage: str,
         settings: Mapping[str, Any],
         inputs: Mapping[str, Artifact | str],
-        build: Callable[[Path], Mapping[str, Any]],
+        build: Build,
         together: bool = False,
     ) -> Artifact:
         """Return the artefact of a stage, building it only if it is not there yet.
@@ -166,12 +173,11 @@ class Store:
             "settings": dict(settings),
             "inputs": {name: value.id if isinstance(value, Artifact) else value for name, value in inputs.items()},
         }
-        key = fingerprint(recipe)
-        folder = self.root / stage / key
+        folder = self.root / stage / fingerprint(recipe)
         # within a stage that one process builds alone, the others are not there to be told
         crew = None if self._alone else self._crew
         if crew is not None and not crew.is_main():
-            return self._follow(crew, stage, key, folder, build)
+            return self._follow(crew, folder, build)
 
         def announced(work: Path) -> Mapping[str, Any]:
             if together and crew is not None:
@@ -182,28 +188,21 @@ class Store:
             finally:
                 self._alone = before
 
-        found = self._get(recipe, stage, key, folder, announced)
+        found = self._get(recipe, folder, announced)
         if crew is not None:
             crew.from_main("ready")
         return found
 
-    def _get(
-        self,
-        recipe: Mapping[str, Any],
-        stage: str,
-        key: str,
-        folder: Path,
-        build: Callable[[Path], Mapping[str, Any]],
-    ) -> Artifact:
+    def _get(self, recipe: Mapping[str, Any], folder: Path, build: Build) -> Artifact:
         with storage_advice(self.root):
             folder.parent.mkdir(parents=True, exist_ok=True)
-            found = self._read(stage, key, folder)
+            found = self._read(folder)
             if found is not None:
-                log.info("%-9s %s (there already)", stage, key)
+                log.info("%-9s %s (there already)", found.stage, found.key)
                 return found
             with self._lock(folder):
                 # another process may have built it while this one waited
-                return self._read(stage, key, folder) or self._build(recipe, stage, key, folder, build)
+                return self._read(folder) or self._build(recipe, folder, build)
 
     def prune(self, days: float = KEPT_DAYS) -> int:
         """Delete what no run will come back for: damaged and unfinished folders that were not touched for so long.
@@ -228,9 +227,7 @@ class Store:
                 log.info("deleted %s: untouched for %g days (%s)", folder, days, readable(size))
         return freed
 
-    def _follow(
-        self, crew: Crew, stage: str, key: str, folder: Path, build: Callable[[Path], Mapping[str, Any]]
-    ) -> Artifact:
+    def _follow(self, crew: Crew, folder: Path, build: Build) -> Artifact:
         """Do as the main process says: take part, then read what it wrote."""
         word = crew.from_main(None)
         if word == "build":
@@ -238,7 +235,7 @@ class Store:
                 build(Path(own))
             word = crew.from_main(None)
         assert word == "ready"
-        found = self._read(stage, key, folder)
+        found = self._read(folder)
         if found is None:
             raise RuntimeError(f"{folder} was built, but is not here: artifacts= must be a folder that all nodes share")
         return found
@@ -252,14 +249,8 @@ class Store:
             log.info("another run is building %s; waiting for it", folder)
         return lock
 
-    def _build(
-        self,
-        recipe: Mapping[str, Any],
-        stage: str,
-        key: str,
-        folder: Path,
-        build: Callable[[Path], Mapping[str, Any]],
-    ) -> Artifact:
+    def _build(self, recipe: Mapping[str, Any], folder: Path, build: Build) -> Artifact:
+        stage, key = _name(folder)
         log.info("%-9s %s", stage, key)
         work = folder.with_name(f"{key}.part")
         work.mkdir(exist_ok=True)
@@ -286,9 +277,10 @@ class Store:
         log.info("%-9s done in %s", stage, clock(seconds))
         return Artifact(stage, key, folder, manifest)
 
-    def _read(self, stage: str, key: str, folder: Path) -> Artifact | None:
+    def _read(self, folder: Path) -> Artifact | None:
         if not folder.is_dir():
             return None
+        stage, key = _name(folder)
         manifest: dict[str, Any] = {}
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))

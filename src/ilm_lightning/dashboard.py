@@ -10,35 +10,24 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ilm_lightning.reporting.command import runs_parser, told
+
 log = logging.getLogger("ilm_lightning")
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
-        prog="python -m ilm_lightning.dashboard", description=(__doc__ or "").split("\n\n")[1]
-    )
-    made.add_argument("folders", nargs="+", metavar="FOLDER", help="a run folder, or a folder that holds runs")
+    made = runs_parser("dashboard", __doc__)
     made.add_argument("--html", default="dashboard.html", metavar="FILE", help="the page (default: dashboard.html)")
     made.add_argument("--title", default="Item-Language Model: results", help="of the page")
     made.add_argument("--wandb", metavar="PROJECT", help="also make a W&B report on the runs logged in this project")
     made.add_argument("--entity", help="W&B user or team (default: the account's own)")
-    made.add_argument("--resamples", type=int, default=5000, help="draws of the bootstrap (default and least: 5000)")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    log.setLevel(logging.INFO)
-    options = parser().parse_args(arguments)
-    try:
-        return _run(options)
-    except (ValueError, OSError) as error:
-        from ilm_lightning.reporting.text import redact
-
-        log.error("error: %s", redact(str(error)))
-        return 1
+    return told(_run, parser().parse_args(arguments))
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ilm_lightning.reporting.command import runs_parser, told
+
 if TYPE_CHECKING:
     from ilm_lightning.reporting.document import Document
 
@@ -19,28 +21,18 @@ log = logging.getLogger("ilm_lightning")
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(prog="python -m ilm_lightning.report", description=(__doc__ or "").split("\n\n")[1])
-    made.add_argument("folders", nargs="+", metavar="FOLDER", help="a run folder, or a folder that holds runs")
+    made = runs_parser("report", __doc__)
     made.add_argument("--out", default="report", metavar="FOLDER", help="where the files go (default: report)")
     made.add_argument("--expected", action="store_true", help="FOLDER is experiments/: hold against expected.json")
     made.add_argument("--rerun", action="store_true", help="with --expected: run the cheap ones anew as well")
     made.add_argument("--claims", action="store_true", help="also go through the paper's claims (claims.md)")
-    made.add_argument("--resamples", type=int, default=5000, help="draws of the bootstrap (default and least: 5000)")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    log.setLevel(logging.INFO)
     options = parser().parse_args(arguments)
-    try:
-        return _expected(options) if options.expected or options.rerun else _run(options)
-    except (ValueError, OSError) as error:
-        from ilm_lightning.reporting.text import redact
-
-        log.error("error: %s", redact(str(error)))
-        return 1
+    return told(_expected if options.expected or options.rerun else _run, options)
 
 
 def _run(options: argparse.Namespace) -> int:

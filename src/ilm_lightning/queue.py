@@ -1,4 +1,4 @@
-"""Many small runs in order of importance: ``python -m ilm_lightning.queue experiments/cpu/plan.yaml --hours 12``."""
+"""Many small runs in order of importance: ``python -m ilm_lightning.queue PLAN.yaml --hours 12``."""
 
 import argparse
 import logging

@@ -1,6 +1,7 @@
 """Every command of the documentation is one that exists: its settings compose, its options are known."""
 
 import importlib
+import itertools
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -69,6 +70,18 @@ def test_every_target_of_make_is_there() -> None:
     asked = {command[1] for _, command in FOUND if command[0] == "make"}
     assert asked <= targets
     assert {"train", "test", "check-experiments"} <= asked
+
+
+def test_files_of_ours_that_commands_name_are_there() -> None:
+    ours = re.compile(r"(experiments|benchmarks|docs|conf|tests)/[\w./-]+")
+    named = {
+        (page.name, part)
+        for page, command in FOUND
+        for before, part in itertools.pairwise(command)
+        if ours.fullmatch(part) and before != "--out"
+    }
+    assert len(named) >= 10
+    assert {(page, part) for page, part in named if not (ROOT / part).exists()} == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -43,11 +43,11 @@ PACKAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("safetensors", "0.4.5", ()),
     ("huggingface-hub", "1.3", ()),
     ("omegaconf", "2.3", ()),
-    ("torchmetrics", "1.4", ()),
     ("threadpoolctl", "3.1", ()),
     ("pyyaml", "6", ()),
     ("filelock", "3.12", ()),
     ("rich", "13", ()),
+    ("tqdm", "4.64", ()),
 )
 OPTIONAL_PACKAGES = ("wandb",)
 MIN_PYTHON = (3, 11)

@@ -61,6 +61,8 @@ def test_bad_input() -> None:
         model({"behavioral": sources["behavioral"]})
     with pytest.raises(ValueError, match="multiple of num_heads"):
         PerceiverAdapter(DIMS, 6, hidden_size=18, num_heads=4)
+    with pytest.raises(ValueError, match="hidden_size=9 must be even"):
+        PerceiverAdapter(DIMS, 6, hidden_size=9, num_heads=3)
     with pytest.raises(ValueError, match="dropout=1"):
         PerceiverAdapter(DIMS, 6, dropout=1.0)
     with pytest.raises(ValueError, match="num_layers=0"):

@@ -7,17 +7,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hydra import compose, initialize_config_dir
+from test_pipeline import composed, run
 
 from ilm_lightning.data.errors import DataError, LeakError
 from ilm_lightning.data.tables import Interactions
 from ilm_lightning.embeddings.vectors import ItemVectors
-from ilm_lightning.engine.command import conf_dir, register_schema
-from ilm_lightning.engine.config import Config, as_config
-from ilm_lightning.engine.pipeline import open_context, run_id, run_pipeline
+from ilm_lightning.engine.pipeline import open_context
 from ilm_lightning.engine.stages.data import embed, prepare, read_tables
 from ilm_lightning.engine.stages.figure1 import JUDGED, assert_judged_unseen
-from ilm_lightning.engine.validate import ConfigError, validate
+from ilm_lightning.engine.validate import ConfigError
 
 QUICK = [
     "tuning.steps=2",
@@ -27,19 +25,6 @@ QUICK = [
     "tasks.user_history=3",
     "evaluation.max_new_tokens=4",
 ]
-
-
-def composed(overrides: list[str]) -> Config:
-    register_schema()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = as_config(compose("train", overrides))
-    validate(config)
-    return config
-
-
-def run(overrides: list[str]) -> tuple[float, Path]:
-    config = composed(overrides)
-    return run_pipeline(config), Path(config.outputs) / run_id(config)
 
 
 def test_all_tasks_of_one_command(shared_overrides: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,7 +39,7 @@ def recipe_of(row: dict[str, Any], steps: int) -> dict[str, Any]:
         "adapter": {"kind": row.get("kind", "qformer"), "init": row.get("init", "pretrained"),
                     "num_queries": row.get("queries", 8)},
         "tuning": {"mode": row.get("mode", "frozen"), "steps": steps, "batch_size": 8,
-                   "text_first_steps": 0},
+                   "lm_first_steps": 0},
         "tasks": {"history": 20, "soft_tokens": row.get("soft", True), "user_vector": row.get("user", "none")},
         "als": {"factors": 64}, "encoder_decoder": row.get("encoder_decoder", False),
     }  # fmt: skip

@@ -120,6 +120,12 @@ def test_the_projects_own_results_are_as_expected() -> None:
     assert [outcome.line for outcome in outcomes if not outcome.passed] == []
 
 
+def test_at_least_one_experiment_is_run_anew() -> None:
+    cheap = [found for found in read_experiments(ROOT / "experiments") if found.cost == "cheap"]
+    assert "tiny" in [found.folder.name for found in cheap]
+    assert sum(found.minutes for found in cheap) <= 10
+
+
 def test_commands_of_experiments_compose(monkeypatch: pytest.MonkeyPatch) -> None:
     from hydra import compose, initialize_config_dir
 

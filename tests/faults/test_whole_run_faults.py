@@ -1,4 +1,4 @@
-"""Whole runs on tiny models, killed in every stage."""
+"""Whole runs on tiny models: killed in every stage, and with one bit of an artefact of a stage changed."""
 
 import json
 import random
@@ -16,6 +16,7 @@ AREA = "Whole runs"
 SAME = "the same command completes it: same metrics, texts and weights"
 LANGUAGE = ("prepare", "embed", "teach", "tasks", "pretrain", "residuals", "tune", "generate", "evaluate", "export")
 SHOP = ("prepare", "baselines", "embed", "pretrain", "recommend", "rank", "export")
+DAMAGED = ("prepare", "embed", "tasks", "pretrain", "tune", "generate", "evaluate")
 LIMIT_S = 1800
 Rows = dict[tuple[str, ...], dict[str, Any]]
 
@@ -27,7 +28,7 @@ def point(run: str, stage: str) -> str:
 
 @pytest.fixture(scope="module")
 def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Rows:
-    """What became of every run that a chosen test asks for, by run and stage.
+    """What became of every run that a chosen test asks for, by run and stage, or stage alone for a changed bit.
 
     One process of its own does all of them, which loads the libraries once; forking this one, whose libraries have
     started threads, is not safe.
@@ -36,7 +37,8 @@ def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     chosen = [item.callspec.params for item in request.session.items if item.path == Path(__file__)]  # type: ignore[attr-defined]
     asked: list[str] = []
     for one in chosen:
-        asked += ["--only", one["run"], one["stage"], point(one["run"], one["stage"])]
+        run, stage = one.get("run"), one["stage"]
+        asked += ["--only", run, stage, point(run, stage)] if run else ["--damage", stage]
     command = [sys.executable, str(Path(__file__).with_name("kills.py")), "--work", str(work / "runs")]
     out = work / "kills.json"
     done = subprocess.run(
@@ -44,7 +46,8 @@ def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(out.read_text())
-    return {(row["run"], row["stage"]): row for row in found["kills"]}
+    kills = {(row["run"], row["stage"]): row for row in found["kills"]}
+    return {**kills, **{(row["stage"],): row for row in found["damages"]}}
 
 
 @pytest.mark.parametrize(
@@ -66,3 +69,21 @@ def test_killed(run: str, stage: str, rows: Rows, seen: Callable[[str], None]) -
     assert row["damaged"] == []
     assert row["different"] == []
     seen("completed, nothing damaged, nothing different")
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        pytest.param(
+            stage, id=f"bit-{stage}",
+            marks=marks(Fault(AREA, f"a bit of what stage {stage} made is flipped, the command repeated", SAME), False),
+        )
+        for stage in DAMAGED
+    ],
+)  # fmt: skip
+def test_damaged(stage: str, rows: Rows, seen: Callable[[str], None]) -> None:
+    row = rows[stage,]
+    assert row["completed"], row
+    assert row["named"], row
+    assert row["different"] == []
+    seen("named, built again, nothing different")

@@ -69,8 +69,10 @@ def _who(run: Run) -> tuple[str, str]:
     return name_of(run), "" if measured is None else numbers((float(measured), None, None))[0]
 
 
-def _grid(head: Sequence[str], rows: Iterable[str]) -> str:
-    names = "".join(f"<th class=long>{html(name)}</th>" for name in head[1:])
+def _grid(head: Sequence[str], rows: Iterable[str], texts: Sequence[int] = ()) -> str:
+    """A table that can be moved sideways; columns of texts stand left."""
+    kinds = ["long text" if place in texts else "long" for place in range(len(head))]
+    names = "".join(f'<th class="{kind}">{html(name)}</th>' for kind, name in zip(kinds[1:], head[1:], strict=True))
     return (
         f'<div class="wide"><table><thead><tr><th>{html(head[0])}</th>{names}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
@@ -90,7 +92,7 @@ def _plain(
         + "</tr>"
         for row in cells
     ]
-    return [f"<h3>{html(title)}</h3>", _grid(head, rows), f"<p class=muted>{html(note)}</p>" if note else ""]
+    return [f"<h3>{html(title)}</h3>", _grid(head, rows, texts), f"<p class=muted>{html(note)}</p>" if note else ""]
 
 
 def _table(table: RankingTable) -> str:
@@ -98,7 +100,7 @@ def _table(table: RankingTable) -> str:
     notes = "".join(f"<li>{html(note)}</li>" for note in notes_of(table))
     summary = "<summary>What differs, and what the paper leaves open</summary>"
     more = f"<details>{summary}<ul class=muted>{notes}</ul></details>" if notes else ""
-    return f"<h3>{html(title_of(table))}</h3>{_grid(HEAD, rows)}{more}"
+    return f"<h3>{html(title_of(table))}</h3>{_grid(HEAD, rows, texts=(1,))}{more}"
 
 
 def _line(line: RankingLine, marked: Mapping[str, Mark]) -> str:
@@ -125,4 +127,4 @@ def _protocols(data: str, protocols: Mapping[str, RankingProtocol]) -> str:
         + "</tr>"
         for letter in sorted(protocols)
     )
-    return f"<details><summary>Protocols of {html(data)}</summary>{_grid(head, rows)}</details>"
+    return f"<details><summary>Protocols of {html(data)}</summary>{_grid(head, rows, texts=range(len(head)))}</details>"

@@ -138,3 +138,9 @@ def test_what_a_sweep_adds_is_the_median_of_the_rounds() -> None:
     assert (found["overhead_seconds"], found["overhead_cpu_seconds"], found["met"]) == (0.5, 0.3, True)
     assert found["overhead_seconds_rounds"] == [0.4, 8.9, 0.5]
     assert not overhead.summary(rounds + np.array([[1.0, 0.0], [0.0, 0.0]]))["met"]
+
+
+def test_the_committed_overhead_of_a_sweep_is_below_its_bar() -> None:
+    found = json.loads((BENCHMARKS / "results" / "launcher_overhead.json").read_text(encoding="utf-8"))
+    assert found["met"]
+    assert found["overhead_seconds"] <= found["bar_seconds"] == 1.0

@@ -89,6 +89,8 @@ class LastCheckpoint(Checkpoint):
         if word:
             self._save(trainer)
         if word > 1:
+            # another process may have had the signal; Lightning turns what is raised here into a bare exit
+            self.signals.pending = word - 1
             raise StoppedError(word - 1)
 
     def _save(self, trainer: pl.Trainer) -> None:

@@ -33,7 +33,7 @@ PACKAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("transformers", "5.0", ()),
     ("gguf", "0.10", ()),
     ("peft", "0.18", ()),
-    ("sentence-transformers", "5.2", ()),
+    ("sentence-transformers", "5.4", ()),
     ("implicit", "0.7.2", ()),
     ("scikit-learn", "1.4", ()),
     ("scipy", "1.11", ()),

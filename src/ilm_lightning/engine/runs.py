@@ -28,6 +28,8 @@ PLACE_OF_TEACHER = (
     "max_requests", "batch_size",
 )  # fmt: skip
 """Keys of the teacher that say how it is reached, not what it is asked."""
+NUMBERS_OF_TRAINER = ("precision",)
+"""Keys of the trainer that a run may not change when it goes on; the others say on how many processes of what kind."""
 
 
 def run_id(config: Config) -> str:
@@ -82,13 +84,19 @@ def holds_other(folder: Path, config: Config) -> bool:
     if not (folder / CONFIG).is_file():
         return False
     try:
-        return computed(stored_config(folder)) != computed(config)
+        return _goes_on(stored_config(folder)) != _goes_on(config)
     except ConfigError as error:
         if config.run:
             raise
         # the folder's name says what is computed there
         log.warning("%s; it is written anew now", str(error).split(";")[0])
         return False
+
+
+def _goes_on(config: Config) -> dict[str, Any]:
+    """What has to be equal for a run to go on in its folder, on fewer or more processes too."""
+    found = computed(config)
+    return found | {"trainer": {key: found["trainer"][key] for key in NUMBERS_OF_TRAINER}}
 
 
 def store_config(config: Config) -> Path:

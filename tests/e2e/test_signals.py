@@ -93,13 +93,18 @@ def test_language_model_that_first_learned_the_format_blind(tiny_overrides: list
     """One training of it serves every variant; the exported folder carries it and answers alike."""
     first = ["tuning.lm_first_steps=3", "evaluation.conditions=[own,blind]"]
     results = []
-    for variant in ("ilm_mlp", "ilm_qformer_random"):
-        _, folder = run([f"experiment={variant}", *tiny_overrides, *QUICK, *first])
+    for variant, seeds in (
+        ("ilm_mlp", []),
+        ("ilm_qformer_random", []),
+        ("ilm_mlp", ["seed=1", "encoder.als.seed=0", "tuning.lm_first_seed=0"]),
+    ):
+        _, folder = run([f"experiment={variant}", *tiny_overrides, *QUICK, *first, *seeds])
         results.append(folder)
     tuned = manifests(tmp_path, "tune")
     firsts = {m["inputs"]["first"] for m in tuned.values() if "first" in m["inputs"]}
-    # two variants, the blind control over the same language model, and that model's own training
-    assert (len(tuned), len(firsts)) == (4, 1)
+    # two variants, one of them with two seeds, each seed's blind control over the same language model, and that model's
+    # own training
+    assert (len(tuned), len(firsts)) == (6, 1)
     (name,) = firsts
     own = tuned[name.split("/")[1]]
     assert (own["settings"]["tuning"]["mode"], own["settings"]["tuning"]["steps"]) == ("lora", 3)

@@ -66,6 +66,8 @@ class AlsConfig:
     regularization: float = 1.0
     alpha: float = 5.0
     iterations: int = 15
+    seed: int | None = None
+    """Null: the run's. With a seed of its own, runs of several seeds share vectors and examples."""
     engine: str = "own"
     """own, or spark for interactions beyond one machine (``pip install 'ilm-lightning[spark]'``, Java)."""
     spark_master: str = ""
@@ -144,6 +146,8 @@ class TuningConfig:
     """Steps in which the LLM alone learns the tasks first: LoRA on prompts that know no item's vector (free soft tokens
     stand in its place; openp5: text ids alone, as in CoLLM), merged into it for every variant; 0: none (the paper)."""
     lm_first_lr: float = 1e-3
+    lm_first_seed: int | None = None
+    """Seed of these steps; null: the run's. With a seed of its own, variants of several seeds read the same LLM."""
     lora_rank: int = 16
     lora_alpha: int = 32
     lora_targets: list[str] = field(default_factory=lambda: ["q_proj", "v_proj", "o_proj", "down_proj"])

@@ -177,7 +177,7 @@ def _idle(run: Run, key: str) -> bool:
         return not run.setting("tuning.residual_weighting")
     if key == "tuning.trial_steps":
         return not run.setting("tuning.lr_trials")
-    if key == "tuning.lm_first_lr":
+    if key in ("tuning.lm_first_lr", "tuning.lm_first_seed"):
         return not run.setting("tuning.lm_first_steps")
     if key.startswith("tuning.history"):
         return True  # of recommendation

@@ -111,11 +111,12 @@ def embed(context: Context, prepared: Artifact) -> Artifact:
     """Item and user vectors of every source; variants select what they read."""
     encoder = context.config.encoder
     asset = context.asset(encoder.text_model)
+    seed = context.config.seed if encoder.als.seed is None else encoder.als.seed
     settings = {
         "code": source_hash("embeddings"),
         "fields": list(encoder.text_fields),
         "als": als_settings(encoder.als),
-        "seed": context.config.seed,
+        "seed": seed,
     }
 
     def build(folder: Path) -> dict[str, Any]:
@@ -135,7 +136,7 @@ def embed(context: Context, prepared: Artifact) -> Artifact:
             regularization=als.regularization,
             alpha=als.alpha,
             iterations=als.iterations,
-            seed=context.config.seed,
+            seed=seed,
             num_threads=context.config.trainer.threads,
             fit=_factorisation(als, folder / SCRATCH),
         )
@@ -147,7 +148,8 @@ def embed(context: Context, prepared: Artifact) -> Artifact:
 
 def als_settings(als: AlsConfig) -> dict[str, Any]:
     """What determines the factors; where Spark runs does not."""
-    left_out = {"spark_master"} | ({"engine"} if als.engine == "own" else set())
+    # the seed stands apart, resolved
+    left_out = {"spark_master", "seed"} | ({"engine"} if als.engine == "own" else set())
     return {key: value for key, value in asdict(als).items() if key not in left_out}
 
 

@@ -49,5 +49,7 @@ def lm_first_config(config: Config) -> Config:
         adapter_first_share=0.0,
         lr_trials=[],
         lm_first_steps=0,
+        lm_first_seed=None,
     )
-    return replace(blind, tasks=tasks, tuning=tuning)
+    seed = config.seed if config.tuning.lm_first_seed is None else config.tuning.lm_first_seed
+    return replace(blind, tasks=tasks, tuning=tuning, seed=seed)

@@ -58,6 +58,7 @@ def tuning_that_matters(tuning: TuningConfig) -> dict[str, Any]:
     """The settings of phase 2 without those of histories that are off."""
     off = {"expanded": {"history", "history_block"}, "shared": {"history_block"}}.get(tuning.history, set())
     kept = {key: value for key, value in asdict(tuning).items() if key not in off}
+    del kept["lm_first_seed"]  # the model that it makes is an input of its own
     # names of an earlier version: artefacts that it made stay valid
     first = {"text_first_steps": kept.pop("lm_first_steps"), "text_first_lr": kept.pop("lm_first_lr")}
     return {**kept, **first, "blind_first_steps": 0, "blind_first_lr": 1e-3}

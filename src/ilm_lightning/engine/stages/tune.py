@@ -114,7 +114,7 @@ def recipe(context: Context, inputs: Inputs, reference: str | None) -> tuple[dic
 
 def _that_matters(tuning: TuningConfig) -> dict[str, Any]:
     """The settings without those of what is off, and of what is an input of its own."""
-    off = {"lr_trials", "trial_steps", "residual_steps", "lm_first_steps", "lm_first_lr"}
+    off = {"lr_trials", "trial_steps", "residual_steps", "lm_first_steps", "lm_first_lr", "lm_first_seed"}
     off |= {"history", "history_block"}
     off |= set() if tuning.distillation_weight else {"distillation_weight", "distillation_tokens"}
     off |= set() if tuning.residual_weighting else {"residual_weighting", "residual_clip"}

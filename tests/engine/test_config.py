@@ -226,6 +226,7 @@ def test_figure_3s_axis_sweeps_cleanly(adapter: str) -> None:
         (["tuning.lr_trials=[1e-3]", "tuning.trial_steps=5000"], "more than tuning.steps"),
         (["tuning.distillation_tokens=0"], "must be above 0"),
         (["tasks.kind=openp5", "tuning.lr_trials=[1e-3]"], "belongs to the language tasks"),
+        (["tasks.kind=openp5", "tuning.adapter_first_share=0.5"], "belongs to the language tasks"),
         (["pretraining.pair_projection=both"], "own, shared"),
         (["pretraining.init=gpt"], "bert, random"),
         (["++pretraining.loss_weights.ict=2"], "pretraining.loss_weights=ict"),

@@ -45,7 +45,7 @@ def check_phase1(config: Config) -> None:
         raise ConfigError("adapter.concatenate joins two sources and needs encoder=combined")
 
 
-OF_LANGUAGE_TASKS = ("distillation_weight", "residual_weighting", "lr_trials")
+OF_LANGUAGE_TASKS = ("distillation_weight", "residual_weighting", "lr_trials", "adapter_first_share")
 """Settings of ``tuning`` that the language tasks alone have."""
 
 

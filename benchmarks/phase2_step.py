@@ -8,9 +8,10 @@ SmolLM2 with 8 soft tokens an item, in turns, on one thread; ILM_DATA (or --data
 ``openp5``. The peer pads a random batch to its longest example and lets transformers compute logits at all positions;
 ours groups by length and computes logits where there is a label. ``labels=, grouped`` shows what each of both brings.
 The batch runs in parts, all padded to the batch's width, for the logits of a whole one need 4 GB and more. Losses and
-gradients are compared first, on the first part, and again in double precision. How far the sample is like the whole
-data set is told by token counts over 200 batches of each kind. ``--every 4`` runs every fourth group of the batch's
-examples by length, the same in all ways and the peer's at the width of the whole batch.
+gradients are compared first, on the first part, and again in double precision. The batch is the one of 200 random ones
+whose padding is nearest to their mean, which stands beside with that of the batches that training makes. ``--every 4``
+runs every fourth group of the batch's examples by length, the same in all ways and the peer's at the width of the whole
+batch.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,10 +63,9 @@ def build(options: argparse.Namespace) -> tuple[ItemLanguageModel, Collator, lis
     renderer = Renderer(tokenizer, sequences, indexing, RenderSettings())
     prompts = read_prompts(options.data / "openp5" / "prompt.txt").training
     index = TrainingIndex(sequences, [prompt for prompt in prompts if prompt.task == "sequential"])
-    chosen = np.random.default_rng(0).choice(len(index), options.batch, replace=False)
+    chosen, of_all = typical(renderer, index, options.batch)
     collator = Collator({"behavioral": torch.randn(sequences.n_items, 64)})
-    rows = [renderer(index[int(number)]) for number in chosen]
-    return model, collator, rows, lengths(renderer, index, options.batch)
+    return model, collator, [renderer(index[int(number)]) for number in chosen], of_all
 
 
 Loss = Callable[[PromptBatch], torch.Tensor]
@@ -93,14 +94,22 @@ def padding(batches: Sequence[PromptBatch]) -> float:
     return 1 - sum(batch.n_tokens for batch in batches) / sum(batch.input_ids.numel() for batch in batches)
 
 
-def lengths(renderer: Renderer, index: TrainingIndex, batch: int, batches: int = 200) -> dict[str, str]:
-    """Padding of random batches and of those that training makes, over the whole data set."""
+def typical(
+    renderer: Renderer, index: TrainingIndex, batch: int, batches: int = 200
+) -> tuple[np.ndarray[Any, Any], dict[str, str]]:
+    """The random batch whose padding is nearest to the mean of many, and that mean, beside that of training's batches.
+
+    A random batch is padded to its longest example: one alone may hold a tenth more padding than the next.
+    """
     tokens = renderer.lengths(index)
-    random = tokens[np.random.default_rng(1).choice(len(index), (batches, batch))]
+    drawn = np.random.default_rng(0).choice(len(index), (batches, batch))
     steps = StepBatches(index, lambda numbers: tokens[numbers], batch, 1)
     ours = np.stack([tokens[steps.numbers(step)] for step in range(batches)])
-    shares = {name: 1 - rows.sum() / (rows.max(1).sum() * batch) for name, rows in (("random", random), ("ours", ours))}
-    return {f"padding_of_all_{name}": f"{share:.0%}" for name, share in shares.items()}
+    widths = tokens[drawn].max(1) * batch
+    share = 1 - tokens[drawn].sum() / widths.sum()
+    nearest = int(np.abs(1 - tokens[drawn].sum(1) / widths - share).argmin())
+    means = {"random": share, "ours": 1 - ours.sum() / (ours.max(1).sum() * batch)}
+    return drawn[nearest], {f"padding_of_all_{name}": f"{mean:.0%}" for name, mean in means.items()}
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ its line there with what it saw, so that the page cannot drift from the code.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,12 +138,12 @@ line without a stack trace, and exit status 1.
 KILLS = "## Kills at random points\n"
 RESULTS = Path(__file__).with_name("kills.json")
 _KILLS = """
-`python tests/faults/kills.py 100 --out tests/faults/kills.json` kills runs on tiny models with `kill -9`, each at a
-point drawn uniformly over one stage's work: a call of a function (of Python or of C), a write or what stands at its
-edge (open, write, flush, fsync, rename, delete), or a moment in time. The same command is then started again;
+`python tests/faults/kills.py 100 --each 10 --out tests/faults/kills.json` kills runs on tiny models with `kill -9`,
+each at a point drawn uniformly over one stage's work: a call of a function (of Python or of C), a write or what stands
+at its edge (open, write, flush, fsync, rename, delete), or a moment in time. The same command is then started again;
 metrics, predictions and weights must equal those of a run that nobody killed, to the last digit.
 
-{count} kills of commit {commit}, {minutes:.0f} minutes on {cores} core of {cpu}, torch {torch}:
+{kills}, {minutes:.0f} minutes on {cores} core of {cpu}, torch {torch}:
 
 """
 
@@ -152,7 +153,9 @@ def kills_section() -> str:
     found = json.loads(RESULTS.read_text(encoding="utf-8"))
     rows = [row for row in found["kills"] if row["killed"]]
     minutes = sum(sum(row["seconds"]) for row in found["kills"]) / 60
-    text = _KILLS.format(count=len(rows), commit=found["commit"], minutes=minutes, **found["machine"])
+    of = Counter(row["commit"] for row in rows)
+    kills = " and ".join(f"{count} kills of commit {commit}" for commit, count in of.items())
+    text = _KILLS.format(kills=kills, minutes=minutes, **found["machine"])
     return KILLS + text + tabulate(rows) + "\n"
 
 

@@ -4,6 +4,8 @@ Each kill is one experiment of its own: what the stages before had made lies the
 uniformly over its work, the same command is started again and must end like the run that nobody killed: metrics,
 predictions and weights equal to the last digit, no artefact damaged, nothing half done left. Experiment *n* is a
 function of *n*, and finished ones are kept in the file, so the harness itself can be killed and started again.
+``--each 10`` goes on until every stage of every run has been killed ten times, and passes over those that have been.
+Every kill holds the commit that it was done to; another commit's results are continued only with ``--mixed``.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter as Counts
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +58,9 @@ LANGUAGE = [
 SHOP = [
     "experiment=ilm_qformer_lora", "tuning.steps=8", "tuning.val_every=4", "tuning.checkpoint_every_s=0",
 ]  # fmt: skip
+
+Place = tuple[str, str]
+"""A run's name and a stage."""
 
 
 @dataclass(frozen=True)
@@ -150,18 +156,23 @@ def unbroken(name: str, arguments: list[str], work: Path) -> Whole:
     return Whole(arguments, folder, found["counts"], [tuple(row) for row in found["order"]])
 
 
-def draw(number: int, wholes: Mapping[str, Whole]) -> tuple[str, Plan, int]:
-    """Experiment *number*: stages in turn, kinds and points by chance; returns the run's name, plan and count."""
+def where(number: int, wholes: Mapping[str, Whole]) -> Place:
+    """Run and stage of experiment *number*: stages in turn, a stage of both runs in each of them in turn."""
     stages = list(dict.fromkeys(stage for whole in wholes.values() for stage in whole.counts))
     stage = stages[number % len(stages)]
-    # a stage of both runs is killed in each of them in turn
     names = [name for name, whole in wholes.items() if stage in whole.counts]
-    name = names[number // len(stages) % len(names)]
-    return name, *draw_in(number, wholes[name], stage)
+    return names[number // len(stages) % len(names)], stage
+
+
+def wanting(rows: Sequence[Mapping[str, Any]], wholes: Mapping[str, Whole], kills: int, each: int) -> set[Place]:
+    """The runs and stages still to be killed: all until there are so many kills, then those with fewer than *each*."""
+    places = {(name, stage) for name, whole in wholes.items() for stage in whole.counts}
+    killed = Counts((row["run"], row["stage"]) for row in rows if row["killed"])
+    return places if killed.total() < kills else {one for one in places if killed[one] < each}
 
 
 def draw_in(number: int, whole: Whole, stage: str) -> tuple[Plan, int]:
-    """A plan for one stage, and the count that its point was drawn from."""
+    """The plan of experiment *number* in a stage: kind and point by chance; and the count that the point is of."""
     chance = random.Random(f"kill {number}")
     kind = chance.choice(KINDS)
     most = whole.counts[stage][kind]
@@ -187,15 +198,10 @@ def damage(stage: str, whole: Whole, work: Path) -> dict[str, Any]:
     return row
 
 
-def experiment(
-    number: int, wholes: Mapping[str, Whole], work: Path, only: tuple[str, str] | None = None
-) -> dict[str, Any]:
+def experiment(number: int, wholes: Mapping[str, Whole], work: Path, only: Place | None = None) -> dict[str, Any]:
     """Kill once and start again; returns what happened."""
-    if only is None:
-        name, plan, most = draw(number, wholes)
-    else:
-        name = only[0]
-        plan, most = draw_in(number, wholes[name], only[1])
+    name, stage = only or where(number, wholes)
+    plan, most = draw_in(number, wholes[name], stage)
     whole, folder = wholes[name], work / f"kill-{number}"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(whole.folder / "artifacts", folder / "artifacts", symlinks=True)
@@ -209,7 +215,8 @@ def experiment(
     between = time.monotonic()
     again = start(whole.arguments, folder)
     row = {
-        "number": number, "run": name, "stage": plan.stage, "kind": plan.kind, "at": plan.at, "of": most,
+        "number": number, "commit": harness.commit(), "run": name, "stage": plan.stage,
+        "kind": plan.kind, "at": plan.at, "of": most,
         "killed": killed == -9, "half_done": half, "completed": again == 0,
         "seconds": [round(between - begin, 1), round(time.monotonic() - between, 1)],
     }  # fmt: skip
@@ -261,6 +268,8 @@ def main() -> int:
     parser.add_argument(
         "kills", type=int, nargs="?", default=0, help="kills in all, those of earlier calls on the same file included"
     )
+    parser.add_argument("--each", type=int, default=0, help="kills of every stage of every run, likewise")
+    parser.add_argument("--mixed", action="store_true", help="continue results that hold kills of another commit")
     parser.add_argument("--out", type=Path, default=Path("kills.json"), help="results; continued where it is there")
     parser.add_argument("--work", type=Path, default=None, help="folder of the runs, kept; by default a temporary one")
     parser.add_argument("--seconds", type=float, default=5400, help="start no further experiment after this time")
@@ -280,9 +289,10 @@ def main() -> int:
     torch.set_num_threads(1)
     begin = time.monotonic()
     found = json.loads(given.out.read_text()) if given.out.is_file() else {"machine": harness.machine(), "kills": []}
-    if found.setdefault("commit", harness.commit()) != harness.commit():
-        parser.error(f"{given.out} holds kills of commit {found['commit']}, this is {harness.commit()}: move it away")
     rows: list[dict[str, Any]] = found["kills"]
+    others_of = {row["commit"] for row in rows} - {harness.commit()}
+    if others_of and not given.mixed:
+        parser.error(f"{given.out} holds kills of {', '.join(sorted(others_of))}, this is {harness.commit()}: move it")
     with chat_server() as server:
         lines = {
             name: [*arguments, *([f"teacher.url={server.url}"] if name == "language" else [])]
@@ -297,17 +307,16 @@ def main() -> int:
             write_json(given.out, {**found, "kills": rows, "damages": damages})
             return 0
         number = max((row["number"] for row in rows), default=-1) + 1
-        while sum(row["killed"] for row in rows) < given.kills and time.monotonic() - begin < given.seconds:
-            row = experiment(number, wholes, work)
-            rows.append(row)
-            write_json(given.out, {**found, "kills": rows})
-            sys.stderr.write(f"{row}\n")
+        while (few := wanting(rows, wholes, given.kills, given.each)) and time.monotonic() - begin < given.seconds:
+            if where(number, wholes) in few:
+                rows.append(experiment(number, wholes, work))
+                write_json(given.out, {**found, "kills": rows})
+                sys.stderr.write(f"{rows[-1]}\n")
             number += 1
     sys.stderr.write(tabulate(rows) + "\n")
     if given.work is None:
         shutil.rmtree(work)
-    enough = sum(row["killed"] for row in rows) >= given.kills
-    return 0 if enough and all(passed(row) for row in rows) else 1
+    return 0 if not few and all(passed(row) for row in rows) else 1
 
 
 if __name__ == "__main__":

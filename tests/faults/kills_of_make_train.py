@@ -12,8 +12,8 @@ training, texts of a generation, seconds of any other. After the last kill the c
 times, memory and compute), predictions, exported weights and status must equal RUN's to the last digit.
 
 What happened goes to ``FOLDER/kills_of_make_train.json`` after every kill. The same command goes on from there, so this
-script can be killed too; the run it left behind is killed then, which the file tells. Settings after ``--`` go to both,
-e.g. ``-- budget=tiny``; RUN must have been made with the same.
+script can be killed too; the run it left behind is killed then, which the file tells. ``--args budget=tiny`` stands for
+``make train ARGS=budget=tiny``; RUN must have been made with the same.
 """
 
 import argparse
@@ -196,13 +196,13 @@ def on_disk(part: Path, unit: str) -> float:
     return texts(part / SCRATCH / "texts.jsonl")
 
 
-def start(clone: Path, work: Path, number: int, settings: Sequence[str]) -> tuple["subprocess.Popen[bytes]", Path]:
+def start(clone: Path, work: Path, number: int, arguments: str) -> tuple["subprocess.Popen[bytes]", Path]:
     """Start ``make train`` in a process group of its own; returns it and the file of what it says."""
-    places = [f"artifacts={work / 'artifacts'}", f"outputs={work / 'outputs'}"]
+    places = f"artifacts={work / 'artifacts'} outputs={work / 'outputs'}"
     log = work / f"start-{number}.log"
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            ["make", "train", f"ARGS={' '.join([*settings, *places])}"],
+            ["make", "train", f"ARGS={arguments} {places}"],
             cwd=clone, stdout=stream, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
     return process, log
@@ -282,7 +282,7 @@ class Kills:
     def one_start(self, clone: Path, work: Path, whole: Whole, point: Point | None) -> int | None:
         """Start once and kill at a point, or let it end without one; returns the exit status, None after a kill."""
         number = self.found["starts"] = self.found["starts"] + 1
-        process, log = start(clone, work, number, self.found["settings"])
+        process, log = start(clone, work, number, self.found["args"])
         self.found["group"] = process.pid
         self.save()
         begun = time.monotonic()
@@ -307,7 +307,7 @@ def main() -> int:
     """Entry point; the status is 1 where the run did not end, or not as the one that nobody killed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("whole", type=Path, metavar="RUN", help="folder of a whole run of the same command")
-    parser.add_argument("settings", nargs="*", help="settings for make train, after --")
+    parser.add_argument("--args", default="", help="make train's ARGS, those that RUN was made with")
     parser.add_argument("--work", type=Path, default=Path("kills-of-make-train"), help="artefacts, outputs, results")
     parser.add_argument("--clone", type=Path, default=ROOT, help="checkout in which make train runs")
     parser.add_argument("--seed", type=int, default=0, help="of the points")
@@ -316,6 +316,9 @@ def main() -> int:
     given = parser.parse_args()
     whole, work = Whole.read(given.whole.resolve()), given.work.resolve()
     points = drawn(given.seed, whole, given.stages)
+    for point in points:
+        if not (manifest := whole.artifacts[point.stage] / MANIFEST).is_file():
+            parser.error(f"{manifest} is missing: the artefacts of the whole run must be there, where it left them")
     if given.plan:
         for point in points:
             unit, most = whole.work(point.stage)
@@ -323,7 +326,7 @@ def main() -> int:
         return 0
     work.mkdir(parents=True, exist_ok=True)
     here = {
-        "command": f"make train ARGS='{' '.join(given.settings)}'", "settings": given.settings, "seed": given.seed,
+        "args": given.args, "seed": given.seed,
         "points": [{"stage": point.stage, "share": point.share} for point in points],
         "commit": harness.commit(), "whole": {"folder": whole.folder.name, "commit": whole.commit},
     }  # fmt: skip

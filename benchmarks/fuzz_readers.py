@@ -6,11 +6,13 @@ reach new code; whatever a reader raises that is not documented is kept in ``fin
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
@@ -60,6 +62,24 @@ def fuzz(name: str, seconds: int, out: Path) -> None:
         atheris.Fuzz()
 
 
+def told(said: str) -> dict[str, Any]:
+    """What libFuzzer says at its end: how often the reader was called, and how much of the code that was led to.
+
+    Args:
+        said: all of it.
+
+    Returns:
+        ``executions``, ``coverage`` (edges of the control flow that were taken), ``features`` (the same with how often)
+        and ``corpus`` (files that are kept, since each reached something new); what it said at last where it broke off.
+    """
+    reports = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", said)
+    runs = re.findall(r"Done (\d+) runs", said) or re.findall(r"^#(\d+)\t", said, re.MULTILINE)
+    if not reports or not runs:
+        return {"said": said[-400:]}
+    coverage, features, corpus = map(int, reports[-1])
+    return {"executions": int(runs[-1]), "coverage": coverage, "features": features, "corpus": corpus}
+
+
 def main() -> int:
     """Entry point: 1 where a reader failed otherwise than documented."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -80,11 +100,8 @@ def main() -> int:
         begin = time.monotonic()
         command = [sys.executable, __file__, "--only", name, "--seconds", str(share), "--out", str(given.out)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        said = [line for line in done.stderr.splitlines() if "Done " in line or "exec/s" in line]
-        rows.append({
-            "reader": name, "seconds": round(time.monotonic() - begin), "sound": done.returncode == 0,
-            "said": said[-1] if said else done.stderr[-400:],
-        })  # fmt: skip
+        seconds = round(time.monotonic() - begin)
+        rows.append({"reader": name, "seconds": seconds, "sound": done.returncode == 0, **told(done.stderr)})
         print(json.dumps(rows[-1]), flush=True)
         if done.returncode:
             (given.out / f"{name.replace(' ', '-')}.log").write_text(done.stdout + done.stderr)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from faults.declared import KILLS, PAGE, Fault, Seen, kills_section, plain, rows_of
+from faults.declared import KILLS, PAGE, Fault, Seen, plain, rows_of
+from faults.kept_results import results_sections
 
 SEEN = pytest.StashKey[Seen]()
 
@@ -61,4 +62,4 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     found.declared.sort(key=lambda one: one.area)
     before = {(one.area, one.fault): line for one, line in rows_of(page)}
     found.seen = {**dict.fromkeys(((o.area, o.fault) for o in found.declared), "(not run)"), **before, **found.seen}
-    PAGE.write_text(found.page(kills_section()), encoding="utf-8")
+    PAGE.write_text(found.page(results_sections()), encoding="utf-8")

@@ -4,17 +4,13 @@
 its line there with what it saw, so that the page cannot drift from the code.
 """
 
-import json
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from faults.kill_points import tabulate
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 HEAD = "| fault | expected | seen |"
@@ -115,18 +111,18 @@ class Seen:
     files: set[str] = field(default_factory=set)
     seen: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def page(self, kills: str) -> str:
+    def page(self, results: str) -> str:
         """The whole page.
 
         Args:
-            kills: the section on kills, from the page that is there.
+            results: its end, the sections of results that are kept in files.
         """
         parts = [_INTRODUCTION.format(count=len(set(self.declared)))]
         for area in dict.fromkeys(one.area for one in self.declared):
             rows = [one for one in dict.fromkeys(self.declared) if one.area == area]
             lines = [f"| {one.fault} | {one.expected} | {self.seen[area, one.fault]} |" for one in rows]
             parts.append("\n".join([f"## {area}\n", HEAD, "|---|---|---|", *lines]) + "\n")
-        return "\n".join([*parts, kills])
+        return "\n".join([*parts, results])
 
 
 _INTRODUCTION = """# Faults, and what happens then
@@ -136,27 +132,7 @@ What users and machines do to a run, provoked by the tests: {count} faults. This
 line without a stack trace, and exit status 1.
 """
 KILLS = "## Kills at random points\n"
-RESULTS = Path(__file__).with_name("kills.json")
-_KILLS = """
-`python tests/faults/kills.py 100 --each 10 --out tests/faults/kills.json` kills runs on tiny models with `kill -9`,
-each at a point drawn uniformly over one stage's work: a call of a function (of Python or of C), a write or what stands
-at its edge (open, write, flush, fsync, rename, delete), or a moment in time. The same command is then started again;
-metrics, predictions and weights must equal those of a run that nobody killed, to the last digit.
-
-{kills}, {minutes:.0f} minutes on {cores} core of {cpu}, torch {torch}:
-
-"""
-
-
-def kills_section() -> str:
-    """The section of the page on kills at random points, from the harness's results."""
-    found = json.loads(RESULTS.read_text(encoding="utf-8"))
-    rows = [row for row in found["kills"] if row["killed"]]
-    minutes = sum(sum(row["seconds"]) for row in found["kills"]) / 60
-    of = Counter(row["commit"] for row in rows)
-    kills = " and ".join(f"{count} kills of commit {commit}" for commit, count in of.items())
-    text = _KILLS.format(kills=kills, minutes=minutes, **found["machine"])
-    return KILLS + text + tabulate(rows) + "\n"
+"""What follows is of results that are kept in files."""
 
 
 def rows_of(page: str) -> Iterator[tuple[Fault, str]]:

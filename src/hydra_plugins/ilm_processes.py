@@ -23,13 +23,15 @@ class ProcessLauncher(Launcher):
         self.settings = {"at_once": jobs, "rerun": rerun, "grace_s": grace_s, "report_s": report_s}
         self.hydra_context: HydraContext | None = None
         self.config: DictConfig | None = None
+        self._copy: Any = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what the jobs are composed from; refuse a folder of results that cannot be written."""
-        from ilm_lightning.engine.launcher.sweep import check_sweep
+        from ilm_lightning.engine.launcher.sweep import check_sweep, move_hydras_copy
 
         self.hydra_context, self.config = hydra_context, config
         check_sweep(config, self.settings)
+        self._copy = move_hydras_copy(config)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs; see ``ilm_lightning.engine.launcher.sweep.launch``."""

@@ -145,6 +145,15 @@ def test_refused_configuration_is_a_failed_job(tmp_path: Path) -> None:
     assert jobs[0].error == "a=1 is not known"
 
 
+def test_a_job_that_cannot_be_started_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+    jobs = planned(tmp_path, (0, 1))
+    jobs[0].log.mkdir(parents=True)
+    assert run(jobs, {}) == ["seed=0", "seed=1"]
+    assert [job.state for job in jobs] == [FAILED, FINISHED]
+    assert "job.log" in jobs[0].error
+    assert read_status(jobs[0].folder)["state"] == "failed"
+
+
 def test_jobs_at_once_share_the_cores(tmp_path: Path) -> None:
     meet = """
 import pathlib, sys, time
@@ -245,7 +254,9 @@ def test_multirun_starts_processes_and_tells_every_refused_job(tmp_path: Path) -
     assert done.returncode == 1
     assert "error: adapter.num_queries=0: adapter.num_queries=0 must be above 0" in done.stderr
     assert "2 of 2 jobs failed; none of them could start" in done.stderr
-    (kept,) = (tmp_path / "outputs").glob("sweep-*.json")
+    assert "HYDRA_FULL_ERROR" not in done.stderr
+    # nothing else, such as Hydra's own copy with keys as they were typed
+    (kept,) = (tmp_path / "outputs").iterdir()
     assert [row["state"] for row in json.loads(kept.read_text())] == ["failed", "failed"]
 
 
@@ -276,6 +287,8 @@ def test_the_jobs_of_a_sweep_are_one_group(chosen: str | None, group: str, tmp_p
         (["-m", "sweep=table3", "trainer.accelerator=gpu"], "error: trainer.accelerator=gpu: no GPU is visible here"),
         (["-m", "sweep=table3", "logger=wandb"], "error: logger=wandb: nobody is logged in"),
         (["-m", "sweep=table3", "adapter.num_queries=0"], "error: all 5 jobs: adapter.num_queries=0 must be above 0"),
+        (["-m", "seed=1,abc"], "error: Error merging override seed=abc\nValue 'abc' of type 'str' could not be"),
+        (["-m", "hydra.launcher.jobz=2", "seed=1,2"], "error: Could not override 'hydra.launcher.jobz'"),
         (["trainer.accelerator=cpu", "trainer.devices=4000"], "trainer.devices=4000: each is a process here"),
         (["trainer.accelerator=gpu", "trainer.devices=4000"], "no GPU is visible here"),
     ],
@@ -298,6 +311,14 @@ def test_bad_sweeps_are_refused_at_once(
     assert after.ru_utime - before.ru_utime < (5 if "adapter.num_queries=0" in arguments else 2)
     assert not list(tmp_path.rglob("config.yaml"))
     assert done.stderr.count(message) == 1
+    # neither Hydra's advice to programmers nor its copy of the sweep
+    assert "HYDRA_FULL_ERROR" not in done.stderr
+    assert not list(tmp_path.rglob("multirun.yaml"))
+
+
+def test_a_programmer_gets_the_stack_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    assert "Traceback" in command("seed=abc", cwd=tmp_path).stderr
 
 
 def test_settings_name_the_key() -> None:

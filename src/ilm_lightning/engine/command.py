@@ -5,7 +5,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import get_type_hints
@@ -16,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from ilm_lightning.engine.config import Config, as_config
 from ilm_lightning.engine.interruptions import leave, stop_signals
@@ -27,6 +29,9 @@ from ilm_lightning.reporting.text import redact
 log = logging.getLogger("ilm_lightning")
 USER_ERRORS = (ValueError, OSError, RuntimeError, ArithmeticError)
 """Told as one line, without a stack trace."""
+FULL_ERROR = "HYDRA_FULL_ERROR"
+"""Hydra's own switch: its errors with all that led to them."""
+_INNER = ("full_key:", "object_type=", "reference_type=")
 MAPPINGS = ("data.columns.", "assets.", "pretraining.loss_weights.", "teacher.body.", "adapter.settings.")
 """Keys below which users write names of their own."""
 
@@ -234,8 +239,39 @@ def hydra_command(config_name: str, task: Callable[[Config], float]) -> int:
             return float("nan")
 
     try:
-        with stop_signals():
+        with stop_signals(), _hydras_errors_raised():
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(wrapped)()
     except KeyboardInterrupt as error:
         return leave(error)
+    except CompactHydraException as error:
+        if os.environ.get("ILM_TRACEBACK") or os.environ.get(FULL_ERROR) == "1":
+            raise
+        log.error("error: %s", told(error))
+        return 1
     return 1 if failures else 0
+
+
+@contextmanager
+def _hydras_errors_raised() -> Iterator[None]:
+    """Have Hydra raise errors in a ``with`` block: it would print them, with advice on a stack trace, and exit."""
+    before = os.environ.get(FULL_ERROR)
+    os.environ[FULL_ERROR] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(FULL_ERROR)
+        if before is not None:
+            os.environ[FULL_ERROR] = before
+
+
+def told(error: CompactHydraException) -> str:
+    """What Hydra or a sweep says of a command line, without the types behind it and the sentence on stack traces.
+
+    >>> told(CompactHydraException("Error merging override seed=abc\\nnot an integer\\n    full_key: seed"))
+    'Error merging override seed=abc\\nnot an integer'
+    """
+    texts = [str(error)]
+    if isinstance(error.__cause__, OmegaConfBaseException) and str(error.__cause__) not in texts[0]:
+        texts.append(str(error.__cause__))
+    lines = [line for text in texts for line in text.splitlines()]
+    return "\n".join(line for line in lines if line.strip() and not line.lstrip().startswith(_INNER))

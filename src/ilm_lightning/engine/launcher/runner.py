@@ -20,7 +20,7 @@ from ilm_lightning.engine.launcher.jobs import (
 )
 from ilm_lightning.engine.launcher.processes import ProcessTree, signals_as_interrupt, stop
 from ilm_lightning.engine.launcher.resources import Resources, job_environment
-from ilm_lightning.engine.runs import store_config, write_status
+from ilm_lightning.engine.runs import read_status, store_config, write_status
 from ilm_lightning.progress import clock
 
 log = logging.getLogger("ilm_lightning")
@@ -126,14 +126,21 @@ class Runner:
         try:
             store_config(job.config)
             write_status(job.folder, RUNNING)
+            tree = ProcessTree(self.command(job), job.log, job_environment(share, job.command))
         except (OSError, ValueError) as error:
-            job.refuse(str(error))
-            self.resources.give_back(number)
+            self._refuse(number, job, str(error))
             return
-        tree = ProcessTree(self.command(job), job.log, job_environment(share, job.command))
         self._running[number] = (tree, time.monotonic())
         job.state = RUNNING
         self._say("[%d/%d] %s: started, output in %s", number + 1, len(self.jobs), self._labels[number], job.log)
+        self.on_change(self.jobs)
+
+    def _refuse(self, number: int, job: Job, error: str) -> None:
+        job.refuse(error)
+        self.resources.give_back(number)
+        if read_status(job.folder).get("state") == RUNNING:
+            write_status(job.folder, job.state, error=error)
+        self._say("[%d/%d] %s: not started: %s", number + 1, len(self.jobs), self._labels[number], error)
         self.on_change(self.jobs)
 
     def _reap(self) -> None:

@@ -1,6 +1,7 @@
 """A sweep from Hydra's side: job overrides to configurations, to processes, to results."""
 
 import logging
+import tempfile
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -42,7 +43,7 @@ BASIC_SWEEPER = "BasicSweeper"
 
 
 class SweepError(CompactHydraException):
-    """Jobs of a sweep failed, or it cannot begin; Hydra prints it as one line."""
+    """Jobs of a sweep failed, or it cannot begin; told as one line."""
 
 
 def check_sweep(config: DictConfig, settings: Mapping[str, Any]) -> None:
@@ -65,7 +66,26 @@ def check_sweep(config: DictConfig, settings: Mapping[str, Any]) -> None:
         check_devices(trainer)
         check_logger(logger)
     except ValueError as error:
-        raise SweepError(f"error: {error}") from None
+        raise SweepError(str(error)) from None
+
+
+def move_hydras_copy(config: DictConfig) -> "tempfile.TemporaryDirectory[str] | None":
+    """Have Hydra's plain sweeper write its ``multirun.yaml`` into a folder that goes with this process.
+
+    It would lie in ``outputs`` even after a sweep that was refused, and hold keys as they were typed.
+
+    Args:
+        config: of the sweep itself; its ``hydra.sweep.dir`` is changed, which our jobs do not use.
+
+    Returns:
+        The folder; None with other sweepers, whose files are results.
+    """
+    if BASIC_SWEEPER not in str(config.hydra.sweeper.get("_target_", "")):
+        return None
+    folder = tempfile.TemporaryDirectory(prefix="ilm-sweep-", ignore_cleanup_errors=True)
+    with read_write(config.hydra.sweep):
+        config.hydra.sweep.dir = folder.name
+    return folder
 
 
 def launch(
@@ -96,7 +116,7 @@ def launch(
     checked = [_checked(node) for node in composed]
     reasons = {found for found in checked if isinstance(found, str)}
     if len(reasons) == 1 and all(isinstance(found, str) for found in checked):
-        raise SweepError(f"error: {f'all {len(checked)} jobs: ' if len(checked) > 1 else ''}{reasons.pop()}")
+        raise SweepError(f"{f'all {len(checked)} jobs: ' if len(checked) > 1 else ''}{reasons.pop()}")
     jobs = plan(
         [(o, in_group(found, master, name)) for o, found in zip(job_overrides, checked, strict=True)],
         settings["rerun"],
@@ -117,7 +137,7 @@ def launch(
     if failed and BASIC_SWEEPER in str(master.hydra.sweeper.get("_target_", "")):
         refused = all(job.config is None for job in failed)
         fix = "none of them could start: see above" if refused else "the same command runs them again"
-        raise SweepError(f"error: {len(failed)} of {len(jobs)} jobs failed; {fix}")
+        raise SweepError(f"{len(failed)} of {len(jobs)} jobs failed; {fix}")
     return [_result(job, node) for job, node in zip(jobs, composed, strict=True)]
 
 

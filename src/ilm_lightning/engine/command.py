@@ -265,10 +265,10 @@ def _hydras_errors_raised() -> Iterator[None]:
 
 
 def told(error: CompactHydraException) -> str:
-    """What Hydra or a sweep says of a command line, without the types behind it and the sentence on stack traces.
+    r"""What Hydra or a sweep says of a command line, without the types behind it and the sentence on stack traces.
 
-    >>> told(CompactHydraException("Error merging override seed=abc\\nnot an integer\\n    full_key: seed"))
-    'Error merging override seed=abc\\nnot an integer'
+    >>> told(CompactHydraException("Error merging override seed=abc\nnot an integer\n    full_key: seed"))
+    'Error merging override seed=abc\nnot an integer'
     """
     texts = [str(error)]
     if isinstance(error.__cause__, OmegaConfBaseException) and str(error.__cause__) not in texts[0]:

@@ -4,8 +4,8 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
-from ilm_lightning.reporting import ranking_page
 from ilm_lightning.reporting.document import Document
+from ilm_lightning.reporting.ranking_runs import RANKING_FIELDS
 from ilm_lightning.reporting.ranking_tables import Rankings
 from ilm_lightning.reporting.tables import measure_name
 from ilm_lightning.reporting.text import csv_cell
@@ -20,7 +20,7 @@ def write(document: Document) -> dict[str, str]:
     Returns:
         File name -> text.
     """
-    found = {} if document.rankings is None else {"rankings.csv": _ranked(document.rankings)}
+    found = {} if document.rankings is None else {"rankings.csv": _text(_RANKED, _ranked(document.rankings))}
     return found | {
         "tables.csv": _text(_CELLS, _cells(document)),
         "differences.csv": _text(_DIFFERENCES, _differences(document)),
@@ -32,6 +32,10 @@ _CELLS = ("protocol", "table", "measure", "task", "column", "mean", "sd", "seeds
 _DIFFERENCES = (
     "protocol", "table", "measure", "first", "second", "task", "mean", "low", "high", "student_low",
     "student_high", "p_holm", "noise", "seeds",
+)  # fmt: skip
+_RANKED = (
+    "table", "data", "recommender", "printed", "prompts", "measure", "mean", "sd", "standard_error", "seeds",
+    "parameters", "steps", "batch", "invalid", *(key.replace(" ", "_") for key in RANKING_FIELDS),
 )  # fmt: skip
 _FIGURE = ("protocol", "measure", "series", "queries", "mean", "sd", "seeds")
 
@@ -71,9 +75,17 @@ def _figure(document: Document) -> Iterable[Sequence[object]]:
                 yield section.group.letter, name, series.label, point.queries, point.mean, point.sd, point.seeds
 
 
-def _ranked(found: Rankings) -> str:
-    head, *lines = ranking_page.rows(found)
-    return _text([str(name) for name in head], lines)
+def _ranked(found: Rankings) -> Iterable[Sequence[object]]:
+    for table in found.tables:
+        for line in table.lines:
+            row = line.row
+            steps, batch = row.budget or (None, None)
+            for measure, (mean, sd, error) in line.cells.items():
+                yield (
+                    table.number, table.data, row.label, row.printed, line.prompts, measure, mean, sd, error,
+                    None if row.printed else len(row.seeds), row.parameters, steps, batch, row.invalid,
+                    *(value for _, value in row.protocol.lines()),
+                )  # fmt: skip
 
 
 def _text(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

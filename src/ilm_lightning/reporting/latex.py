@@ -2,21 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from ilm_lightning.reporting import ranking_cells
 from ilm_lightning.reporting.document import Document
-from ilm_lightning.reporting.ranking_cells import (
-    CELLS,
-    COUNTS_HEAD,
-    COUNTS_TITLE,
-    HEAD,
-    LOSSES_HEAD,
-    LOSSES_TITLE,
-    count_cells,
-    facts_of_line,
-    loss_cells,
-    name_of_line,
-    numbers,
-    title_of,
-)
 from ilm_lightning.reporting.ranking_runs import MEASURES
 from ilm_lightning.reporting.ranking_tables import Mark, RankingLine, Rankings, marks
 from ilm_lightning.reporting.scores import ITEM, SC
@@ -44,13 +31,21 @@ def _rankings(found: Rankings) -> list[str]:
     for table in found.tables:
         for letter, protocol in sorted(table.protocols.items()):
             fields = "; ".join(f"{key}: {value}" for key, value in protocol.lines())
-            parts.append(f"% {latex(title_of(table))}, protocol {letter}: {latex(fields)}")
+            parts.append(f"% {latex(ranking_cells.title_of(table))}, protocol {letter}: {latex(fields)}")
         rows = [_line(line, marked) for line, marked in zip(table.lines, marks(table), strict=True)]
         split = next((place for place, line in enumerate(table.lines) if not line.row.printed), 0)
-        parts.append(_tabular(f"{title_of(table)}; {CELLS}", "ll" + "r" * (len(HEAD) - 2), HEAD, rows, split))
+        parts.append(
+            _tabular(
+                f"{ranking_cells.title_of(table)}; {ranking_cells.CELLS}",
+                "ll" + "r" * (len(ranking_cells.HEAD) - 2),
+                ranking_cells.HEAD,
+                rows,
+                split,
+            )
+        )
     for title, head, cells in (
-        (COUNTS_TITLE, COUNTS_HEAD, count_cells(found.counts)),
-        (LOSSES_TITLE, LOSSES_HEAD, loss_cells(found.losses)),
+        (ranking_cells.COUNTS_TITLE, ranking_cells.COUNTS_HEAD, ranking_cells.count_cells(found.counts)),
+        (ranking_cells.LOSSES_TITLE, ranking_cells.LOSSES_HEAD, ranking_cells.loss_cells(found.losses)),
     ):
         if cells:
             parts.append(_tabular(title, "l" + "r" * (len(head) - 1), head, [list(map(latex, row)) for row in cells]))
@@ -60,7 +55,7 @@ def _rankings(found: Rankings) -> list[str]:
 def _line(line: RankingLine, marked: Mapping[str, Mark]) -> list[str]:
     cells = []
     for measure in MEASURES:
-        value, spread, error = numbers(line.cells.get(measure))
+        value, spread, error = ranking_cells.numbers(line.cells.get(measure))
         mark = marked.get(measure)
         if mark is not None:
             bold = rf"\textbf{{{value}}}" + (r"$^{\approx}$" if mark.noise else "")
@@ -68,12 +63,12 @@ def _line(line: RankingLine, marked: Mapping[str, Mark]) -> list[str]:
         cells.append(
             value + (rf"\,{{\scriptsize$\pm$\,{spread}}}" if spread else "") + (f" ({error})" if error else "")
         )
-    name = latex(name_of_line(line))
+    name = latex(ranking_cells.name_of_line(line))
     return [
         rf"\textit{{{name}}}" if line.row.printed else name,
         latex(line.prompts),
         *cells,
-        *map(latex, facts_of_line(line)),
+        *map(latex, ranking_cells.facts_of_line(line)),
     ]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from ilm_lightning.reporting import ranking_page
+from ilm_lightning.reporting import ranking_markdown
 from ilm_lightning.reporting.document import CONDITIONS, Controls, Document, Section
 from ilm_lightning.reporting.groups import Comparison
 from ilm_lightning.reporting.paper import source
@@ -26,7 +26,7 @@ def write(document: Document) -> str:
     for section in document.sections:
         parts += _section(section, document)
     if document.rankings is not None:
-        parts += ranking_page.write(document.rankings)
+        parts += ranking_markdown.write(document.rankings)
     if document.problems:
         parts += ["## Left out, missing, apart", ""]
         parts += [f"- {markdown(p.where)}: {markdown(p.what)}" for p in document.problems] + [""]

@@ -8,10 +8,10 @@ from ilm_lightning.reporting.claims_page import RULES, all_missing, missing_runs
 from ilm_lightning.reporting.document import Document, Section
 from ilm_lightning.reporting.page_figures import bars_of, figure_3, loss_curves
 from ilm_lightning.reporting.page_progress import progress_of
-from ilm_lightning.reporting.page_rankings import rankings_of
 from ilm_lightning.reporting.page_runs import samples_of, section_runs
 from ilm_lightning.reporting.page_tables import controls_table, table_of
 from ilm_lightning.reporting.paper import source
+from ilm_lightning.reporting.ranking_html import rankings_of
 from ilm_lightning.reporting.scores import ITEM, SC
 from ilm_lightning.reporting.tables import measure_name
 from ilm_lightning.reporting.text import html, redact

@@ -8,17 +8,22 @@ from ilm_lightning.reporting.ranking_runs import MEASURES
 from ilm_lightning.reporting.ranking_tables import CountLine, LossLine, RankingLine, RankingTable
 
 CELLS = "mean over seeds ± their sd, in brackets the standard error over users."
-PRINTED = "the paper's and OpenP5's numbers, under their own protocols"
-COMPARED = (
-    "computed, among lines of one protocol and one set of prompts. ≈: a lead below two standard errors of a difference "
-    "between independent users may be noise; claims are tested on paired users."
-)
 HEAD = ("recommender", "prompts", *MEASURES, "parameters", "steps × batch", "seeds", "protocol")
 COUNTS_TITLE = "Table 5: counts"
 LOSSES_TITLE = "Table 8: item-grounded text generation loss"
 COUNTS_HEAD = ("data", "count", "ours", "the paper", "")
 LOSSES_HEAD = ("phase 1", "training", "held out", "held out, best", "the paper", "steps × batch", "seeds")
 LOSSES_NOTE = "Unsmoothed loss per token, at the end of phase 1; the paper's text and tokenizer are not known."
+
+
+def legend(italic: str, best: str, next_best: str) -> str:
+    """What the tables' cells and marks mean; each argument is such a mark."""
+    return (
+        f"Cells: {CELLS} Printed rows first ({italic}: the paper's and OpenP5's numbers, under their own protocols), "
+        f"then ours by HR@10. {best} and {next_best} of ours, computed, among lines of one protocol and one set of "
+        "prompts. ≈: a lead below two standard errors of a difference between independent users may be noise; claims "
+        "are tested on paired users."
+    )
 
 
 def count_cells(counts: Sequence[CountLine]) -> list[list[str]]:

@@ -1,7 +1,7 @@
 """Recommendation runs as rows of Tables 4, 6 and 7: who recommends, under which protocol, with what result."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,10 @@ class RankingProtocol:
     def lines(self) -> list[tuple[str, str]]:
         """Field and value, for a page."""
         return [(key.replace("_", " "), value) for key, value in asdict(self).items()]
+
+
+RANKING_FIELDS = tuple(entry.name.replace("_", " ") for entry in fields(RankingProtocol))
+"""What a protocol states, in words."""
 
 
 @dataclass(frozen=True, eq=False)

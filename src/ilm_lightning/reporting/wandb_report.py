@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ilm_lightning.reporting import ranking_page
+from ilm_lightning.reporting import ranking_markdown
 from ilm_lightning.reporting.claims import Claim
 from ilm_lightning.reporting.claims_page import verdicts
 from ilm_lightning.reporting.document import Document
@@ -77,7 +77,7 @@ def blocks(document: Document, claims: Sequence[Claim], project: str, entity: st
         runs = [run for column in section.group.columns for run in column.runs.values()]
         made += [wr.H2("Losses"), *_panels(runs, PANELS, project, entity)]
     if document.rankings is not None:
-        heading, *lines = ranking_page.write(document.rankings)
+        heading, *lines = ranking_markdown.write(document.rankings)
         made += [wr.H1(heading.lstrip("# ")), wr.MarkdownBlock(_plain("\n".join(lines)))]
         trained = [run for run in document.rankings.runs if run.metrics["ranking"]]
         made += [wr.H2("Losses"), *_panels(trained, RANKING_PANELS, project, entity)] if trained else []

@@ -2,48 +2,36 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from ilm_lightning.reporting import ranking_cells
 from ilm_lightning.reporting.page_figures import training_curves
 from ilm_lightning.reporting.page_progress import progress
 from ilm_lightning.reporting.page_runs import Entry, runs_table
-from ilm_lightning.reporting.ranking_cells import (
-    CELLS,
-    COMPARED,
-    COUNTS_HEAD,
-    COUNTS_TITLE,
-    HEAD,
-    LOSSES_HEAD,
-    LOSSES_NOTE,
-    LOSSES_TITLE,
-    PRINTED,
-    count_cells,
-    facts_of_line,
-    loss_cells,
-    name_of_line,
-    notes_of,
-    numbers,
-    title_of,
-)
-from ilm_lightning.reporting.ranking_runs import MEASURES, RankingProtocol, RankingRow, name_of
+from ilm_lightning.reporting.ranking_runs import MEASURES, RANKING_FIELDS, RankingProtocol, RankingRow, name_of
 from ilm_lightning.reporting.ranking_tables import Mark, RankingLine, Rankings, RankingTable, marks
 from ilm_lightning.reporting.runs import Run
 from ilm_lightning.reporting.text import html
 
-LEGEND = (
-    f"<p>Cells: {CELLS} Printed rows first (<em>italic</em>: {PRINTED}), then ours by HR@10. <strong>Best</strong> and "
-    f"<u>next-best</u> of ours, {COMPARED}</p>"
-)
+LEGEND = ranking_cells.legend("<em>italic</em>", "<strong>Best</strong>", "<u>next-best</u>")
 
 
 def rankings_of(found: Rankings) -> str:
     """All that recommendation runs give; each part begins with a heading of its own."""
-    parts = ['<h2 id="rankings">Recommendation</h2>', LEGEND]
-    parts += _plain(COUNTS_TITLE, COUNTS_HEAD, count_cells(found.counts), texts=(0, 1, 4))
+    parts = ['<h2 id="rankings">Recommendation</h2>', f"<p>{LEGEND}</p>"]
+    parts += _plain(
+        ranking_cells.COUNTS_TITLE, ranking_cells.COUNTS_HEAD, ranking_cells.count_cells(found.counts), texts=(0, 1, 4)
+    )
     for data in dict.fromkeys(table.data for table in found.tables):
         tables = [table for table in found.tables if table.data == data]
         parts += [_table(table) for table in tables]
         protocols = {letter: protocol for table in tables for letter, protocol in table.protocols.items()}
         parts.append(_protocols(data, protocols))
-    parts += _plain(LOSSES_TITLE, LOSSES_HEAD, loss_cells(found.losses), texts=(0,), note=LOSSES_NOTE)
+    parts += _plain(
+        ranking_cells.LOSSES_TITLE,
+        ranking_cells.LOSSES_HEAD,
+        ranking_cells.loss_cells(found.losses),
+        texts=(0,),
+        note=ranking_cells.LOSSES_NOTE,
+    )
     places = {line.row: (table.data, line.letter) for table in found.tables for line in table.lines}
     trained = [
         ("{} ({}, protocol {})".format(row.label, *places[row]), list(row.runs.values()))
@@ -66,7 +54,7 @@ def _who(run: Run) -> tuple[str, str]:
     if not run.metrics["ranking"]:
         return ", ".join(run.metrics["baselines"]), ""
     measured = run.metrics["ranking"].get("seen", {}).get("sequential", {}).get("hr", {}).get("10")
-    return name_of(run), "" if measured is None else numbers((float(measured), None, None))[0]
+    return name_of(run), "" if measured is None else ranking_cells.numbers((float(measured), None, None))[0]
 
 
 def _grid(head: Sequence[str], rows: Iterable[str], texts: Sequence[int] = ()) -> str:
@@ -97,22 +85,22 @@ def _plain(
 
 def _table(table: RankingTable) -> str:
     rows = (_line(line, marked) for line, marked in zip(table.lines, marks(table), strict=True))
-    notes = "".join(f"<li>{html(note)}</li>" for note in notes_of(table))
+    notes = "".join(f"<li>{html(note)}</li>" for note in ranking_cells.notes_of(table))
     summary = "<summary>What differs, and what the paper leaves open</summary>"
     more = f"<details>{summary}<ul class=muted>{notes}</ul></details>" if notes else ""
-    return f"<h3>{html(title_of(table))}</h3>{_grid(HEAD, rows, texts=(1,))}{more}"
+    return f"<h3>{html(ranking_cells.title_of(table))}</h3>{_grid(ranking_cells.HEAD, rows, texts=(1,))}{more}"
 
 
 def _line(line: RankingLine, marked: Mapping[str, Mark]) -> str:
-    name = html(name_of_line(line))
+    name = html(ranking_cells.name_of_line(line))
     name = f"<em>{name}</em>" if line.row.printed else name
     cells = "".join(_cell(line.cells.get(measure), marked.get(measure)) for measure in MEASURES)
-    facts = "".join(f"<td>{html(fact)}</td>" for fact in facts_of_line(line))
+    facts = "".join(f"<td>{html(fact)}</td>" for fact in ranking_cells.facts_of_line(line))
     return f"<tr><th class=name>{name}</th><td class=text>{html(line.prompts)}</td>{cells}{facts}</tr>"
 
 
 def _cell(cell: tuple[float, float | None, float | None] | None, mark: Mark | None) -> str:
-    mean, sd, error = numbers(cell)
+    mean, sd, error = ranking_cells.numbers(cell)
     if mark is not None:
         mean = f"<u>{mean}</u>" if mark.rank == 2 else f"<strong>{mean}</strong>" + (" ≈" if mark.noise else "")
     spread = f" <span class=muted>± {sd}</span>" if sd else ""
@@ -120,7 +108,7 @@ def _cell(cell: tuple[float, float | None, float | None] | None, mark: Mark | No
 
 
 def _protocols(data: str, protocols: Mapping[str, RankingProtocol]) -> str:
-    head = ["protocol", *(key for key, _ in next(iter(protocols.values())).lines())]
+    head = ["protocol", *RANKING_FIELDS]
     rows = (
         f"<tr><th>{html(letter)}</th>"
         + "".join(f"<td class='text wrap'>{html(value)}</td>" for _, value in protocols[letter].lines())

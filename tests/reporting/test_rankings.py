@@ -19,6 +19,7 @@ from ilm_lightning.reporting.claims import RANKED, Claim, go_through
 from ilm_lightning.reporting.decide import Verdict
 from ilm_lightning.reporting.document import build
 from ilm_lightning.reporting.ranking_tables import Mark, Rankings, RankingTable, marks
+from impossible_parquet import impossible
 
 USERS = 400
 ROWS: dict[str, dict[str, Any]] = {
@@ -190,6 +191,53 @@ def test_what_was_planted_is_found(
     assert part.text.startswith("Beauty, sequential: ILM-IT-II above ILM-rand")
     assert [reading.scorer for reading in part.readings] == ["HR@10", "NDCG@10"]
     assert f"{USERS} users" in part.readings[0].numbers
+
+
+def test_an_undecided_claim_says_how_many_users_and_seeds_would_tell(tmp_path: Path) -> None:
+    for seed in range(3):
+        write_ranking(tmp_path, "ilm", 0.42, seed)
+        write_ranking(tmp_path, "rand", 0.4, seed)
+    part = claim(tmp_path, 8).parts[RANKED][0]
+    assert part.verdict is Verdict.UNDECIDED
+    assert re.search(
+        r"neither above nor below by both measures; HR@10: to tell the measured [+-]0\.\d{4} from 0: (about [\d,]+|no "
+        rf"number of) users with 3 seeds, or (about [\d,]+|no number of) seeds with {USERS} users; NDCG@10: to tell",
+        part.why,
+    ), part.why
+
+
+def test_one_seed_says_how_many_are_needed_and_what_users_would_tell(tmp_path: Path) -> None:
+    write_ranking(tmp_path, "ilm", 0.6)
+    write_ranking(tmp_path, "rand", 0.3)
+    write_ranking(tmp_path, "rand", 0.3, seed=1)
+    part = claim(tmp_path, 8).parts[RANKED][0]
+    assert part.why.startswith("1 seed of at least 3")
+    assert "users with 1 seed, were there no spread over trainings" in part.why
+    # the seed that both have
+    assert part.readings[0].numbers.endswith("seeds 0")
+
+
+@pytest.mark.parametrize("harm", ["cut", "impossible", "missing", "other columns", "no rank"])
+def test_damaged_predictions_are_named_and_the_other_seeds_decide(tmp_path: Path, harm: str) -> None:
+    for seed in range(4):
+        write_ranking(tmp_path, "ilm", 0.6, seed)
+        write_ranking(tmp_path, "rand", 0.3, seed)
+    file = tmp_path / "ilm-Beauty-3" / "predictions.parquet"
+    if harm == "cut":
+        file.write_bytes(file.read_bytes()[:-50])
+    elif harm == "impossible":
+        # in a reader without guard it ends the process
+        file.write_bytes(impossible(file.read_bytes()))
+    elif harm == "missing":
+        file.unlink()
+    else:
+        frame = pl.read_parquet(file)
+        rank = pl.lit(None, pl.Int64).alias("rank") if harm == "no rank" else pl.lit("first").alias("rank")
+        frame.with_columns(rank).write_parquet(file)
+    part = claim(tmp_path, 8).parts[RANKED][0]
+    assert part.verdict is Verdict.CONFIRMED
+    assert part.readings[0].numbers.endswith("seeds 0, 1, 2")
+    assert ("ilm-Beauty-3: predictions.parquet is damaged (" in part.why) == (harm != "missing")
 
 
 def test_claim_10_puts_ilm_between_both_kinds_of_openp5(tmp_path: Path) -> None:

@@ -240,23 +240,24 @@ def what_it_takes(found: Comparison, margin: float | None) -> str:
     if margin is not None:
         if abs(mean) >= margin:
             return f"an equality within {margin} is out of reach while the difference itself is {mean:+.2f}"
-        return f"to show an equality within {margin}: {_sizes(parts, mean, margin)}"
-    texts = [f"to tell a difference of {MARGIN} from 0: {_sizes(parts, MARGIN, None)}"]
+        return f"to show an equality within {margin}: {sizes(parts, mean, margin)}"
+    texts = [f"to tell a difference of {MARGIN} from 0: {sizes(parts, MARGIN, None)}"]
     if abs(mean) >= 0.005:
-        texts.insert(0, f"to tell the measured {mean:+.2f} from 0: {_sizes(parts, mean, None)}")
+        texts.insert(0, f"to tell the measured {mean:+.2f} from 0: {sizes(parts, mean, None)}")
     return "; ".join(texts)
 
 
-def _sizes(parts: Components, effect: float, margin: float | None) -> str:
+def sizes(parts: Components, effect: float, margin: float | None, unit: str = "movies") -> str:
+    """Numbers of units and of seeds at which a test would decide, in words; see ``components.needed``."""
     found = needed(parts, effect, margin)
     seeds = f"{parts.n_runs} seed{'s' if parts.n_runs > 1 else ''}"
-    movies = (
-        f"no number of movies with {seeds}" if found.movies is None else f"about {found.movies:,} movies with {seeds}"
+    units = (
+        f"no number of {unit} with {seeds}" if found.movies is None else f"about {found.movies:,} {unit} with {seeds}"
     )
     if parts.n_runs < 2:
-        return f"{movies}, were there no spread over trainings"
+        return f"{units}, were there no spread over trainings"
     runs = "no number of seeds" if found.runs is None else f"about {max(found.runs, LEAST_SEEDS):,} seeds"
-    return f"{movies}, or {runs} with {parts.n_movies} movies"
+    return f"{units}, or {runs} with {parts.n_movies:,} {unit}"
 
 
 def _budget(column: Column) -> str:

@@ -1,24 +1,31 @@
 """Claims 6, 8, 9 and 10 on recommendation runs: paired over users, seeds outside, users inside."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ilm_lightning.data.files import UNREADABLE, first_line
+from ilm_lightning.data.probe import check_parquet
 from ilm_lightning.evaluation.components import components
 from ilm_lightning.evaluation.statistics import resample
-from ilm_lightning.reporting.decide import LEAST_SEEDS, Part, Reading, Verdict, few_seeds
+from ilm_lightning.reporting.decide import LEAST_SEEDS, Part, Reading, Verdict, few_seeds, sizes
 from ilm_lightning.reporting.groups import Comparison
 from ilm_lightning.reporting.phase1 import phase_1_parts
 from ilm_lightning.reporting.ranking_runs import ENCODER_DECODER, RankingRow
 from ilm_lightning.reporting.ranking_tables import Rankings, base_data
-from ilm_lightning.reporting.runs import PREDICTIONS, RANKING, Run
+from ilm_lightning.reporting.runs import RANKING, Run, RunError
 
 Floats = NDArray[np.float64]
 CUT = 10
 PAIR = ("HR@10", "NDCG@10")
+SMALLEST = 0.00005
+"""Differences that round to .0000."""
+RANKS = {"task": pl.String, "prompts": pl.String, "user": pl.String, "rank": pl.Int64}
 DATA_SETS = {"ML1M": "openp5_ml1m", "Beauty": "openp5_beauty", "ML100K": "openp5_ml100k", "Clothing": "openp5_clothing"}
 _ON = "python -m ilm_lightning.train data=openp5_ml100k experiment"
 ILM, RAND, DIRECT, CAUSAL, SEQ2SEQ = "ILM-IT-II", "ILM-rand", "ILM-MLP, 1 token", "OpenP5", ENCODER_DECODER
@@ -85,62 +92,95 @@ def phase_1_ranking_parts(found: Rankings | None) -> list[Part]:
 
 def _order_part(order: Order, rows: Sequence[RankingRow], data: str, resamples: int) -> Part:
     text = f"{data}, {order.task}: {order.above} above {order.below}"
-    own = [
-        row
-        for row in rows
-        if base_data(row.protocol.data) == data and any(run.predictions for run in row.runs.values())
-    ]
-    sides = [_candidates(own, name) for name in (order.above, order.below)]
+    of_data = [row for row in rows if base_data(row.protocol.data) == data]
+    sides = [_candidates(of_data, name) for name in (order.above, order.below)]
+    damaged = "; ".join(dict.fromkeys(why for found in sides for _, reasons in found for why in reasons))
+    usable = [[row for row, _ in found if row.runs] for found in sides]
     missing = tuple(
         f"{name}: {COMMANDS[name].replace('openp5_ml100k', DATA_SETS.get(data, 'openp5'))}"
-        for name, found in zip((order.above, order.below), sides, strict=True)
+        for name, found in zip((order.above, order.below), usable, strict=True)
         if not found
     )
     if missing:
-        return Part(text, Verdict.UNDECIDED, (), "these runs are missing", missing, order.counted)
-    pairs = [(a, b) for a in sides[0] for b in sides[1] if _comparable(a, b)]
+        why = f"these runs are missing{f' ({damaged})' if damaged else ''}"
+        return Part(text, Verdict.UNDECIDED, (), why, missing, order.counted)
+    pairs = [(a, b) for a in usable[0] for b in usable[1] if _comparable(a, b)]
     if not pairs:
         why = "no runs of the two rows share protocol, budget and a seed"
         return Part(text, Verdict.UNDECIDED, (), why, (), order.counted)
-    above, below = max(pairs, key=lambda pair: len(set(pair[0].seeds) & set(pair[1].seeds)))
-    named = f"{text} ({above.label}; {below.label})"
-    return _decided(named, above, below, order, resamples)
+    # most common seeds, then the settings that most runs have
+    above, below = max(pairs, key=lambda pair: (len(_common(*pair)), -sum(bool(row.apart) for row in pair)))
+    part = _decided(f"{text} ({above.label}; {below.label})", above, below, order, resamples)
+    return replace(part, why="; ".join(filter(None, (part.why, damaged)))) if damaged else part
 
 
-def _candidates(rows: Sequence[RankingRow], name: str) -> list[RankingRow]:
-    return [row for row in rows if row.is_called(name)]
+def _candidates(rows: Sequence[RankingRow], name: str) -> list[tuple[RankingRow, list[str]]]:
+    """Rows of a name with the runs whose ranks can be read, and why others cannot; controls are no candidates."""
+    found = []
+    for row in rows:
+        if not row.is_called(name) or any(is_control(run) for run in row.runs.values()):
+            continue
+        kept, reasons = {}, []
+        for seed, run in row.runs.items():
+            try:
+                if run.predictions is not None:
+                    read_ranks(run.predictions)
+                    kept[seed] = run
+            except RunError as error:
+                reasons.append(f"{run.name}: {error}")
+        found.append((replace(row, runs=kept), reasons))
+    return found
+
+
+def is_control(run: Run) -> bool:
+    """Whether phase 1 read pairs that were shuffled: a control of claim 6, no row of its own."""
+    return bool(run.setting("pretraining.shuffled_pairs"))
+
+
+def _common(first: RankingRow, second: RankingRow) -> list[int]:
+    return sorted(set(first.runs) & set(second.runs))
 
 
 def _comparable(first: RankingRow, second: RankingRow) -> bool:
     """Equal protocol but for the language model, which claim 10 itself compares, and equal budget."""
     fields = [line for line in first.protocol.lines() if line[0] != "language model"]
     others = [line for line in second.protocol.lines() if line[0] != "language model"]
-    return fields == others and first.budget == second.budget and bool(set(first.seeds) & set(second.seeds))
+    return fields == others and first.budget == second.budget and bool(_common(first, second))
 
 
 def _decided(text: str, above: RankingRow, below: RankingRow, order: Order, resamples: int) -> Part:
-    seeds = sorted(set(above.seeds) & set(below.seeds))
-    readings = []
-    for measure in PAIR:
-        found = compare(above, below, order.task, measure, resamples)
-        if found is None:
-            why = f"no {order.task} prompts with equal users in both"
-            return Part(text, Verdict.UNDECIDED, (), why, (), order.counted)
-        says = "yes" if found.low > 0 else "no" if found.high < 0 else "open"
-        d, student = found.difference, found.student
-        numbers = (
-            f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}], Student's [{student[0]:+.4f}, {student[1]:+.4f}]; "
-            f"{d.n_movies:,} users, seeds {', '.join(map(str, seeds))}"
-        )
-        readings.append(Reading(measure, says, numbers))
+    found = {measure: compare(above, below, order.task, measure, resamples) for measure in PAIR}
+    known = {measure: one for measure, one in found.items() if one is not None}
+    if len(known) < len(PAIR):
+        why = f"no {order.task} prompts with equal users in both"
+        return Part(text, Verdict.UNDECIDED, (), why, (), order.counted)
+    readings = tuple(_reading(measure, one) for measure, one in known.items())
     said = {reading.says for reading in readings}
-    if len(seeds) < LEAST_SEEDS:
-        return Part(text, Verdict.UNDECIDED, tuple(readings), few_seeds(len(seeds)), (), order.counted)
-    if said == {"yes"}:
-        return Part(text, Verdict.CONFIRMED, tuple(readings), "", (), order.counted)
-    if said == {"no"}:
-        return Part(text, Verdict.REFUTED, tuple(readings), "", (), order.counted)
-    return Part(text, Verdict.UNDECIDED, tuple(readings), "neither above nor below by both measures", (), order.counted)
+    seeds = len(_common(above, below))
+    if seeds >= LEAST_SEEDS and said in ({"yes"}, {"no"}):
+        verdict = Verdict.CONFIRMED if said == {"yes"} else Verdict.REFUTED
+        return Part(text, verdict, readings, "", (), order.counted)
+    why = few_seeds(seeds) if seeds < LEAST_SEEDS else "neither above nor below by both measures"
+    takes = "; ".join(f"{measure}: {_takes(one)}" for measure, one in known.items())
+    return Part(text, Verdict.UNDECIDED, readings, f"{why}; {takes}", (), order.counted)
+
+
+def _reading(measure: str, found: Comparison) -> Reading:
+    says = "yes" if found.low > 0 else "no" if found.high < 0 else "open"
+    d, student = found.difference, found.student
+    numbers = (
+        f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}], Student's [{student[0]:+.4f}, {student[1]:+.4f}]; "
+        f"{d.n_movies:,} users, seeds {', '.join(map(str, found.seeds))}"
+    )
+    return Reading(measure, says, numbers)
+
+
+def _takes(found: Comparison) -> str:
+    """How many users or seeds would decide."""
+    mean = found.difference.mean
+    if abs(mean) < SMALLEST:
+        return f"a difference of {mean:+.4f} is too small to be told from 0"
+    return f"to tell the measured {mean:+.4f} from 0: {sizes(found.parts, mean, None, 'users')}"
 
 
 def compare(
@@ -158,28 +198,57 @@ def compare(
 
     Returns:
         The difference over common seeds; None where a run lacks the task or the users differ.
+
+    Raises:
+        RunError: the predictions of a run are damaged.
     """
-    differences = []
-    for seed in sorted(set(first.runs) & set(second.runs)):
-        values = [_gains(row.runs[seed], task, prompts, measure) for row in (first, second)]
-        if not values[0] or set(values[0]) != set(values[1]):
-            return None
-        differences.append([values[0][user] - values[1][user] for user in sorted(values[0])])
-    if not differences:
+    seeds = _common(first, second)
+    gains = [[_gains(row.runs[seed], task, prompts, measure) for row in (first, second)] for seed in seeds]
+    users = sorted(gains[0][0]) if gains else []
+    if not users or any(set(one) != set(users) for pair in gains for one in pair):
         return None
-    sums: Floats = np.array(differences)[:, :, None]
+    sums: Floats = np.array([[a[user] - b[user] for user in users] for a, b in gains])[:, :, None]
     counts = np.ones(sums.shape[1:])
     found = resample(sums, counts, [task], resamples)
     inner = resample(sums, counts, [task], resamples, level=0.90)
-    return Comparison(tuple(sorted(first.runs)), found, (inner.low, inner.high), components(sums, counts))
+    return Comparison(tuple(seeds), found, (inner.low, inner.high), components(sums, counts))
 
 
 def _gains(run: Run, task: str, prompts: str, measure: str) -> dict[str, float]:
-    """What each user adds to a measure."""
-    path = run.predictions or run.path / PREDICTIONS
-    frame = pl.read_parquet(path, columns=["task", "prompts", "user", "rank"])
+    """What each user adds to a measure; nothing where the run has no predictions."""
+    if run.predictions is None:
+        return {}
+    frame = read_ranks(run.predictions)
     part = frame.filter((pl.col("task") == task) & (pl.col("prompts") == prompts))
     ranks = part["rank"].to_numpy()
     hit = (ranks > 0) & (ranks <= CUT)
     gains = hit.astype(np.float64) if measure.startswith("HR") else hit / np.log2(np.maximum(ranks, 1) + 1.0)
     return dict(zip(part["user"].to_list(), gains.tolist(), strict=True))
+
+
+def read_ranks(path: Path) -> pl.DataFrame:
+    """Read the place of each user's item in the recommended list.
+
+    Args:
+        path: ``predictions.parquet`` of a recommendation run.
+
+    Returns:
+        Columns task, prompts, user and rank (from 1; 0 where the list does not hold the item).
+
+    Raises:
+        RunError: the file is damaged, or holds something else.
+    """
+    try:
+        return _ranks(path, path.stat().st_mtime_ns)
+    except UNREADABLE as error:
+        raise RunError(f"{path.name} is damaged ({first_line(error)}); the training command writes it anew") from error
+
+
+@lru_cache(maxsize=64)
+def _ranks(path: Path, changed: int) -> pl.DataFrame:
+    del changed  # a file that was written anew is read anew
+    check_parquet(path)
+    frame = pl.read_parquet(path, columns=list(RANKS))
+    if frame["rank"].null_count():
+        raise pl.exceptions.ComputeError("users without a rank")
+    return frame.cast(RANKS)  # type: ignore[arg-type]

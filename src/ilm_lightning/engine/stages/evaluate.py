@@ -20,6 +20,7 @@ from ilm_lightning.engine.stages.measures import Measures, load_scorers
 from ilm_lightning.engine.stages.phase2 import train_control
 from ilm_lightning.engine.stages.selection import configurations_tried
 from ilm_lightning.engine.stages.tune import Inputs
+from ilm_lightning.progress import track
 from ilm_lightning.tasks.figure1.names import ANSWER_TASKS, OWN_PROMPT_TASKS
 
 if TYPE_CHECKING:
@@ -166,7 +167,8 @@ def constant_targets(context: Context, inputs: Inputs, scorer: "SentenceScorer",
         from ilm_lightning.evaluation.controls import constant_target
 
         found = {}
-        for (task,), part in train.sort("example_id").group_by("task", maintain_order=True):
+        parts = train.sort("example_id").group_by("task", maintain_order=True)
+        for (task,), part in track(parts, train["task"].n_unique(), "choosing each task's constant"):
             texts = part.sample(min(400, len(part)), seed=0)["target"].to_list()
             found[str(task)] = texts[constant_target(np.asarray(scorer.embed(texts)))]
         write_json(folder / "constants.json", found)

@@ -235,6 +235,7 @@ def test_figure_3s_axis_sweeps_cleanly(adapter: str) -> None:
         (["adapter.num_heads=5"], "not divisible"),
         (["data=custom"], "data.interactions=FILE"),
         (["data=custom", "data.interactions=nowhere.csv"], "nowhere.csv: there is no such file"),
+        (["lm.name=/no/where"], "lm.name=/no/where: there is no such folder$"),
         (["data.path=/no/where"], "/no/where"),
         (["++assets.film-facts=/no/where"], "no such file"),
         (["++assets.film-fact=/"], "no asset is called so; .* did you mean film-facts"),

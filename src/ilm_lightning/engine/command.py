@@ -31,7 +31,8 @@ USER_ERRORS = (ValueError, OSError, RuntimeError, ArithmeticError)
 """Told as one line, without a stack trace."""
 FULL_ERROR = "HYDRA_FULL_ERROR"
 """Hydra's own switch: its errors with all that led to them."""
-_INNER = ("full_key:", "object_type=", "reference_type=")
+_INNER = ("full_key:", "object_type=", "reference_type=", "To append to", "Config search path:", "provider=")
+"""Begins a line of Hydra's for who writes an application, not for who uses it."""
 MAPPINGS = ("data.columns.", "assets.", "pretraining.loss_weights.", "teacher.body.", "adapter.settings.")
 """Keys below which users write names of their own."""
 

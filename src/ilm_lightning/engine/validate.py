@@ -237,6 +237,8 @@ def _asset_names(config: Config) -> None:
         *([("evaluation.second_scorer", second)] if second is not None else []),
     ):
         if name not in REGISTRY and not Path(name).expanduser().exists() and hub_name(name) is None:
+            if name.startswith(("/", ".", "~")):
+                raise ConfigError(f"{key}={name}: there is no such folder")
             near = difflib.get_close_matches(name.lower(), REGISTRY, n=1, cutoff=0.5)
             raise ConfigError(
                 f"{key}={name} is neither an asset ({', '.join(REGISTRY)}), nor a folder, nor a hub's owner/model"

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ilm_lightning.reporting.command import runs_parser, told
+from ilm_lightning.reporting.command import nothing_finished, runs_parser, show_problems, told
 
 log = logging.getLogger("ilm_lightning")
 
@@ -31,23 +31,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from ilm_lightning.engine.validate_machine import check_writable
     from ilm_lightning.reporting import page
     from ilm_lightning.reporting.claims import go_through
     from ilm_lightning.reporting.document import build, check_resamples
+    from ilm_lightning.reporting.text import counted
 
     check_resamples(options.resamples)
-    document = build(options.folders, options.resamples)
-    claims = go_through(document.main, document.rankings, document.resamples)
     path = Path(options.html)
+    if path.is_dir():
+        raise ValueError(f"--html {path} is a folder: name the page's file, like {path / 'dashboard.html'}")
+    check_writable("--html", str(path.parent))
+    document = build(options.folders, options.resamples)
+    if nothing_finished(document):
+        return 1
+    claims = go_through(document.main, document.rankings, document.resamples)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = page.write(document, claims, options.title)
     path.write_text(text, encoding="utf-8")
-    log.info("%d finished runs, %d things left out, missing or apart: %s", document.runs, len(document.problems), path)
+    show_problems(document.problems)
+    log.info("%s: %s", counted(document.runs, "finished run"), path)
     if options.wandb:
         from ilm_lightning.reporting.wandb_report import publish
 
         log.info("W&B report: %s", publish(document, claims, options.wandb, options.entity, options.title))
-    return 0 if document.runs else 1
+    return 0
 
 
 if __name__ == "__main__":

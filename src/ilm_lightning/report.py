@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ilm_lightning.reporting.command import runs_parser, told
+from ilm_lightning.reporting.command import nothing_finished, runs_parser, show_problems, told
 
 if TYPE_CHECKING:
     from ilm_lightning.reporting.document import Document
@@ -31,17 +31,24 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
-    options = parser().parse_args(arguments)
-    return told(_expected if options.expected or options.rerun else _run, options)
+    made = parser()
+    options = made.parse_args(arguments)
+    if options.rerun and not options.expected:
+        made.error("--rerun runs the cheap experiments anew and holds them against expected.json: add --expected")
+    return told(_expected if options.expected else _run, options)
 
 
 def _run(options: argparse.Namespace) -> int:
+    from ilm_lightning.engine.validate_machine import check_writable
     from ilm_lightning.reporting import csvs, latex, markdown
     from ilm_lightning.reporting.document import build, check_resamples
-    from ilm_lightning.reporting.text import one_line, redact
+    from ilm_lightning.reporting.text import counted, redact
 
     check_resamples(options.resamples)
+    check_writable("--out", options.out)
     document = build(options.folders, options.resamples)
+    if nothing_finished(document):
+        return 1
     files = {"report.md": markdown.write(document), "report.tex": latex.write(document), **csvs.write(document)}
     if options.claims:
         files["claims.md"] = _claims(document)
@@ -49,10 +56,10 @@ def _run(options: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (out / name).write_text(redact(text), encoding="utf-8")
-    for problem in document.problems:
-        log.warning("%s", redact(f"{one_line(problem.where, 120)}: {one_line(problem.what)}"))
-    log.info("%d finished runs, %d protocols: %s", document.runs, len(document.sections), out / "report.md")
-    return 0 if document.runs else 1
+    show_problems(document.problems)
+    protocols = counted(len(document.sections), "protocol")
+    log.info("%s, %s: %s", counted(document.runs, "finished run"), protocols, out / "report.md")
+    return 0
 
 
 def _expected(options: argparse.Namespace) -> int:

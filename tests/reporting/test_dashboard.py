@@ -197,8 +197,18 @@ def test_the_projects_own_results_make_a_page(tmp_path: Path) -> None:
 def test_no_run_and_no_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert dashboard.main([str(tmp_path / "none"), "--html", str(tmp_path / "p.html")]) == 1
     assert "no such folder" in caplog.text
+    (tmp_path / "p.html").write_text("an earlier page")
     assert dashboard.main([str(tmp_path), "--html", str(tmp_path / "p.html")]) == 1
-    assert "holds no run" in (tmp_path / "p.html").read_text()
+    assert "holds no run" in caplog.text
+    assert (tmp_path / "p.html").read_text() == "an earlier page"
+
+
+def test_a_page_that_cannot_be_written_is_refused_first(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert dashboard.main([str(tmp_path), "--html", str(tmp_path)]) == 1
+    assert "is a folder: name the page's file" in caplog.text
+    assert dashboard.main([str(tmp_path), "--html", "/proc/x/page.html"]) == 1
+    assert "--html=/proc/x cannot be written" in caplog.text
+    assert "no finished run" not in caplog.text
 
 
 def test_charts_by_hand() -> None:

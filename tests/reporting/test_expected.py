@@ -107,7 +107,7 @@ def test_the_command_counts_what_failed(
     assert report.main([str(tmp_path), "--expected"]) == 0
     assert "1 of 1 values as expected" in caplog.text
     monkeypatch.setattr(expected, "run_anew", lambda e: expected.committed(e))
-    assert report.main([str(tmp_path), "--rerun"]) == 0
+    assert report.main([str(tmp_path), "--expected", "--rerun"]) == 0
     assert "2 of 2 values as expected" in caplog.text
     (tmp_path / "first" / "results" / "a.json").write_text("{}")
     assert report.main([str(tmp_path), "--expected"]) == 1

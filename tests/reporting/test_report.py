@@ -208,7 +208,47 @@ def test_a_folder_without_runs_and_one_that_is_not_there(tmp_path: Path, caplog:
     assert report.main([str(tmp_path / "nowhere"), "--out", str(tmp_path / "o")]) == 1
     assert "no such folder" in caplog.text
     assert report.main([str(tmp_path), "--resamples", "3"]) == 1
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / "report.md").write_text("an earlier report")
     assert report.main([str(tmp_path), "--out", str(tmp_path / "o")]) == 1
+    assert f"no finished run in {tmp_path}; nothing was written" in caplog.text
+    assert (tmp_path / "o" / "report.md").read_text() == "an earlier report"
+    assert report.main([str(tmp_path), "--out", "/proc/x"]) == 1
+    assert "--out=/proc/x cannot be written" in caplog.text
+    with pytest.raises(SystemExit):
+        report.main([str(tmp_path), "--rerun"])
+
+
+def test_an_interruption_is_told_without_a_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ilm_lightning.reporting.document.build", interrupted)
+    assert report.main([str(tmp_path), "--out", str(tmp_path / "o")]) == 130
+    assert "interrupted: nothing was written" in caplog.text
+
+
+def test_missing_rows_ask_for_what_the_runs_that_are_there_share(tmp_path: Path) -> None:
+    shared = "budget=tiny tuning.lr_trials=[1e-3,3e-3] data=custom data.interactions=events.csv"
+    for seed in range(2):
+        own = f"seed={seed} trainer.threads={seed + 1} encoder=combined adapter.num_queries=8 tuning=frozen"
+        command = f"python -m ilm_lightning.train experiment=ilm_mlp {shared} {own}"
+        write_run(
+            tmp_path / str(seed), config_of("ilm_mlp", seed=seed), predictions_of(50.0, seed), run={"command": command}
+        )
+    made = table(build([tmp_path], 200), "3")
+    row = "ILM-QFormer: python -m ilm_lightning.train experiment=ilm_qformer encoder=combined"
+    assert f"{row} {shared}" in made.missing
+
+
+def test_of_protocols_with_as_many_runs_the_one_with_most_movies_comes_first(tmp_path: Path) -> None:
+    for name, movies in (("a", 8), ("b", 30), ("c", 12)):
+        write_run(tmp_path / name, config_of("ilm_mlp"), predictions_of(50.0, 0, movies=movies))
+    groups = [section.group for section in build([tmp_path], 200).sections]
+    counts = [next(iter(group.columns[0].runs.values())).metrics["n_movies"] for group in groups]
+    assert (counts, [group.letter for group in groups]) == ([30, 12, 8], ["A", "B", "C"])
 
 
 def test_an_unscored_text_is_told(tmp_path: Path) -> None:
@@ -286,7 +326,7 @@ def test_files_of_the_command(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ilm_lightning.report", str(tmp_path / "runs"), "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "6 finished runs, 1 protocols" in done.stderr
+    assert "6 finished runs, 1 protocol:" in done.stderr
     text = (out / "report.md").read_text()
     assert "| ILM-MLP − ILM-QFormer | -5." in text
     rows = list(csv.DictReader((out / "tables.csv").open()))

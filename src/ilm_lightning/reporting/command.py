@@ -3,7 +3,12 @@
 import argparse
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ilm_lightning.reporting.document import Document
+    from ilm_lightning.reporting.runs import Problem
 
 log = logging.getLogger("ilm_lightning")
 
@@ -32,3 +37,23 @@ def told(task: Callable[[argparse.Namespace], int], options: argparse.Namespace)
 
         log.error("error: %s", redact(str(error)))
         return 1
+    except KeyboardInterrupt:
+        log.error("interrupted: nothing was written")
+        return 130
+
+
+def show_problems(problems: Sequence["Problem"]) -> None:
+    """Name what was left out, missing or apart."""
+    from ilm_lightning.reporting.text import one_line, redact
+
+    for problem in problems:
+        log.warning("%s", redact(f"{one_line(problem.where, 120)}: {one_line(problem.what)}"))
+
+
+def nothing_finished(document: "Document") -> bool:
+    """Whether there is nothing to report; said, with what was found instead."""
+    if document.runs:
+        return False
+    show_problems(document.problems)
+    log.error("error: no finished run in %s; nothing was written", ", ".join(document.folders))
+    return True

@@ -155,7 +155,10 @@ def _decide(
     read: Reader,
     margin: float | None,
 ) -> Part:
-    missing = tuple(f"{r.label}: {r.command}" for r in (first, second) if group is None or not candidates(group, r))
+    shared = "" if group is None else group.shared_overrides
+    missing = tuple(
+        f"{r.label}: {r.command}{shared}" for r in (first, second) if group is None or not candidates(group, r)
+    )
     if missing or group is None:
         return Part(text, Verdict.UNDECIDED, (), "these runs are missing", missing, counted)
     pair = best_pair(group, first, second, measures[0])

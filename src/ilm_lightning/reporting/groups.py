@@ -17,6 +17,8 @@ from ilm_lightning.reporting.scores import INSTEAD, ITEM_OF, MEASURES, SC, SECON
 from ilm_lightning.reporting.variants import Variant, budget_of, differing, settings_of, variant_of
 
 Floats = NDArray[np.float64]
+_OF_A_ROW = ("experiment", "adapter", "seed", "outputs", "artifacts", "run", "resume", "logger", "trainer", "name")
+"""Groups and keys of the configuration whose overrides say which row a run is, or where and how it ran."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,6 +179,17 @@ class Group:
                 return scores.tasks
         return tuple(sorted(next(iter(self.columns[0].runs.values())).metrics["tasks"]))
 
+    @cached_property
+    def shared_overrides(self) -> str:
+        """What all commands of its runs say beside the row they ask for, with a leading space: budget, data and such.
+
+        A missing row that is run without them would not be of this protocol.
+        """
+        commands = [str(run.facts.get("command", "")) for column in self.columns for run in column.runs.values()]
+        first, *others = [command.split() for command in commands]
+        shared = [word for word in first if _is_shared(word) and all(word in words for words in others)]
+        return "".join(f" {word}" for word in shared)
+
     @property
     def seconds(self) -> dict[str, str]:
         """Measures beside SC and their names: a second scorer, or ROUGE-L and slot accuracy in its place."""
@@ -237,6 +250,13 @@ class Group:
         return Comparison(rows.seeds, found, inner, components(rows.sums, rows.counts))
 
 
+def _is_shared(word: str) -> bool:
+    """Whether a word of a command is an override of another key than those that tell rows apart."""
+    key, mark, value = word.partition("=")
+    apart = key.split(".")[0] in _OF_A_ROW or key in ("tuning", "pretraining", "encoder", "hydra")
+    return bool(mark) and not apart and ("," not in value or value.startswith("["))
+
+
 @dataclass(frozen=True)
 class Differences:
     """First column minus second.
@@ -277,12 +297,13 @@ def gather(runs: Sequence[Run], resamples: int = 5000) -> tuple[list[Group], lis
         mark = scores[place].fingerprint if place in scores else None
         by_protocol.setdefault(protocol_of(run, mark), []).append(run)
     place_of = {id(run): place for place, run in enumerate(runs)}
-    # groups that can be tested first, then by number of runs
+    # groups that can be tested first, then by number of runs, then by number of movies
     ordered = sorted(
         by_protocol,
         key=lambda protocol: (
             not any(place_of[id(run)] in scores for run in by_protocol[protocol]),
             -len(by_protocol[protocol]),
+            -max(run.metrics.get("n_movies") or 0 for run in by_protocol[protocol]),
             protocol,
         ),
     )

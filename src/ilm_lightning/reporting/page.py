@@ -14,7 +14,7 @@ from ilm_lightning.reporting.paper import source
 from ilm_lightning.reporting.ranking_html import rankings_of
 from ilm_lightning.reporting.scores import ITEM, SC
 from ilm_lightning.reporting.tables import measure_name
-from ilm_lightning.reporting.text import html, redact
+from ilm_lightning.reporting.text import counted, html, redact
 
 # the browser itself refuses whatever a hostile text might ask for
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -81,9 +81,10 @@ def write(document: Document, claims: Sequence[Claim], title: str = "Item-Langua
 def _summary(document: Document) -> str:
     n = len(document.sections)
     protocols = ", one protocol" if n == 1 else f", {n} protocols of language tasks, never averaged over" if n else ""
+    runs = counted(document.runs, "finished run")
     return (
-        f"<p>{document.runs} finished runs{protocols}. Intervals: {document.resamples:,} paired resamples, seeds "
-        f"outside, movies inside.</p><p class=muted>{html(', '.join(document.folders))}</p>"
+        f"<p>{runs}{protocols}. Intervals: {document.resamples:,} paired resamples, seeds outside, movies inside.</p>"
+        f"<p class=muted>{html(', '.join(document.folders))}</p>"
     )
 
 

@@ -65,8 +65,8 @@ def bars_of(section: Section) -> str:
         )
     more = f" {len(shown) - len(columns)} more columns are in the tables." if len(shown) > len(columns) else ""
     return (
-        "<h3>SC per task</h3><p class=muted>Bar: own vectors. Solid tick: the blind control. Dotted tick: kNN copy. "
-        f'Full width is 100.{more}</p><div class="grid">{"".join(cards)}</div>'
+        "<h3>SC per task</h3><p class=muted>Bar: own vectors. Where a run has them, solid tick: the blind control, "
+        f'dotted tick: kNN copy. Full width is 100.{more}</p><div class="grid">{"".join(cards)}</div>'
     )
 
 

@@ -40,9 +40,10 @@ def decide_sweep(group: Group | None, measures: tuple[str, ...]) -> list[Part]:
 def _curve(group: Group | None, name: str, source_tokens: int, measures: tuple[str, ...]) -> Part:
     text = f"{name}, S={source_tokens}, {ENCODER} vectors: some interior number of soft tokens beats 1 and 32"
     columns = {} if group is None else _columns(group, name, source_tokens, measures[0])
+    shared = "" if group is None else group.shared_overrides
     missing = tuple(
         f"{q} tokens: python -m ilm_lightning.train {COMMANDS[name]} encoder={ENCODER} "
-        f"adapter.source_tokens={source_tokens} adapter.num_queries={q}"
+        f"adapter.source_tokens={source_tokens} adapter.num_queries={q}{shared}"
         for q in QUERIES
         if q not in columns
     )

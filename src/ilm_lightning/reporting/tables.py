@@ -132,7 +132,9 @@ def _encoder_table(group: Group, encoder: str, measure: str) -> Table | None:
         matching = [c for c in own if c.variant.name == name and _is_papers(c, group)]
         headings += [(c.label, c, True) for c in matching] or [(name, None, True)]
         if not matching:
-            missing.append(f"{name}: python -m ilm_lightning.train {COMMANDS[name]} encoder={encoder}")
+            missing.append(
+                f"{name}: python -m ilm_lightning.train {COMMANDS[name]} encoder={encoder}{group.shared_overrides}"
+            )
     shown = {id(c) for _, c, _ in headings if c is not None}
     headings += [(_own_label(c, group), c, False) for c in own if id(c) not in shown]
     number = ENCODER_TABLES[encoder]
@@ -157,7 +159,7 @@ def _table_2(group: Group, measure: str) -> Table | None:
     if not elm:
         headings.append(("ELM", None))
         papers["ELM"] = (TABLE_2, "ELM")
-        missing.append(f"ELM: python -m ilm_lightning.train {COMMANDS['ELM']}")
+        missing.append(f"ELM: python -m ilm_lightning.train {COMMANDS['ELM']}{group.shared_overrides}")
     for name in wanted[1:]:
         present = [c for c in own if c.variant.name == name]
         if not present and name != wanted[1]:
@@ -175,7 +177,9 @@ def _table_2(group: Group, measure: str) -> Table | None:
                 headings.append((base, None))
                 if name != "ILM-QFormer-LoRA":
                     papers[base] = (ENCODER_TABLES[encoder], name)
-                missing.append(f"{base}: python -m ilm_lightning.train {COMMANDS[name]} encoder={encoder}")
+                missing.append(
+                    f"{base}: python -m ilm_lightning.train {COMMANDS[name]} encoder={encoder}{group.shared_overrides}"
+                )
     return _make(group, TABLE_2, "language tasks, item vectors", measure, headings, papers, missing)
 
 

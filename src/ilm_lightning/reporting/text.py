@@ -48,6 +48,15 @@ def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
     return _ASSIGNED.sub(lambda m: m[0] if m[2].replace(".", "").isdigit() else m[1] + MASK, text)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "finished run"), counted(3, "protocol")
+    ('1 finished run', '3 protocols')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def one_line(text: object, limit: int = 400) -> str:
     """Text without secrets, line breaks and control characters, cut where it is long."""
     plain = " ".join("".join(c if c.isprintable() else " " for c in _redacted(str(text))).split())

@@ -206,4 +206,5 @@ class Runner:
 def outcome(jobs: Sequence[Job]) -> str:
     """One line about all jobs: how many are done, were done before, failed or are left."""
     counts = {state: sum(job.state == state for job in jobs) for state in (FINISHED, BEFORE, *ENDED, WAITING)}
-    return f"{len(jobs)} jobs: " + ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+    total = f"{len(jobs)} job{'' if len(jobs) == 1 else 's'}"
+    return f"{total}: " + ", ".join(f"{n} {state}" for state, n in counts.items() if n)

@@ -12,13 +12,11 @@ from ilm_lightning.evaluation.components import Components, components
 from ilm_lightning.evaluation.resampling import SharedDraws
 from ilm_lightning.evaluation.statistics import Difference
 from ilm_lightning.reporting.protocol import Protocol, letters, protocol_of
-from ilm_lightning.reporting.runs import Problem, Run, RunError
+from ilm_lightning.reporting.runs import Problem, Run, RunError, shared_overrides
 from ilm_lightning.reporting.scores import INSTEAD, ITEM_OF, MEASURES, SC, SECOND, THIRD, Scores, read_scores
 from ilm_lightning.reporting.variants import Variant, budget_of, differing, settings_of, variant_of
 
 Floats = NDArray[np.float64]
-_OF_A_ROW = ("experiment", "adapter", "seed", "outputs", "artifacts", "run", "resume", "logger", "trainer", "name")
-"""Groups and keys of the configuration whose overrides say which row a run is, or where and how it ran."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,10 +183,7 @@ class Group:
 
         A missing row that is run without them would not be of this protocol.
         """
-        commands = [str(run.facts.get("command", "")) for column in self.columns for run in column.runs.values()]
-        first, *others = [command.split() for command in commands]
-        shared = [word for word in first if _is_shared(word) and all(word in words for words in others)]
-        return "".join(f" {word}" for word in shared)
+        return shared_overrides([run for column in self.columns for run in column.runs.values()])
 
     @property
     def seconds(self) -> dict[str, str]:
@@ -248,13 +243,6 @@ class Group:
             self._draws[key] = SharedDraws(rows.counts, rows.tasks, self.resamples)
         found, inner = self._draws[key].difference(rows.sums)
         return Comparison(rows.seeds, found, inner, components(rows.sums, rows.counts))
-
-
-def _is_shared(word: str) -> bool:
-    """Whether a word of a command is an override of another key than those that tell rows apart."""
-    key, mark, value = word.partition("=")
-    apart = key.split(".")[0] in _OF_A_ROW or key in ("tuning", "pretraining", "encoder", "hydra")
-    return bool(mark) and not apart and ("," not in value or value.startswith("["))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ DEPTH = 5
 RANKING = "ranking"
 """Key that tells metrics of a recommendation run."""
 NEEDED = ("all", "tasks", "protocol")
+_OF_A_ROW = ("experiment", "adapter", "seed", "outputs", "artifacts", "run", "resume", "logger", "trainer", "name")
+"""Groups and keys of the configuration whose overrides say which row a run is, or where and how it ran."""
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -108,6 +110,20 @@ def read_runs(folders: Sequence[str | Path]) -> tuple[list[Run], list[Problem]]:
 def read_ranking_runs(folders: Sequence[str | Path]) -> list[Run]:
     """Find and read recommendation runs, as `read_runs`, which tells the problems of both."""
     return [run for run in _read_all(folders)[0] if RANKING in run.metrics]
+
+
+def shared_overrides(runs: Sequence[Run]) -> str:
+    """What the commands of all runs say beside the row they ask for, each override with a leading space."""
+    first, *others = [str(run.facts.get("command", "")).split() for run in runs]
+    shared = [word for word in first if _is_shared(word) and all(word in words for words in others)]
+    return "".join(f" {word}" for word in shared)
+
+
+def _is_shared(word: str) -> bool:
+    """Whether a word of a command is an override of another key than those that tell rows apart."""
+    key, mark, value = word.partition("=")
+    apart = key.split(".")[0] in _OF_A_ROW or key in ("tuning", "pretraining", "encoder", "hydra")
+    return bool(mark) and not apart and ("," not in value or value.startswith("["))
 
 
 def _read_all(folders: Sequence[str | Path]) -> tuple[list[Run], list[Problem]]:

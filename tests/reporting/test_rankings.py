@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -266,6 +266,43 @@ def test_rows_that_cannot_be_compared_are_not(tmp_path: Path) -> None:
     assert part.why == "these runs are missing"
     assert "experiment=openp5_text" in part.missing[0]
     assert "data=openp5_beauty" in part.missing[0]
+
+
+def places(node: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every key of nested mappings, to a depth of three."""
+    for key, value in node.items() if isinstance(node, dict) and len(at) < 3 else ():
+        yield (*at, key)
+        yield from places(value, (*at, key))
+
+
+def test_whatever_an_older_version_lacks_the_other_runs_are_reported(tmp_path: Path) -> None:
+    write_ranking(tmp_path, "rand", 0.3)
+    file = write_ranking(tmp_path, "ilm", 0.4) / "metrics.json"
+    whole = file.read_text()
+    told = {}
+    for place in places(json.loads(whole)):
+        *path, last = place
+        metrics = json.loads(whole)
+        node = metrics
+        for key in path:
+            node = node[key]
+        del node[last]
+        file.write_text(json.dumps(metrics))
+        document = build([tmp_path], 200)
+        found = document.rankings
+        assert found is not None
+        assert "ILM-rand (frozen)" in {line.row.name for line in table(found, "6").lines}
+        go_through(document.main, found, 200)
+        told[".".join(place)] = [problem.what for problem in document.problems]
+    assert told["recipe.adapter"] == [
+        "a part of it is damaged or of another version and left out: recipe.adapter is missing; the training command "
+        "writes it anew"
+    ]
+    assert told["protocol.data"] == [
+        "metrics.json is damaged or of another version: protocol.data is missing; the training command writes it anew"
+    ]
+    assert told["ranking.seen.sequential"] == []
+    assert len(told) > 50
 
 
 def test_settings_apart_are_rows_apart(tmp_path: Path) -> None:

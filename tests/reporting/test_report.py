@@ -188,9 +188,9 @@ def test_what_is_damaged_is_named_and_the_rest_reported(tmp_path: Path) -> None:
     assert "unfinished run (state failed)" in told["dead"]
     assert "resume=busy continues it" in told["busy"]
     assert "metrics.json is damaged" in told["torn"]
-    assert "lacks tasks, protocol" in told["short"]
+    assert "all.sc is missing" in told["short"]
     assert "no JSON object" in told["listed"]
-    assert "lacks baselines" in told["ranks"]
+    assert "baselines is missing" in told["ranks"]
     assert "no semantic consistency" in told["noprose"]
     assert "config.yaml cannot be read" in told["noconfig"]
     assert "nothing can be tested" in told["nopreds"]
@@ -199,6 +199,52 @@ def test_what_is_damaged_is_named_and_the_rest_reported(tmp_path: Path) -> None:
     assert "no metrics.json" in told["empty"]
     assert dict(table(document, "3").rows)["all"][3].seeds == 3
     assert len(document.sections) == 2  # means without predictions stand apart
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("retrieval", {"own": {"all": {"r1": 0.3}}}, "retrieval.own.all.chance_r1 is missing"),
+        ("differences", {"sc": {"best_control": {"mean": 1.0}}}, "differences.sc.best_control.low is missing"),
+        ("claims", ["confirmed"], "claims is ['confirmed'], not a mapping"),
+    ],
+)
+def test_a_part_of_another_version_is_left_out_and_the_run_stays(
+    key: str, value: object, said: str, tmp_path: Path
+) -> None:
+    planted(tmp_path, {("ilm_qformer", "combined"): 55.0})
+    file = next(tmp_path.iterdir()) / "metrics.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    document = build([tmp_path], 200)
+    (problem,) = document.problems
+    assert problem.where == str(file)
+    assert problem.what.startswith(f"a part of it is damaged or of another version and left out: {said}")
+    assert dict(table(document, "3").rows)["all"][3].seeds == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("tasks", {"summary": {"sc": 60.0}}, "tasks.summary.sc is 60.0, not a mapping"),
+        ("all", {"sc": {"own": "60"}}, "all.sc.own is '60', not a number"),
+        ("protocol", {"seed": "first"}, "protocol.seed is 'first', not a number"),
+    ],
+)
+def test_a_run_of_another_version_is_named_and_the_others_reported(
+    key: str, value: object, said: str, tmp_path: Path
+) -> None:
+    planted(tmp_path, {("ilm_qformer", "combined"): 55.0})
+    file = next(tmp_path.iterdir()) / "metrics.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    document = build([tmp_path], 200)
+    (problem,) = document.problems
+    assert problem.what.startswith(f"metrics.json is damaged or of another version: {said}; the training command")
+    assert dict(table(document, "3").rows)["all"][3].seeds == 2
+
+
+def test_a_configuration_of_another_version_is_named(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", config_of("ilm_mlp", adapter__num_queries="eight"), predictions_of(50.0, 0))
+    assert "config.yaml cannot be read (adapter.num_queries is 'eight'" in build([tmp_path], 200).problems[0].what
 
 
 def test_a_folder_without_runs_and_one_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

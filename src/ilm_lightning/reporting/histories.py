@@ -80,7 +80,8 @@ def _files(run: Run) -> Iterator[tuple[str, Path]]:
         return
     root = str(run.setting("artifacts", "artifacts"))
     roots = (Path(root), run.path.parent.parent / root, run.path.parent / root)
-    for entry in run.facts.get("artifacts") or ():
+    made = run.facts.get("artifacts")
+    for entry in made if isinstance(made, list) else ():
         stage = str(entry).partition("/")[0]
         if stage not in STAGES or ".." in str(entry):
             continue

@@ -130,8 +130,10 @@ def _hardware(run: Run) -> str:
     told = run.facts.get("hardware")
     if not isinstance(told, Mapping):
         return str(told or "")
-    gpus = told.get("gpus") or []
-    return ", ".join(map(str, gpus)) if gpus else f"{told.get('processor', '')}, {told.get('cores', '?')} cores"
+    gpus = told.get("gpus")
+    if gpus and isinstance(gpus, list):
+        return ", ".join(map(str, gpus))
+    return f"{told.get('processor', '')}, {told.get('cores', '?')} cores"
 
 
 def _commit(run: Run) -> str:

@@ -111,12 +111,11 @@ class RankingRow:
         return self.name == name or self.name.startswith((f"{name} (", f"{name},"))
 
     def values(self, task: str, prompts: str, measure: str) -> list[float]:
-        """One value a seed; of ``task="both"`` the mean over both tasks, and nothing unless both were run."""
-        if task == "both":
-            parts = [self.values(one, prompts, measure) for one in TASKS]
-            return [float(np.mean(pair)) for pair in zip(*parts, strict=True)] if all(parts) else []
-        found = self.measured.get((task, prompts), {})
-        return [found[seed][measure] for seed in sorted(found) if measure in found[seed]]
+        """One value a seed; of ``task="both"`` the mean over both tasks, of the seeds that were run on both."""
+        asked = TASKS if task == "both" else (task,)
+        found = [self.measured.get((one, prompts), {}) for one in asked]
+        seeds = sorted(set.intersection(*(set(by_seed) for by_seed in found)))
+        return [float(np.mean([by_seed[seed][measure] for by_seed in found])) for seed in seeds]
 
 
 def rows_of(runs: Sequence[Run]) -> list[RankingRow]:
@@ -188,7 +187,7 @@ def name_of(run: Run) -> str:
         tokens = int(adapter["num_queries"])
         return f"ILM-MLP, {tokens} token{'s' if tokens > 1 else ''}{ending}"
     if adapter["init"] == "pretrained":
-        losses = frozenset(recipe["pretraining"]["losses"])
+        losses = frozenset((recipe.get("pretraining") or {}).get("losses", ()))
         return _PHASE_1.get(losses, f"ILM-{'-'.join(sorted(losses))}") + ending
     return ("ILM-rand" if adapter["init"] == "random" else f"ILM-{adapter['init']}") + ending
 
@@ -225,14 +224,13 @@ def _row(
 ) -> RankingRow:
     measured = {key: {run.seed: _measures(row, "")} for key, row in found.items()}
     errors = {key: _measures(row, "_error") for key, row in found.items()}
-    invalid = max((float(row.get("invalid", 0.0)) for row in found.values()), default=0.0)
+    invalid = max((float(row.get("invalid") or 0.0) for row in found.values()), default=0.0)
     return RankingRow(name, "", protocol, parameters, None, measured, errors, invalid, {run.seed: run})
 
 
 def _measures(row: Mapping[str, Any], ending: str) -> dict[str, float]:
-    return {
-        f"{kind.upper()}@{cut}": float(value) for kind in ("hr", "ndcg") for cut, value in row[kind + ending].items()
-    }
+    tables = {kind: row.get(kind + ending) or {} for kind in ("hr", "ndcg")}
+    return {f"{kind.upper()}@{cut}": float(value) for kind, table in tables.items() for cut, value in table.items()}
 
 
 def _joined(rows: Sequence[RankingRow], apart: str) -> RankingRow:

@@ -11,13 +11,14 @@ from typing import Any
 import yaml
 
 from ilm_lightning.older import renamed
+from ilm_lightning.reporting.shapes import CONFIG as CONFIG_SHAPE
+from ilm_lightning.reporting.shapes import LANGUAGE, RECOMMENDATION, fitted
 
 CONFIG, METRICS, PREDICTIONS, STATUS = "config.yaml", "metrics.json", "predictions.parquet", "status.json"
 DEPTH = 5
 """How far below a folder runs are looked for."""
 RANKING = "ranking"
 """Key that tells metrics of a recommendation run."""
-NEEDED = ("all", "tasks", "protocol")
 _OF_A_ROW = ("experiment", "adapter", "seed", "outputs", "artifacts", "run", "resume", "logger", "trainer", "name")
 """Groups and keys of the configuration whose overrides say which row a run is, or where and how it ran."""
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -61,7 +62,8 @@ class Run:
     @property
     def seed(self) -> int:
         """Seed of the run."""
-        return int(self.metrics["protocol"].get("seed", self.config.get("seed", 0)))
+        stated = self.metrics["protocol"].get("seed")
+        return int(self.config.get("seed") or 0) if stated is None else int(stated)
 
     def setting(self, key: str, default: Any = None) -> Any:
         """A dotted key of the configuration."""
@@ -83,7 +85,7 @@ class Run:
         """Seconds of each stage, as measured."""
         told = self.facts.get("seconds")
         known = told.items() if isinstance(told, Mapping) else ()
-        return {str(stage): float(value) for stage, value in known if isinstance(value, int | float)}
+        return {str(stage): float(value) for stage, value in known if isinstance(value, int | float) and value >= 0}
 
     @cached_property
     def flat(self) -> dict[str, Any]:
@@ -142,7 +144,7 @@ def _read_all(folders: Sequence[str | Path]) -> tuple[list[Run], list[Problem]]:
                 continue
             seen.add(path.resolve())
             try:
-                run = _read_run(path, problems) if path.is_dir() else _read_result(path)
+                run = _read_run(path, problems) if path.is_dir() else _read_result(path, problems)
             except RunError as error:
                 problems.append(Problem(str(path), str(error)))
                 continue
@@ -204,7 +206,7 @@ def _read_run(folder: Path, problems: list[Problem]) -> Run | None:
     if not (folder / METRICS).is_file():
         problems.append(Problem(str(folder), f"unfinished run: no {METRICS}; resume={folder.name} continues it"))
         return None
-    metrics = _metrics(folder / METRICS)
+    metrics = _metrics(folder / METRICS, problems)
     config = _config(folder / CONFIG)
     predictions: Path | None = folder / PREDICTIONS
     if RANKING in metrics and not metrics[RANKING]:
@@ -217,9 +219,9 @@ def _read_run(folder: Path, problems: list[Problem]) -> Run | None:
     return Run(folder.name, folder, config, metrics, predictions)
 
 
-def _read_result(path: Path) -> Run:
+def _read_result(path: Path, problems: list[Problem]) -> Run:
     """A committed metrics file: means without predictions."""
-    return Run(path.stem, path, {}, _metrics(path), None)
+    return Run(path.stem, path, {}, _metrics(path, problems), None)
 
 
 def _config(path: Path) -> Mapping[str, Any]:
@@ -231,27 +233,37 @@ def _config(path: Path) -> Mapping[str, Any]:
         ) from error
     if not isinstance(config, Mapping):
         raise RunError(f"{CONFIG} holds no settings; the run is left out")
-    return renamed(config)
+    found = renamed(config)
+    if fault := fitted(found, CONFIG_SHAPE)[2]:
+        raise RunError(f"{CONFIG} cannot be read ({fault[0]}); the run's settings are unknown, so it is left out")
+    return found
 
 
-def _metrics(path: Path) -> Mapping[str, Any]:
-    metrics = _read_json(path, "the training command writes it anew")
-    if RANKING in metrics:
-        missing = [key for key in (RANKING, "baselines", "protocol") if not isinstance(metrics.get(key), Mapping)]
-        if missing:
-            raise RunError(
-                f"{path.name} is damaged: it lacks {', '.join(missing)}; the training command writes it anew"
-            )
-        recipe = metrics.get("recipe")
-        return {**metrics, "recipe": renamed(recipe)} if isinstance(recipe, Mapping) else metrics
-    missing = [key for key in NEEDED if not isinstance(metrics.get(key), Mapping)]
-    if missing:
-        raise RunError(f"{path.name} is damaged: it lacks {', '.join(missing)}; the training command writes it anew")
-    if not isinstance(metrics["all"].get("sc"), Mapping) or "own" not in metrics["all"]["sc"]:
+def _metrics(path: Path, problems: list[Problem]) -> Mapping[str, Any]:
+    """Metrics with every part that is read in the form in which it is read; parts that were left out are problems."""
+    anew = "the training command writes it anew"
+    metrics = _read_json(path, anew)
+    ranked = RANKING in metrics
+    if not ranked and _without_prose(metrics):
         raise RunError(
             f"{path.name} holds no semantic consistency of own vectors: a run of other tasks has no place here"
         )
-    return metrics
+    kept, fault, left_out = fitted(metrics, RECOMMENDATION if ranked else LANGUAGE)
+    if fault:
+        raise RunError(f"{path.name} is damaged or of another version: {fault}; {anew}")
+    problems += [
+        Problem(str(path), f"a part of it is damaged or of another version and left out: {what}; {anew}")
+        for what in left_out
+    ]
+    recipe = kept.get("recipe")
+    return {**kept, "recipe": renamed(recipe)} if isinstance(recipe, Mapping) else kept
+
+
+def _without_prose(metrics: Mapping[str, Any]) -> bool:
+    """Whether these are whole metrics of tasks that are not answered in prose."""
+    means = metrics.get("all")
+    whole = isinstance(means, Mapping) and all(isinstance(metrics.get(key), Mapping) for key in ("tasks", "protocol"))
+    return whole and "own" not in (means.get("sc") or {})  # type: ignore[union-attr]
 
 
 def _read_json(path: Path, consequence: str) -> Mapping[str, Any]:

@@ -105,9 +105,9 @@ def variant_of(run: Run) -> Variant:
     return Variant(
         name=_name(run, kind, tuning),
         encoder=encoder,
-        queries=int(run.setting("adapter.num_queries", 0)),
+        queries=int(run.setting("adapter.num_queries") or 0),
         # an MLP is matched in size to the Q-Former of this S
-        source_tokens=int(run.setting("adapter.source_tokens", 1)),
+        source_tokens=int(run.setting("adapter.source_tokens") or 1),
         tuning=tuning,
         adapter=kind,
     )
@@ -187,7 +187,7 @@ def _idle(run: Run, key: str) -> bool:
 
 
 def _losses(run: Run) -> frozenset[str]:
-    return frozenset(str(loss) for loss in run.setting("pretraining.losses", ()))
+    return frozenset(str(loss) for loss in run.setting("pretraining.losses") or ())
 
 
 def differing(groups: Mapping[int, tuple[tuple[str, Any], ...]]) -> dict[int, str]:

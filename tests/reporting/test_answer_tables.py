@@ -40,6 +40,16 @@ def test_tables_show_every_condition_beside_what_the_vector_wins() -> None:
     assert max(map(len, text.splitlines())) <= 110
 
 
+def test_on_a_narrow_screen_no_number_is_cut() -> None:
+    console = Console(file=io.StringIO(), width=40)
+    for table in answer_tables(FOUND):
+        console.print(table)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in text
+    assert text.count("user mean") == 2
+    assert "-0.150 [-0.300, 0.010]" in text
+
+
 def test_every_measured_task_has_a_title() -> None:
     assert set(TITLES) == set(LEGENDS) == set(FIGURE1_TASKS) - {"long_summary"}
     assert {"mae", "mrr", "f1", "bc"} <= set(MEASURES)

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from ilm_lightning.evaluation.summary import CONDITIONS, summarise
 from ilm_lightning.reporting.console import (
+    HEADERS,
     difference_table,
     findings,
     overview_table,
@@ -75,6 +76,30 @@ def test_score_table_fits_80_plain_columns(metrics: dict[str, Any]) -> None:
     assert any("summary **" in line for line in lines)
     assert any("five positive traits" in line for line in lines)
     assert "** uninformative" in text
+
+
+@pytest.mark.parametrize("width", [40, 60])
+def test_on_a_narrow_screen_columns_stand_below_one_another_and_none_is_cut(
+    width: int, metrics: dict[str, Any]
+) -> None:
+    lines = printed(score_table(metrics), width=width)
+    text = "\n".join(lines)
+    assert max(map(len, lines)) <= width
+    assert "…" not in text
+    headers = [line.split()[1:] for line in lines if line.split()[:1] == ["task"]]
+    assert len(headers) > 1
+    assert [name for header in headers for name in header] == [HEADERS[key] for key in CONDITIONS]
+    means = [line.split("(mean of tasks)")[1].split() for line in lines if "all (mean of tasks)" in line]
+    assert [value for row in means for value in row] == [f"{metrics['all']['sc'][key]:.1f}" for key in CONDITIONS]
+    # the title stands above the first alone
+    assert text.count("12 movies") == 1
+    bands = {"by_ratings": {"5-19": {"movies": 7, "sc": dict.fromkeys(CONDITIONS, 50.0)}}}
+    for part in (difference_table(metrics), overview_table(metrics), ratings_table(bands)):
+        assert part is not None
+        # one interval beside the longest task does not fit 40
+        shown = printed(part, width=60)
+        assert "…" not in "\n".join(shown)
+        assert max(map(len, shown)) <= 60
 
 
 def test_difference_table_has_intervals_and_opponents(metrics: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""A run's numbers and sample texts on the terminal, readable in 80 plain columns too."""
+"""A run's numbers and sample texts on the terminal, readable in few plain columns too."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ilm_lightning.evaluation.summary import CONDITIONS
+from ilm_lightning.reporting.blocks import Blocks
 from ilm_lightning.reporting.findings import findings
 
 HEADERS = {
@@ -33,6 +34,7 @@ MEANINGS = {
     "facts": "all facts in the prompt",
 }
 MARK = "*"
+ROOM, GAIN = "room", "own - shuf"
 MEASURES = {
     "sc": "SC",
     "sc_second": "SC by the second scorer",
@@ -75,17 +77,19 @@ def score_table(metrics: Mapping[str, Any], measure: str = "sc") -> RenderableTy
         raise ValueError(f"these metrics hold no {measure}; they hold {', '.join(metrics['all']) or 'none'}")
     conditions = [key for key in CONDITIONS if any(key in row for row in rows.values())]
     scorer = f", scorer {metrics['scorer']}" if measure == "sc" and metrics.get("scorer") else ""
-    table = _table(f"{MEASURES[measure]} per task{scorer}, {metrics['n_movies']} movies")
-    table.add_column("task", no_wrap=True)
-    for key in conditions:
-        table.add_column(HEADERS[key], justify="right", no_wrap=True)
-    for task, row in rows.items():
-        table.add_row(_task(task, metrics), *(_number(row.get(key)) for key in conditions))
+    title = f"{MEASURES[measure]} per task{scorer}, {metrics['n_movies']} movies"
     macro = metrics["all"].get(measure, {})
-    table.add_section()
-    table.add_row("all (mean of tasks)", *(_number(macro.get(key)) for key in conditions), style="bold")
+
+    def build(keys: Sequence[str], first: bool) -> Table:
+        table = _table(title if first else "", "task", [HEADERS[key] for key in keys])
+        for task, row in rows.items():
+            table.add_row(_task(task, metrics), *(_number(row.get(key)) for key in keys))
+        table.add_section()
+        table.add_row("all (mean of tasks)", *(_number(macro.get(key)) for key in keys), style="bold")
+        return table
+
     legend = "; ".join(f"{HEADERS[k]}: {MEANINGS[HEADERS[k]]}" for k in conditions if HEADERS[k] in MEANINGS)
-    return Group(table, *_notes(legend, metrics))
+    return Group(Blocks(conditions, build), *_notes(legend, metrics))
 
 
 def difference_table(metrics: Mapping[str, Any], measure: str = "sc") -> RenderableType | None:
@@ -99,30 +103,30 @@ def difference_table(metrics: Mapping[str, Any], measure: str = "sc") -> Rendera
         A table; None where nothing was compared.
     """
     found = metrics["differences"].get(measure, {})
-    columns = [
-        (key, title) for key, title in (("shuffled", "own - shuf"), ("best_control", "own - best")) if key in found
-    ]
-    if not columns:
+    compared = [key for key in ("shuffled", "best_control") if key in found]
+    if not compared:
         return None
-    table = _table(f"{MEASURES[measure]}: what the own vector wins, 95 % intervals over movies")
-    table.add_column("task", no_wrap=True)
-    for key, title in columns:
-        table.add_column(title, justify="right", no_wrap=True)
-        if key == "best_control":
-            table.add_column("vs", no_wrap=True)
-    table.add_column("room", justify="right", no_wrap=True)
-    for task in metrics["tasks"]:
-        cells = [cell for key, _ in columns for cell in _cells(key, found[key], task)]
-        room = metrics["spread"].get(task, {}).get("room")
-        table.add_row(_task(task, metrics), *cells, _number(room))
-    table.add_section()
-    overall = [cell for key, _ in columns for cell in _cells(key, found[key], None)]
-    table.add_row("all (mean of tasks)", *overall, "", style="bold")
+    headers = {"shuffled": ["own - shuf"], "best_control": ["own - best", "vs"], ROOM: [ROOM]}
+
+    def cells(key: str, task: str | None) -> list[str]:
+        if key != ROOM:
+            return _cells(key, found[key], task)
+        return ["" if task is None else _number(metrics["spread"].get(task, {}).get(ROOM))]
+
+    def build(keys: Sequence[str], first: bool) -> Table:
+        title = f"{MEASURES[measure]}: what the own vector wins, 95 % intervals over movies" if first else ""
+        table = _table(title, "task", [name for key in keys for name in headers[key]])
+        for task in metrics["tasks"]:
+            table.add_row(_task(task, metrics), *(cell for key in keys for cell in cells(key, task)))
+        table.add_section()
+        table.add_row("all (mean of tasks)", *(cell for key in keys for cell in cells(key, None)), style="bold")
+        return table
+
     legend = (
         f"{MARK} after a number: significant after Holm, where the mean of tasks is; room: 100 - SC of another movie's "
         "target, all that can be won"
     )
-    return Group(table, *_notes(legend, metrics))
+    return Group(Blocks([*compared, ROOM], build), *_notes(legend, metrics))
 
 
 def overview_table(metrics: Mapping[str, Any]) -> RenderableType | None:
@@ -138,15 +142,16 @@ def overview_table(metrics: Mapping[str, Any]) -> RenderableType | None:
     if not found:
         return None
     conditions = [key for key in CONDITIONS if any(key in row for row in found.values())]
-    table = _table("All measures (mean of tasks)")
-    table.add_column("measure", no_wrap=True)
-    for key in conditions:
-        table.add_column(HEADERS[key], justify="right", no_wrap=True)
-    for name, title in OVERVIEW.items():
-        if name in found:
-            scale = 100.0 if name == "cut_off" else 1.0
-            cells = (found[name].get(key) for key in conditions)
-            table.add_row(title, *(_number(None if cell is None else scale * cell) for cell in cells))
+
+    def build(keys: Sequence[str], first: bool) -> Table:
+        table = _table("All measures (mean of tasks)" if first else "", "measure", [HEADERS[key] for key in keys])
+        for name, title in OVERVIEW.items():
+            if name in found:
+                scale = 100.0 if name == "cut_off" else 1.0
+                cells = (found[name].get(key) for key in keys)
+                table.add_row(title, *(_number(None if cell is None else scale * cell) for cell in cells))
+        return table
+
     notes = []
     if "sc_second" in found:
         notes.append(f"2nd scorer: {metrics['second_scorer']}")
@@ -161,7 +166,7 @@ def overview_table(metrics: Mapping[str, Any]) -> RenderableType | None:
         notes.append(
             f"hard: {metrics['hard_share']:.0%} found a movie of their genre and decade, the others the nearest"
         )
-    return Group(table, *(Text(note, style="dim") for note in notes))
+    return Group(Blocks(conditions, build), *(Text(note, style="dim") for note in notes))
 
 
 def ratings_table(metrics: Mapping[str, Any]) -> RenderableType | None:
@@ -177,19 +182,25 @@ def ratings_table(metrics: Mapping[str, Any]) -> RenderableType | None:
     conditions = [key for key in CONDITIONS if any(row["sc"].get(key) is not None for row in bands.values())]
     if not conditions:
         return None
-    table = _table("SC by number of ratings (mean of examples)")
-    table.add_column("ratings", no_wrap=True)
-    table.add_column("movies", justify="right", no_wrap=True)
-    for key in conditions:
-        table.add_column(HEADERS[key], justify="right", no_wrap=True)
-    if "shuffled" in conditions:
-        table.add_column("own - shuf", justify="right", no_wrap=True)
-    for band, row in bands.items():
-        cells = [_number(row["sc"].get(key)) for key in conditions]
+    names = {"movies": "movies", **{key: HEADERS[key] for key in conditions}}
+    names |= {GAIN: GAIN} if "shuffled" in conditions else {}
+
+    def cell(key: str, row: Mapping[str, Any]) -> str:
+        if key == "movies":
+            return str(row[key])
+        if key != GAIN:
+            return _number(row["sc"].get(key))
         own, other = row["sc"].get("own"), row["sc"].get("shuffled")
-        gain = [] if "shuffled" not in conditions else ["" if None in (own, other) else f"{own - other:+.1f}"]
-        table.add_row(band, str(row["movies"]), *cells, *gain)
-    return table
+        return "" if None in (own, other) else f"{own - other:+.1f}"
+
+    def build(keys: Sequence[str], first: bool) -> Table:
+        title = "SC by number of ratings (mean of examples)" if first else ""
+        table = _table(title, "ratings", [names[key] for key in keys])
+        for band, row in bands.items():
+            table.add_row(band, *(cell(key, row) for key in keys))
+        return table
+
+    return Blocks(list(names), build)
 
 
 def samples(frame: pl.DataFrame, count: int = 3) -> list[dict[str, str]]:
@@ -295,8 +306,14 @@ def show(
         console.print(sample_texts(samples(frame, count)))
 
 
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0)
+def _table(title: str, rows: str = "", columns: Sequence[str] = ()) -> Table:
+    """A table; ``rows`` heads the first column, whose cells stand left, those of the others right."""
+    made = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0)
+    if rows:
+        made.add_column(rows, no_wrap=True)
+    for name in columns:
+        made.add_column(name, justify="left" if name == "vs" else "right", no_wrap=True)
+    return made
 
 
 def _task(task: str, metrics: Mapping[str, Any]) -> str:

@@ -79,7 +79,7 @@ def make_train_section() -> str:
 def _place(row: Mapping[str, Any]) -> str:
     """Where in a stage it was killed."""
     if row["in"] != row["stage"]:
-        return f"behind its end, in {row['in']}"
+        return "behind its end" + (f", in {row['in']}" if row["in"] else "")
     if row["unit"] == "seconds":
         return f"{row['seconds_into_it']:g} s of {row['of']:.0f}"
     return f"{row['share'] * row['of']:.0f} of {row['of']:g} {row['unit']}, {row['on_disk']:g} on disk"

@@ -47,6 +47,8 @@ PHASES = ("pretrain", "tune", "tune", "generate")
 """Stages that are always killed; one of the others is drawn."""
 BEGINS = re.compile(r"^(\S+)\s+([0-9a-f]{16})$")
 """What the store says when a stage begins."""
+ENDS = re.compile(r"^(\S+)\s+(?:done in |[0-9a-f]{16} \(there already\))")
+"""What it says when one is done, or need not be."""
 RESUMED = re.compile(r"there already|continues from|are dropped|is damaged|waiting for it")
 """What a start says of what it found."""
 POLL_S = 0.05
@@ -143,16 +145,16 @@ class Seen:
     Attributes:
         log: what it says on screen.
         artifacts: where it builds.
-        stage: that it is in, with the artefact's name and since when.
+        begun: stages that it is in, the inner ones last, each with its artefact's name and since when.
         ended: stages that are done, or were there.
-        reports: when how much of the stage's work was seen to be done.
+        reports: by stage, when how much of its work was seen to be done.
     """
 
     log: Path
     artifacts: Path
-    stage: tuple[str, str, float] | None = None
+    begun: dict[str, tuple[str, float]] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
-    reports: list[tuple[float, float]] = field(default_factory=list)
+    reports: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     _read: int = 0
 
     def look(self) -> None:
@@ -164,36 +166,35 @@ class Seen:
         self._read += len(lines)
         for line in lines.decode(errors="replace").splitlines():
             if begins := BEGINS.match(line):
-                if self.stage is not None:
-                    self.ended.add(self.stage[0])
-                self.stage, self.reports = (begins[1], begins[2], time.monotonic()), []
-            elif found := re.match(r"(\S+)\s+(?:done in |[0-9a-f]{16} \(there already\))", line):
-                self.ended.add(found[1])
+                self.begun[begins[1]] = begins[2], time.monotonic()
+            elif ends := ENDS.match(line):
+                self.begun.pop(ends[1], None)
+                self.ended.add(ends[1])
 
-    def done(self, unit: str) -> float:
-        """How much of the present stage's work is done: as last seen, and as much as its pace adds since then."""
-        assert self.stage is not None
-        stage, key, begun = self.stage
+    def done(self, stage: str, unit: str) -> float:
+        """How much of a stage's work is done: as last seen, and as much as its pace adds since then."""
+        key, begun = self.begun[stage]
         now = time.monotonic()
         if unit == "seconds":
             return now - begun
         amount = on_disk(self.artifacts / stage / f"{key}.part", unit)
-        if not self.reports or amount < self.reports[-1][1]:
+        reports = self.reports.setdefault(stage, [])
+        if not reports or amount < reports[-1][1]:
             # what an earlier start had done after its last checkpoint is taken back
-            self.reports = [(now, amount)]
-        elif amount > self.reports[-1][1]:
-            self.reports.append((now, amount))
-        if len(self.reports) == 1:
+            reports[:] = [(now, amount)]
+        elif amount > reports[-1][1]:
+            reports.append((now, amount))
+        if len(reports) == 1:
             return amount
-        (before, less), (then, more) = self.reports[-2:]
+        (before, less), (then, more) = reports[-2:]
         return more + min(1.0, (now - then) / (then - before)) * (more - less)
 
 
 def on_disk(part: Path, unit: str) -> float:
-    """The steps or texts that an unfinished artefact holds."""
+    """The steps or texts that an unfinished artefact holds; 0 of a stage that counts neither."""
     if unit == "steps":
         return sum(last_step(path) for path in part.glob(f"{SCRATCH}/*/history.csv"))
-    return texts(part / SCRATCH / "texts.jsonl")
+    return texts(part / SCRATCH / "texts.jsonl") if unit == "texts" else 0
 
 
 def start(clone: Path, work: Path, number: int, arguments: str) -> tuple["subprocess.Popen[bytes]", Path]:
@@ -242,15 +243,17 @@ def kill_at(point: Point, seen: Seen, process: "subprocess.Popen[bytes]", whole:
     while process.poll() is None:
         time.sleep(POLL_S)
         seen.look()
-        there = seen.stage is not None and seen.stage[0] == point.stage and point.stage not in seen.ended
-        if there and seen.done(unit) < point.share * most:
+        there = point.stage in seen.begun
+        if there and seen.done(point.stage, unit) < point.share * most:
             continue
         if there or point.stage in seen.ended:
             kill_group(process)
             seen.look()
-            stage, key, begun = seen.stage or ("", "", 0.0)
-            row |= {"killed": True, "in": stage, "seconds_into_it": round(time.monotonic() - begun, 1)}
-            if unit != "seconds":
+            stage = point.stage if point.stage in seen.begun else next(reversed(seen.begun), "")
+            row |= {"killed": True, "in": stage}
+            if stage == point.stage:
+                key, begun = seen.begun[stage]
+                row["seconds_into_it"] = round(time.monotonic() - begun, 1)
                 row["on_disk"] = on_disk(seen.artifacts / stage / f"{key}.part", unit)
             row["half_done"] = sorted(str(p.relative_to(seen.artifacts)) for p in seen.artifacts.glob("*/*.part"))
             return row

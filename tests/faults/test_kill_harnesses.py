@@ -134,7 +134,7 @@ def test_the_pace_of_a_stage_counts_between_its_reports(tmp_path: Path, monkeypa
     log.write_text(f"embed     {KEY} (there already)\nprepare   {KEY}\nprepare   done in 3s\ntune      {KEY}\nembed ")
     seen = Seen(log, tmp_path)
     seen.look()
-    assert seen.stage == ("tune", KEY, 100.0)
+    assert seen.begun == {"tune": (KEY, 100.0)}
     assert seen.ended == {"embed", "prepare"}
     for at, step, expected in (
         (100, 60, 60.0), (105, 40, 40.0), (110, 40, 40.0), (115, 60, 60.0), (120, 60, 70.0), (125, 60, 80.0),
@@ -143,8 +143,15 @@ def test_the_pace_of_a_stage_counts_between_its_reports(tmp_path: Path, monkeypa
     ):  # fmt: skip
         now[0] = float(at)
         history.write_text(f"{step},0,a,1\n")
-        assert seen.done("steps") == expected, at
-    assert seen.done("seconds") == 65.0
+        assert seen.done("tune", "steps") == expected, at
+    assert seen.done("tune", "seconds") == 65.0
+    # a stage within another ends before it
+    log.write_text(log.read_text() + f"done\ninner     {KEY}\n")
+    seen.look()
+    assert list(seen.begun) == ["tune", "inner"]
+    log.write_text(log.read_text() + "inner     done in 2s\ntune      done in 9s\n")
+    seen.look()
+    assert (seen.begun, seen.ended) == ({}, {"embed", "prepare", "inner", "tune"})
 
 
 def test_equal_runs_are_equal(whole: Path, tmp_path: Path) -> None:

@@ -144,6 +144,29 @@ def test_titles_come_from_the_run_folder(tmp_path: Path) -> None:
     assert re.search(r"summary · Film \d+ \(1990\)", (tmp_path / "p.html").read_text())
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_titles_stand_over_the_texts_of_training_too(known: bool, tmp_path: Path) -> None:
+    root = planted(tmp_path / "runs", {(FROZEN, "combined"): 55.0}, seeds=(0,))
+    folder = next(root.iterdir())
+    (folder / "samples-tune.csv").write_text(
+        "step,example,task,prompt,target,text,sc\n100,summary:7,summary,Sum up {item}.,A film.,A boat.,50.0\n"
+    )
+    if known:
+        (folder / "items").mkdir()
+        pl.DataFrame({"index": [7], "title": ["Heat"], "year": [1995]}).write_parquet(folder / "items/items.parquet")
+    assert dashboard.main([str(root), "--html", str(tmp_path / "p.html"), "--resamples", "200"]) == 0
+    told = "Heat (1995)" if known else "item 7"
+    assert f"<summary>summary · {told}</summary>" in (tmp_path / "p.html").read_text()
+
+
+def test_predictions_without_texts_still_give_a_page(tmp_path: Path) -> None:
+    root = planted(tmp_path / "runs", {(FROZEN, "combined"): 55.0}, seeds=(0,))
+    file = next(root.iterdir()) / "predictions.parquet"
+    pl.read_parquet(file).drop("generated").write_parquet(file)
+    assert dashboard.main([str(root), "--html", str(tmp_path / "p.html"), "--resamples", "200"]) == 0
+    assert "predictions are not there" in (tmp_path / "p.html").read_text()
+
+
 def test_runs_without_predictions_still_give_a_page(tmp_path: Path) -> None:
     root = planted(tmp_path / "runs", {(FROZEN, "combined"): 55.0}, seeds=(0,))
     (next(root.iterdir()) / "predictions.parquet").unlink()

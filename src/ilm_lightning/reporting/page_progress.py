@@ -8,6 +8,7 @@ from ilm_lightning.reporting.charts import style_of
 from ilm_lightning.reporting.document import Section, full_label
 from ilm_lightning.reporting.page_figures import table_columns
 from ilm_lightning.reporting.runs import Run
+from ilm_lightning.reporting.samples import titles_in
 from ilm_lightning.reporting.text import html
 
 SAMPLES = "samples-tune.csv"
@@ -52,7 +53,8 @@ def progress(named: Mapping[str, Run]) -> str:
     known = {label: answers for label, answers in read.items() if answers}
     if not known:
         return ""
-    cards = [_card(example, known, places) for example in _chosen(known)]
+    titles = titles_in(next(named[label].path for label in known))
+    cards = [_card(example, known, places, titles) for example in _chosen(known)]
     note = "<p class=muted>Validation examples, the same at every validation; first seed of each column.</p>"
     return f"<h3>Texts over training</h3>{note}{''.join(cards)}"
 
@@ -90,9 +92,16 @@ def _chosen(known: Mapping[str, Mapping[str, Sequence[Answer]]]) -> list[str]:
     return [common[place * len(common) // count] for place in range(count)]
 
 
-def _card(example: str, known: Mapping[str, Mapping[str, Sequence[Answer]]], places: Mapping[str, int]) -> str:
+def _card(
+    example: str,
+    known: Mapping[str, Mapping[str, Sequence[Answer]]],
+    places: Mapping[str, int],
+    titles: Mapping[object, str],
+) -> str:
     first = next(answers[example][0] for answers in known.values() if example in answers)
     name = example.removeprefix(f"{first.task}:")
+    # an item's row says nothing to a reader
+    name = titles.get(int(name), f"item {name}") if name.isdecimal() else name
     parts = [
         f'<details class="card"><summary>{html(first.task.replace("_", " "))} · {html(name)}</summary>',
         f"<p><code>{html(first.prompt)}</code></p>",

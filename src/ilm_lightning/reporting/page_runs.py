@@ -82,7 +82,7 @@ def runs_table(entries: Sequence[Entry], score: str) -> str:
         run, seconds = entry.run, entry.run.seconds
         times = "".join(f"<td>{_clock(seconds.get(stage))}</td>" for stage in stages)
         rows.append(
-            f"<tr><th>{html(run.name)}</th><td class=text>{html(entry.row)}</td><td>{run.seed}</td>"
+            f"<tr><th>{html(run.name)}</th><td class='text wrap'>{html(entry.row)}</td><td>{run.seed}</td>"
             f"<td>{html(entry.score)}</td>{times}<td>{_clock(sum(seconds.values()) if seconds else None)}</td>"
             f"<td>{_memory(run)}</td><td>{_flops(run)}</td><td>{html(_hardware(run))}</td><td>{html(_commit(run))}</td>"
             f"<td class=text><code>{html(run.facts.get('command', ''))}</code></td></tr>"

@@ -46,13 +46,13 @@ def pick_samples(group: Group, columns: Mapping[str, Column], count: int = 6) ->
         Samples with every column's text of its first seed.
     """
     paths = {label: _predictions(column) for label, column in columns.items()}
-    known = {label: path for label, path in paths.items() if path is not None}
+    known = {label: path for label, path in paths.items() if path is not None and _has_texts(path)}
     if not known:
         return []
     first = next(iter(known.values()))
     chosen = _choose(first, count)
     frames = {label: _rows(path, chosen) for label, path in known.items()}
-    titles = _titles(first.parent)
+    titles = titles_in(first.parent)
     samples = []
     for key in chosen:
         base = frames[next(iter(known))].filter(pl.col("example_id") == key)
@@ -73,6 +73,12 @@ def _predictions(column: Column) -> Path | None:
         if seed in column.scores:
             return column.runs[seed].predictions
     return None
+
+
+def _has_texts(path: Path) -> bool:
+    """Whether predictions hold what is shown; tests need less of them."""
+    schema = pl.read_parquet_schema(path)
+    return all(name in schema for name in COLUMNS)
 
 
 def _choose(path: Path, count: int) -> list[str]:
@@ -112,7 +118,8 @@ def _text(frame: pl.DataFrame, key: str) -> tuple[str, float | None] | None:
     return str(part["generated"][0]), part["sc"][0]
 
 
-def _titles(folder: Path) -> dict[object, str]:
+def titles_in(folder: Path) -> dict[object, str]:
+    """Title and year of each item, by row, where a run folder holds the catalogue."""
     path = folder / "items" / "items.parquet"
     try:
         check_parquet(path)

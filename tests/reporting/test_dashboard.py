@@ -47,7 +47,8 @@ def sweep(root: Path) -> Path:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page with hostile text wherever a run could bring it in."""
-    root = sweep(tmp_path_factory.mktemp("runs"))
+    # a name that no phone holds on one line
+    root = sweep(tmp_path_factory.mktemp("runs-" + 70 * "x"))
     frame = predictions_of(56.0, 5).with_columns(
         generated=pl.lit(f"{HOSTILE}\nsecond line"), target=pl.col("target"), prompt=pl.lit(HOSTILE)
     )

@@ -25,6 +25,9 @@ from ilm_lightning.engine.stages.openp5 import load_sequences
 from ilm_lightning.engine.stages.users_before import UsersBefore
 from ilm_lightning.engine.validate_openp5 import BASELINES
 from ilm_lightning.tasks.openp5.examples import chosen_users
+from wandb_reader import read_runs
+
+OFFLINE = "logger=wandb_offline"
 
 
 def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
@@ -40,11 +43,29 @@ def finished(overrides: list[str]) -> Path:
     return folder
 
 
+def check_tracked(folder: Path, metrics: dict[str, Any]) -> None:
+    """HR on validation and the lists behind it, over time and for the same users; at the end HR on test."""
+    history = pl.read_csv(folder / "history-tune.csv").filter(pl.col("name") == "val/hr10")
+    lists = pl.read_csv(folder / "samples-tune.csv")
+    assert lists.columns == ["step", "example", "task", "prompt", "target", "list", "rank"]
+    by_step = lists.group_by("step", maintain_order=True)
+    assert history["value"].to_list() == [pytest.approx((part["rank"] > 0).mean()) for _, part in by_step]
+    assert len({tuple(part["example"]) for _, part in by_step}) == 1
+    runs = {found.run.job_type: found for found in read_runs(folder)}
+    assert runs["tune"].values("val/hr10") == [pytest.approx(value) for value in history["value"]]
+    last = runs["tune"].tables["samples"][-1]
+    assert [row[1] for row in last["data"]] == lists["example"].to_list()
+    hr = metrics["ranking"]["seen"]["sequential"]["hr"]["10"]
+    assert runs["evaluate"].history[0]["test/hr@10/sequential, seen"] == pytest.approx(hr)
+    assert "test/ndcg@5/Markov" in runs["evaluate"].history[0]
+    assert "items" in runs["evaluate"].tables["lists"][0]["columns"]
+
+
 @pytest.mark.parametrize(
     "extra",
     [
         ["experiment=ilm_qformer", "encoder=behavioral", "tasks.user_vector=fold_in"],
-        ["experiment=ilm_mlp", "tuning=lora", "evaluation.filter_seen=true", "evaluation.users=7"],
+        ["experiment=ilm_mlp", "tuning=lora", "evaluation.filter_seen=true", "evaluation.users=7", OFFLINE],
         ["experiment=openp5_collm", "tuning.lm_first_steps=3", "evaluation.filter_seen=true", "evaluation.users=7"],
         ["experiment=openp5_user_llm"],
     ],
@@ -81,6 +102,8 @@ def test_a_run_ranks_held_out_items(
     assert (folder / "model" / "lm_updates").is_dir() == first
     assert metrics["counts"]["users"] == 20
     assert list(folder.glob("history*.csv"))
+    if OFFLINE in extra:
+        check_tracked(folder, metrics)
     check_als(metrics, overrides)
     with pytest.raises(RunError, match="trained to recommend"):
         find_run(str(folder))

@@ -1,6 +1,5 @@
 """A finished run's numbers and texts as the loggers take them: flat names, and tables of a few rows."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,6 +78,8 @@ def tables_of(metrics: Mapping[str, Any], predictions: Path) -> dict[str, TableR
         rows = [[one.get(key, "") for key in columns] for one in samples(frame, MOST_ROWS)]
         found["texts"] = TableRows(columns, rows)
     else:
-        shown = frame.head(MOST_ROWS).with_columns(pl.col("items").map_elements(json.dumps, pl.String))
-        found["lists"] = TableRows(tuple(shown.columns), [list(row) for row in shown.iter_rows()])
+        shown = [
+            [" ".join(map(str, x)) if isinstance(x, list) else x for x in row] for row in frame.head(MOST_ROWS).rows()
+        ]
+        found["lists"] = TableRows(tuple(frame.columns), shown)
     return found

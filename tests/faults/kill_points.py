@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -90,8 +91,9 @@ def install(counter: Counter) -> None:
     build = artifacts.Store._build
     depth = [0]
 
-    def counted(store: Any, recipe: Mapping[str, Any], stage: str, key: str, *rest: Any) -> Any:
-        return within(stage, f"{stage}/{key}", lambda: build(store, recipe, stage, key, *rest))
+    def counted(store: Any, recipe: Mapping[str, Any], folder: Path, *rest: Any) -> Any:
+        stage = folder.parent.name
+        return within(stage, f"{stage}/{folder.name}", lambda: build(store, recipe, folder, *rest))
 
     def within(stage: str, folder: str, work: Callable[[], Any]) -> Any:
         depth[0] += 1

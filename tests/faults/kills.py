@@ -139,6 +139,7 @@ def _child(arguments: list[str], folder: Path, plan: Plan | None, count: Path | 
     except BaseException:
         import traceback
 
+        status = 70
         traceback.print_exc()
     finally:
         sys.stderr.flush()

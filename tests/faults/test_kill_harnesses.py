@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from faults.kill_points import KINDS, Counter, install
 from faults.kills_of_make_train import PHASES, RESULTS, ROOT, Seen, Whole, drawn, last_step, texts
 from faults.pretended_train import KEY, PIECES, STAGES
 from faults.run_results import unequal
@@ -152,6 +153,51 @@ def test_the_pace_of_a_stage_counts_between_its_reports(tmp_path: Path, monkeypa
     log.write_text(log.read_text() + "inner     done in 2s\ntune      done in 9s\n")
     seen.look()
     assert (seen.begun, seen.ended) == ({}, {"embed", "prepare", "inner", "tune"})
+
+
+def test_the_work_of_a_stage_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ilm_lightning.engine.artifacts import Store
+    from ilm_lightning.engine.stages import export, recommend_export
+
+    # put back afterwards
+    monkeypatch.setattr(Store, "_build", Store._build)
+    for module in (export, recommend_export):
+        monkeypatch.setattr(module, "export", module.export)
+    counter = Counter()
+    install(counter)
+
+    def build(folder: Path) -> dict[str, str]:
+        (folder / "a.txt").write_text("a")
+        inner = store.get("inner", {}, {}, lambda to: {})
+        return {"inner": inner.id}
+
+    store = Store(tmp_path)
+    made = store.get("outer", {}, {}, build)
+    # a stage within another is the other's work
+    assert counter.order == [("outer", made.id)]
+    assert counter.counts.keys() == {"outer"}
+    assert all(count > 0 for count in counter.counts["outer"].values())
+    assert counter.counts["outer"]["call"] > counter.counts["outer"]["write"]
+
+
+def test_stages_with_too_few_kills_are_killed_further() -> None:
+    from faults.kills import Whole as Killed
+    from faults.kills import wanting, where
+
+    counts = dict.fromkeys(KINDS, 9)
+    both, alone = ("a", "embed"), ("b", "rank")
+    wholes = {
+        "a": Killed([], Path(), {"embed": counts}, []),
+        "b": Killed([], Path(), {"embed": counts, "rank": counts}, []),
+    }
+    assert [where(number, wholes) for number in range(4)] == [both, alone, ("b", "embed"), alone]
+    rows = [{"run": run, "stage": stage, "killed": True} for run, stage in (both, both, alone)]
+    assert wanting(rows, wholes, kills=4, each=0) == {both, alone, ("b", "embed")}
+    assert wanting(rows, wholes, kills=3, each=0) == set()
+    assert wanting(rows, wholes, kills=0, each=2) == {alone, ("b", "embed")}
+    # one that was not killed does not count
+    missed = {"run": "b", "stage": "rank", "killed": False}
+    assert wanting([*rows, missed], wholes, kills=4, each=0) == {both, alone, ("b", "embed")}
 
 
 def test_equal_runs_are_equal(whole: Path, tmp_path: Path) -> None:

@@ -52,6 +52,11 @@ def test_without_a_login_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     check_logger(online)
+    monkeypatch.setenv("WANDB_API_KEY", KEY[:30])
+    with pytest.raises(ConfigError, match="WANDB_API_KEY has 30 characters, a key at least 40") as caught:
+        check_logger(online)
+    assert KEY[:30] not in str(caught.value)
+    check_logger(replace(online, offline=True))
     monkeypatch.delenv("WANDB_API_KEY")
     (tmp_path / "netrc").write_text(f"machine api.wandb.ai\n login user\n password {KEY}\n")
     (tmp_path / "netrc").chmod(0o600)

@@ -62,7 +62,7 @@ def test_runs_are_grouped_and_tagged(tracked: tuple[Config, Path], runs: dict[st
 
 
 def test_every_metric_is_there(tracked: tuple[Config, Path], runs: dict[str, OfflineRun]) -> None:
-    _, folder = tracked
+    config, folder = tracked
     phase1 = {name for row in runs["pretrain"].history for name in row}
     terms = {f"{part}/{name}" for part in ("train", "val") for name in ("itc", "itm", "itg", "iic", "vg")}
     assert phase1 >= VITALS | terms | {"val/loss"}
@@ -79,6 +79,8 @@ def test_every_metric_is_there(tracked: tuple[Config, Path], runs: dict[str, Off
     assert results["test/sc/own"] == pytest.approx(metrics["all"]["sc"]["own"])
     assert results["test/loss/own"] == pytest.approx(metrics["all"]["loss"]["own"])
     assert {"test/retrieval/r1", "run/peak_memory_gib", "run/seconds/tune", "run/train_flops"} <= set(results)
+    written = Path(config.artifacts) / metrics["run"]["texts"]["own"] / "manifest.json"
+    assert results["run/seconds/generate"] == pytest.approx(json.loads(written.read_text())["seconds"])
 
 
 def test_the_same_examples_are_answered_over_time(tracked: tuple[Config, Path], runs: dict[str, OfflineRun]) -> None:

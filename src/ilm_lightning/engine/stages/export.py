@@ -12,7 +12,7 @@ import polars as pl
 from ilm_lightning.data.tables import Interactions
 from ilm_lightning.embeddings.vectors import ItemVectors
 from ilm_lightning.engine.account import spent
-from ilm_lightning.engine.artifacts import Artifact, code_version, write_json
+from ilm_lightning.engine.artifacts import MANIFEST, Artifact, code_version, write_json
 from ilm_lightning.engine.card import model_card
 from ilm_lightning.engine.loaded import ITEMS, OWN_TASKS, SPLIT, USERS
 from ilm_lightning.engine.results import log_results
@@ -86,7 +86,7 @@ def run_facts(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Arti
         "artifacts": [artifact.id for artifact in made],
         "texts": {name.removeprefix("texts_"): value for name, value in inputs_of.items() if name.startswith("texts_")},
         "taught": inputs.examples.report.get("taught"),
-        "seconds": {artifact.stage: artifact.manifest["seconds"] for artifact in made},
+        "seconds": {artifact.stage: artifact.manifest["seconds"] for artifact in made} | _writing(context, evaluated),
         "built_with": {artifact.stage: artifact.manifest["versions"].get("commit") for artifact in made},
         "versions": code_version(),
         "compute": spent(context.store.root, tuned),
@@ -98,10 +98,19 @@ def run_facts(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Arti
         # a job of a sweep is known by the single command that gives the same run
         "command": redact(os.environ.get("ILM_COMMAND") or " ".join(["python -m ilm_lightning.train", *sys.argv[1:]])),
     }
-    same = ("artifacts", "texts", "seconds")
     earlier = _earlier_facts(context.run_folder)
-    kept = earlier.keys() == facts.keys() and all(earlier[key] == facts[key] for key in same)
-    return earlier if kept else facts
+    kept = earlier.keys() == facts.keys() and all(earlier[key] == facts[key] for key in ("artifacts", "texts"))
+    # a file of an earlier version names fewer stages
+    told = earlier.get("seconds")
+    return earlier if kept and isinstance(told, dict) and told.items() <= facts["seconds"].items() else facts
+
+
+def _writing(context: Context, evaluated: Artifact) -> dict[str, float]:
+    """Seconds of writing the texts, those of the controls too, which evaluation has as artefacts of their own."""
+    names = {value for key, value in evaluated.manifest["inputs"].items() if key.startswith("texts_")}
+    paths = [context.store.root / name / MANIFEST for name in sorted(names)]
+    took = [json.loads(path.read_text(encoding="utf-8"))["seconds"] for path in paths if path.is_file()]
+    return {"generate": round(sum(took), 2)} if took else {}
 
 
 def _earlier_facts(folder: Path) -> dict[str, Any]:

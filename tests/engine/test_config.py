@@ -256,7 +256,7 @@ def test_figure_3s_axis_sweeps_cleanly(adapter: str) -> None:
         (["data.split=loose"], "choose one of: strict, paper, cold"),
         (["data.split=cold", "tasks.neighbour_space=behavioral"], "set tasks.neighbour_space=semantic"),
         (["tasks.interpolation=three"], "mean, two_items"),
-        (["trainer.devices=4000", "trainer.accelerator=cpu"], "each is a process here"),
+        (["trainer.devices=4000", "trainer.accelerator=cpu"], "each is a process"),
         (["trainer.devices=2", "trainer.accelerator=cpu", "tuning.batch_size=1"], "cannot be shared by 2 processes"),
         (["trainer.strategy=dp"], "trainer.strategy=dp"),
         (["trainer.nodes=0"], "trainer.nodes=0 must be above 0"),

@@ -289,7 +289,7 @@ def test_the_jobs_of_a_sweep_are_one_group(chosen: str | None, group: str, tmp_p
         (["-m", "sweep=table3", "adapter.num_queries=0"], "error: all 5 jobs: adapter.num_queries=0 must be above 0"),
         (["-m", "seed=1,abc"], "error: Error merging override seed=abc\nValue 'abc' of type 'str' could not be"),
         (["-m", "hydra.launcher.jobz=2", "seed=1,2"], "error: Could not override 'hydra.launcher.jobz'.\nKey 'jobz'"),
-        (["trainer.accelerator=cpu", "trainer.devices=4000"], "trainer.devices=4000: each is a process here"),
+        (["trainer.accelerator=cpu", "trainer.devices=4000"], "trainer.devices=4000: each is a process"),
         (["trainer.accelerator=gpu", "trainer.devices=4000"], "no GPU is visible here"),
     ],
 )

@@ -123,9 +123,23 @@ def test_what_cannot_run_is_refused(overrides: list[str], message: str, monkeypa
 
 
 @pytest.mark.parametrize(
+    ("visible", "message"),
+    [
+        ("0", "trainer.devices=99: 1 GPU is visible here; set trainer.devices=1"),
+        ("", r"trainer.devices=99: no GPU is visible here; on the CPU each is a process, and there are 4 cores"),
+    ],
+)
+def test_too_many_devices_say_what_is_there(visible: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr("ilm_lightning.engine.validate_machine.usable_cores", lambda: 4)
+    with pytest.raises(ConfigError, match=message):
+        validate(composed("trainer=ddp", "trainer.devices=99"))
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trainer=ddp", "trainer.devices=99", "trainer.accelerator=cpu"], "each is a process here, and there are"),
+        (["trainer=ddp", "trainer.devices=99", "trainer.accelerator=cpu"], "each is a process, and there are"),
         (["trainer=warp"], "trainer=warp: there is no such choice; there are auto, cpu, ddp, ddp_multinode, fsdp, gpu"),
         (["trianer=ddp"], "there is no setting trianer; did you mean trainer or trainer.nodes"),
         (["outputs=/proc/nowhere"], "outputs=/proc/nowhere cannot be written"),

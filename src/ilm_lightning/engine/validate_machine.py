@@ -83,13 +83,13 @@ def check_devices(trainer: TrainerConfig) -> None:
             raise ConfigError(
                 f"trainer.accelerator={trainer.accelerator}: no GPU is visible here; set trainer.accelerator=cpu"
             )
-        raise ConfigError(
-            f"trainer.devices={trainer.devices}: {len(gpus)} GPUs are visible here; set trainer.devices={len(gpus)}"
-        )
+        there = "1 GPU is" if len(gpus) == 1 else f"{len(gpus)} GPUs are"
+        raise ConfigError(f"trainer.devices={trainer.devices}: {there} visible here; set trainer.devices={len(gpus)}")
     # two processes are allowed anywhere, to try things out
     if not on_gpu and trainer.devices > max(cores, 2):
+        unseen = "no GPU is visible here; on the CPU " if trainer.accelerator == "auto" else ""
         raise ConfigError(
-            f"trainer.devices={trainer.devices}: each is a process here, and there are {cores} cores; "
+            f"trainer.devices={trainer.devices}: {unseen}each is a process, and there are {cores} cores here; "
             f"set trainer.devices={cores}"
         )
 

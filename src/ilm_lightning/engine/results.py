@@ -29,8 +29,12 @@ def log_results(context: Context, metrics: Mapping[str, Any]) -> None:
 def values_of(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Every mean of a run, by ``test/measure/condition``; lists by ``test/hr@10/task, prompts``.
 
+    Tasks that are not answered in prose have measures of their own: ``test/rating/mae/own``.
+
     >>> values_of({"all": {"sc": {"own": 60.0}}, "run": {"peak_memory_gib": 5.0}})
     {'test/sc/own': 60.0, 'run/peak_memory_gib': 5.0}
+    >>> values_of({"figure1": {"rating": {"measures": {"mae": {"own": 0.7}}}}, "run": {}})
+    {'test/rating/mae/own': 0.7}
     """
     split = metrics.get("protocol", {}).get("split", "test")
     found: dict[str, Any] = {}
@@ -40,6 +44,9 @@ def values_of(metrics: Mapping[str, Any]) -> dict[str, float]:
         found[f"{split}/item_specific_sc"] = specific["mean"]
     if own := metrics.get("retrieval", {}).get("own"):
         found |= {f"{split}/retrieval/{key}": value for key, value in own["all"].items()}
+    for task, row in metrics.get("figure1", {}).items():
+        for measure, values in row["measures"].items():
+            found |= {f"{split}/{task}/{measure}/{condition}": value for condition, value in values.items()}
     for name, tasks in metrics.get("ranking", {}).items():
         for task, row in tasks.items():
             found |= _ranked(split, row, f"{task}, {name}")

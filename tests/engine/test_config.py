@@ -212,6 +212,7 @@ def test_figure_3s_axis_sweeps_cleanly(adapter: str) -> None:
         (["adapter=mlp", "adapter.init=pretrained"], "set pretraining=vg_only or adapter=qformer"),
         (["adapter=constant", "adapter.init=pretrained", "pretraining=vg_only"], "needs a Q-Former"),
         (["pretraining.losses=[itm]"], "add itc"),
+        (["pretraining=it", "pretraining.shuffled_pairs=true"], "has neither; add one, or leave it out"),
         (["tuning.distillation_weight=-1"], "at least 0"),
         (["adapter=constant", "tuning.distillation_weight=1"], "adapter=constant reads none"),
         (["adapter=constant", "tuning.residual_weighting=true"], "adapter=constant reads none"),

@@ -13,7 +13,9 @@ from ilm_lightning.engine.command import conf_dir, register_schema
 from ilm_lightning.engine.config import as_config
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import embed, examples, prepare, read_examples, read_genome, read_tables
+from ilm_lightning.engine.stages.pretrain import pair_sets
 from ilm_lightning.engine.validate import ConfigError, validate
+from ilm_lightning.pretraining.pairs import EdgePairs
 
 
 def context(root: Path, *overrides: str) -> Context:
@@ -70,6 +72,23 @@ def test_vectors_and_neighbours_of_the_prepared_set(whole: tuple[Context, Artifa
     split = dict(zip(found["items"].list.first(), found["split"], strict=True))
     assert pairs.height > 100
     assert all(split[one] == split[two] for one, two in pairs["items"])
+
+
+def test_the_control_of_phase_1_reads_other_pairs_of_the_same_items(
+    whole: tuple[Context, Artifact], settings: list[str], tmp_path: Path
+) -> None:
+    adapter = ["adapter=qformer", "adapter.init=pretrained", "pretraining.losses=[iic,uic]"]
+    true, _ = pair_sets(context(tmp_path, *settings, *adapter), whole[1])
+    control, held_out = pair_sets(context(tmp_path, *settings, *adapter, "pretraining.shuffled_pairs=true"), whole[1])
+    for kind in ("item_item", "user_item"):
+        before, after = true[kind], control[kind]
+        assert isinstance(before, EdgePairs)
+        assert isinstance(after, EdgePairs)
+        # of a set as dense as this one not all can be parted
+        assert len(after) > 0.2 * len(before)
+        for part in (after, held_out[kind]):
+            assert isinstance(part, EdgePairs)
+            assert not np.asarray(before.known[part.left, part.right]).any()
 
 
 def test_without_the_genome_in_texts(whole: tuple[Context, Artifact], settings: list[str], tmp_path: Path) -> None:

@@ -321,6 +321,14 @@ def test_a_programmer_gets_the_stack_trace(tmp_path: Path, monkeypatch: pytest.M
     assert "Traceback" in command("seed=abc", cwd=tmp_path).stderr
 
 
+def test_a_control_that_is_off_leaves_a_runs_name_as_it_was(tmp_path: Path) -> None:
+    config = config_of(tmp_path, 0)
+    assert "shuffled_pairs" not in computed(config)["pretraining"]
+    control = replace(config, pretraining=replace(config.pretraining, shuffled_pairs=True))
+    assert computed(control)["pretraining"]["shuffled_pairs"] is True
+    assert run_id(control) != run_id(config)
+
+
 def test_settings_name_the_key() -> None:
     with pytest.raises(ValueError, match=r"hydra.launcher.jobs=0 must be above 0"):
         RunnerSettings(at_once=0)

@@ -28,6 +28,7 @@ from ilm_lightning.pretraining.pairs import (
     consecutive_item_pairs,
     hold_out,
     kinds_needed,
+    shuffled_pairs,
     text_pairs,
     tokenizer_encode,
     user_item_pairs,
@@ -310,3 +311,35 @@ def test_openp5_counts(name: str, item_item: int, user_item: int) -> None:
     interactions = table(rows)
     assert len(consecutive_item_pairs(interactions, len(ids), drop_last=2)) == item_item
     assert len(user_item_pairs(interactions, len(lines), len(ids), drop_last=2)) == user_item
+
+
+@pytest.mark.parametrize("kind", [ITEM_ITEM, USER_ITEM])
+def test_shuffled_pairs_keep_how_often_each_is_there_and_nothing_else(kind: str) -> None:
+    draw = np.random.default_rng(0)
+    rows = [(user, int(item), step) for user in range(60) for step, item in enumerate(draw.integers(0, 80, 12))]
+    frame = table(rows)
+    true = consecutive_item_pairs(frame, 80) if kind == ITEM_ITEM else user_item_pairs(frame, 60, 80)
+    found = shuffled_pairs(true, seed=3)
+    assert len(found) >= 0.99 * len(true)
+    for side in ("left", "right"):
+        before, after = (np.bincount(getattr(pairs, side), minlength=80) for pairs in (true, found))
+        assert np.abs(before - after).sum() <= len(true) - len(found)
+    # no pair is true, of one item, or there twice
+    assert not np.asarray(true.known[found.left, found.right]).any()
+    assert kind == USER_ITEM or not (found.left == found.right).any()
+    assert len(np.unique(found.left * 80 + found.right)) == len(found)
+    # negatives avoid what is told to belong together
+    assert np.asarray(found.known[found.left, found.right]).all()
+    assert found.known.nnz == len(np.unique(np.concatenate([found.left * 80 + found.right] + (
+        [found.right * 80 + found.left] if kind == ITEM_ITEM else []
+    ))))  # fmt: skip
+    again = shuffled_pairs(true, seed=3)
+    assert (again.left == found.left).all()
+    assert (again.right == found.right).all()
+    assert not np.array_equal(shuffled_pairs(true, seed=4).right, found.right)
+
+
+def test_pairs_that_cannot_be_parted_are_left_out() -> None:
+    # everybody has met everything
+    everything = user_item_pairs(table([(user, item, item) for user in range(4) for item in range(5)]), 4, 5)
+    assert len(shuffled_pairs(everything, seed=0)) == 0

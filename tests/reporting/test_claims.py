@@ -214,8 +214,17 @@ def test_a_missing_end_is_named(tmp_path: Path) -> None:
 # claim 6
 
 
-def phase_1(root: Path, level: Mapping[str, float], noise: float = 0.01) -> Claim:
-    """Histories that fall to a level at 300 steps and, for IT, rise again after its best."""
+def phase_1(
+    root: Path, level: Mapping[str, float], noise: float = 0.01, apart: Mapping[str, Mapping[str, object]] | None = None
+) -> Claim:
+    """Histories that fall to a level at 300 steps and, for IT, rise again after its best.
+
+    Args:
+        root: for the runs.
+        level: row -> its last loss.
+        noise: spread over seeds.
+        apart: row -> settings of its own.
+    """
     draw = np.random.default_rng(0)
     rows = {
         "it": ["itc", "itm", "itg"],
@@ -226,7 +235,7 @@ def phase_1(root: Path, level: Mapping[str, float], noise: float = 0.01) -> Clai
     }
     for place, (name, losses) in enumerate(rows.items()):
         for seed in range(3):
-            changes: dict[str, object] = {"pretraining__losses": losses}
+            changes: dict[str, object] = {"pretraining__losses": losses, **(apart or {}).get(name, {})}
             if name.endswith("mixed"):
                 changes["pretraining__shuffled_pairs"] = True
             config = config_of(FROZEN, seed=seed, **changes)
@@ -264,6 +273,36 @@ def test_claim_6_within_noise_says_how_many_seeds(tmp_path: Path) -> None:
 
 
 # the page
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"pretraining__steps": 900}, {"encoder__text_model": "other"}],
+    ids=["steps", "encoder"],
+)
+def test_losses_of_unlike_phases_are_not_compared(setting: dict[str, object], tmp_path: Path) -> None:
+    level = {"it": 4.2, "ii": 3.5, "ui": 3.6, "ii-mixed": 4.0, "ui-mixed": 4.0}
+    claim = phase_1(tmp_path, level, apart={"it": setting})
+    assert claim.verdicts["phase-1 evaluation loss"] == Verdict.UNDECIDED
+    ends, *_, mixed = claim.parts["phase-1 evaluation loss"][:4]
+    assert ends.why == "no runs of both share a seed, encoder, adapter and the other settings of phase 1"
+    # the control is like the row
+    assert mixed.verdict == Verdict.CONFIRMED
+
+
+def test_the_control_of_claim_6_is_named_with_its_command_and_stands_for_no_row(tmp_path: Path) -> None:
+    planted(tmp_path, {("ilm_qformer_random", "combined"): 50.0, (FROZEN, "combined"): 50.0})
+    for seed in range(5):
+        config = config_of(FROZEN, seed=seed, pretraining__shuffled_pairs=True)
+        write_run(tmp_path / f"mixed-{seed}", config, predictions_of(80.0, seed))
+    found = go_through(build([tmp_path], 200).sections[0])
+    missing = found[5].parts["phase-1 evaluation loss"][3].missing
+    assert missing[1].startswith("ILM-QFormer with shuffled item-item pairs: python -m ilm_lightning.train experiment=")
+    assert missing[1].endswith(" pretraining.shuffled_pairs=true")
+    # claim 5 rests on true pairs, whose three runs gain nothing
+    numbers = found[4].parts["SC"][0].readings[0].numbers
+    assert numbers.endswith("seeds 0, 1, 2")
+    assert abs(float(numbers.split()[0])) < 5
 
 
 def test_judging_two_scorers() -> None:

@@ -31,6 +31,8 @@ class PretrainingConfig:
     """margin (Eq. 2), margin_all (all in-batch negatives) or infonce (the first preprint)."""
     pair_projection: str = "own"
     """own: IIC and UIC have a projection of their own; shared: ITC's of the items."""
+    shuffled_pairs: bool = False
+    """iic and uic read pairs whose partners are drawn anew: the control of what they teach."""
     source_dropout: float = 0.0
     """Probability of dropping the semantic source."""
     grounding_fields: list[str] = field(

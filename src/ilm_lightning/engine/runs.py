@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,13 @@ def run_folder(config: Config) -> Path:
 def computed(config: Config) -> dict[str, Any]:
     """The part of a configuration that says what is computed."""
     found = {key: value for key, value in asdict(config).items() if key not in PLACE}
+    found["pretraining"] = without_idle_controls(found["pretraining"])
     return found | {"teacher": {k: v for k, v in found["teacher"].items() if k not in PLACE_OF_TEACHER}}
+
+
+def without_idle_controls(pretraining: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of phase 1 without a control that is off, so that what was made before there was one keeps its name."""
+    return {key: value for key, value in pretraining.items() if key != "shuffled_pairs" or value}
 
 
 def stored_config(folder: Path) -> Config:

@@ -35,6 +35,11 @@ def check_phase1(config: Config) -> None:
         )
     if adapter.init == "pretrained" and not pretraining.losses:
         raise ConfigError("adapter.init=pretrained needs pretraining.losses; or take adapter=qformer_bert")
+    if pretraining.shuffled_pairs and not {"iic", "uic"} & set(pretraining.losses):
+        raise ConfigError(
+            f"pretraining.shuffled_pairs=true shuffles the pairs of iic and uic, but pretraining.losses="
+            f"{list(pretraining.losses)} has neither; add one, or leave it out"
+        )
     if "itm" in pretraining.losses and "itc" not in pretraining.losses:
         raise ConfigError("pretraining.losses: itm draws its hard negatives from itc's similarities; add itc")
     for loss, weight in pretraining.loss_weights.items():

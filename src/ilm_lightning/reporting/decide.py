@@ -195,7 +195,9 @@ def candidates(group: Group, row: Row) -> list[Column]:
     found = [
         c
         for c in group.columns
-        if (c.variant.name, c.variant.encoder, c.variant.queries) == (row.name, row.encoder, tokens) and c.scores
+        if (c.variant.name, c.variant.encoder, c.variant.queries) == (row.name, row.encoder, tokens)
+        and c.scores
+        and not any(run.is_control for run in c.runs.values())
     ]
     return sorted(found, key=lambda c: (c.variant.source_tokens != 1, bool(c.apart), -len(c.seeds)))
 

@@ -19,9 +19,14 @@ PHASE_1_TEXT = (
 )
 LOSSES = ("val/itg_nll", "val/itg")
 """The unsmoothed loss first: Table 8 prints 0.0000, which label smoothing does not allow."""
+VARIED = ("pretraining.losses", "pretraining.loss_weights", "pretraining.proportions", "pretraining.shuffled_pairs")
+"""What sets the rows of the claim apart."""
+MISSING = "these runs, or their training histories, are missing"
+UNLIKE = "no runs of both share a seed, encoder, adapter and the other settings of phase 1"
 BASE, WITH = "ILM-IT", (("ILM-QFormer", "item-item"), ("ILM-IT-UI", "user-item"))
 Floats = NDArray[np.float64]
 Found = Mapping[int, tuple[Run, Curve]]
+Settings = tuple[tuple[str, str], ...]
 Value = Callable[[Run, Curve, Run], float]
 
 
@@ -50,28 +55,54 @@ def phase_1_parts(runs: Sequence[Run], extra: str = "") -> list[Part]:
 
 
 def _parts(runs: Sequence[Run], name: str, what: str, extra: str) -> list[Part]:
-    base, true = _curves(runs, BASE, shuffled=False), _curves(runs, name, shuffled=False)
-    mixed = _curves(runs, name, shuffled=True)
-    need = [f"{row}: python -m ilm_lightning.train {COMMANDS[row]}{extra}" for row in (BASE, name)]
-    shuffled = [need[1], f"{name} with shuffled {what} pairs"]
-    return [
-        _test(f"{name} ends below IT (Table 8)", true, base, _last, _last, False, need),
-        _test(f"{name} ends below IT at equal text steps", true, base, _last, _at_text_steps, True, need),
-        _test(f"{name} below IT, both at their best validation step", true, base, _best, _best, True, need),
-        _test(f"{name} with true pairs below shuffled {what} pairs", true, mixed, _best, _best, True, shuffled),
-    ]
+    curves = [_curves(runs, BASE, False), _curves(runs, name, False), _curves(runs, name, True)]
+    settings = _shared(curves[0], curves[1])
+    base, true, mixed = (found.get(settings, {}) for found in curves)
+    commands = {row: f"python -m ilm_lightning.train {COMMANDS[row]}{extra}" for row in (BASE, name)}
+    need = [f"{row}: {command}" for row, command in commands.items()]
+    shuffled = [need[1], f"{name} with shuffled {what} pairs: {commands[name]} pretraining.shuffled_pairs=true"]
+    tests = (
+        (f"{name} ends below IT (Table 8)", base, _last, _last, False, need),
+        (f"{name} ends below IT at equal text steps", base, _last, _at_text_steps, True, need),
+        (f"{name} below IT, both at their best validation step", base, _best, _best, True, need),
+        (f"{name} with true pairs below shuffled {what} pairs", mixed, _best, _best, True, shuffled),
+    )
+    found = []
+    for text, other, ours, theirs, counted, missing in tests:
+        both = bool(curves[1] and curves[2 if other is mixed else 0])
+        found.append(_test(text, true, other, ours, theirs, counted, (UNLIKE if both else MISSING, missing)))
+    return found
 
 
-def _curves(runs: Sequence[Run], name: str, shuffled: bool) -> dict[int, tuple[Run, Curve]]:
-    found: dict[int, tuple[Run, Curve]] = {}
+def _curves(runs: Sequence[Run], name: str, shuffled: bool) -> dict[Settings, dict[int, tuple[Run, Curve]]]:
+    """Histories of a row by what else phase 1 was given, and by seed."""
+    found: dict[Settings, dict[int, tuple[Run, Curve]]] = {}
     for run in runs:
         if variant_of(run).name.removesuffix("-fullyfinetune").removesuffix("-LoRA") != name:
             continue
-        mixed = any("shuffle" in key and value for key, value in run.flat.items() if key.startswith("pretraining."))
         history = curve(run, "pretrain", *LOSSES)
-        if history is not None and mixed == shuffled:
-            found.setdefault(run.seed, (run, history))
+        if history is not None and run.is_control == shuffled:
+            found.setdefault(_settings(run), {}).setdefault(run.seed, (run, history))
     return found
+
+
+def _settings(run: Run) -> Settings:
+    """All of phase 1 but which losses and pairs it has: what has to be the same for two losses to be compared."""
+    kept = (
+        (key, str(value))
+        for key, value in run.flat.items()
+        if key.startswith(("encoder.", "adapter.", "pretraining."))
+        and not key.startswith(VARIED)
+        # a switch that is off is as good as one that an older version did not have
+        and value not in (None, False, 0, ())
+    )
+    return tuple(sorted(kept))
+
+
+def _shared(base: Mapping[Settings, Found], true: Mapping[Settings, Found]) -> Settings:
+    """The settings with most seeds in common; where there are none in common, those of the row with pairs."""
+    every = sorted(set(base) & set(true)) or sorted(true) or sorted(base) or [()]
+    return max(every, key=lambda settings: len(set(base.get(settings, ())) & set(true.get(settings, ()))))
 
 
 def _last(run: Run, history: Curve, other: Run) -> float:
@@ -93,18 +124,12 @@ def _at_text_steps(run: Run, history: Curve, other: Run) -> float:
 
 
 def _test(
-    text: str, true: Found, other: Found, ours: Value, theirs: Value, counted: bool, commands: Sequence[str]
+    text: str, true: Found, other: Found, ours: Value, theirs: Value, counted: bool, missing: tuple[str, Sequence[str]]
 ) -> Part:
     seeds = sorted(set(true) & set(other))
     if not seeds:
-        return Part(
-            text,
-            Verdict.UNDECIDED,
-            (),
-            "these runs, or their training histories, are missing",
-            tuple(commands),
-            counted,
-        )
+        why, commands = missing
+        return Part(text, Verdict.UNDECIDED, (), why, tuple(commands), counted)
     differences = np.array([ours(*true[s], other[s][0]) - theirs(*other[s], true[s][0]) for s in seeds])
     mean = float(differences.mean())
     shown = f"{mean:+.4f} nats over seeds {', '.join(map(str, seeds))}"

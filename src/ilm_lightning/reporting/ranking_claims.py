@@ -118,7 +118,7 @@ def _candidates(rows: Sequence[RankingRow], name: str) -> list[tuple[RankingRow,
     """Rows of a name with the runs whose ranks can be read, and why others cannot; controls are no candidates."""
     found = []
     for row in rows:
-        if not row.is_called(name) or any(is_control(run) for run in row.runs.values()):
+        if not row.is_called(name) or any(run.is_control for run in row.runs.values()):
             continue
         kept, reasons = {}, []
         for seed, run in row.runs.items():
@@ -130,11 +130,6 @@ def _candidates(rows: Sequence[RankingRow], name: str) -> list[tuple[RankingRow,
                 reasons.append(f"{run.name}: {error}")
         found.append((replace(row, runs=kept), reasons))
     return found
-
-
-def is_control(run: Run) -> bool:
-    """Whether phase 1 read pairs that were shuffled: a control of claim 6, no row of its own."""
-    return bool(run.setting("pretraining.shuffled_pairs"))
 
 
 def _common(first: RankingRow, second: RankingRow) -> list[int]:

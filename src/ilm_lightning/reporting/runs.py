@@ -75,6 +75,11 @@ class Run:
         return node
 
     @property
+    def is_control(self) -> bool:
+        """Whether phase 1 read shuffled pairs: the control of claim 6, no row of its own."""
+        return bool(self.setting("pretraining.shuffled_pairs"))
+
+    @property
     def facts(self) -> Mapping[str, Any]:
         """What the run tells of its making: times, memory, command; empty where an older file has another form."""
         facts = self.metrics.get("run")

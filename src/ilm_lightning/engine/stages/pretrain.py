@@ -11,6 +11,7 @@ import numpy as np
 from ilm_lightning.embeddings.vectors import ItemVectors
 from ilm_lightning.engine.artifacts import Artifact, file_hash, write_json
 from ilm_lightning.engine.config import AdapterConfig
+from ilm_lightning.engine.runs import without_idle_controls
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import read_tables
 from ilm_lightning.engine.training import precision_of
@@ -105,7 +106,7 @@ def pretrain(context: Context, prepared: Artifact, embedded: Artifact) -> Artifa
     adapter = {key: value for key, value in adapter_key(config.adapter).items() if key != "init"}
     settings = {
         "code": CODE,
-        "pretraining": asdict(config.pretraining),
+        "pretraining": without_idle_controls(asdict(config.pretraining)),
         "adapter": adapter,
         "encoder": config.encoder.name,
         "precision": precision_of(config.trainer),
@@ -196,6 +197,9 @@ def pair_sets(context: Context, prepared: Artifact) -> "tuple[PairSets, PairSets
             sets[kind] = pairs.consecutive_item_pairs(interactions.frame, len(catalog))
         else:
             sets[kind] = pairs.user_item_pairs(interactions.frame, interactions.n_users, len(catalog))
+        if phase.shuffled_pairs and kind != pairs.ITEM_TEXT:
+            sets[kind] = pairs.shuffled_pairs(sets[kind], context.config.seed)
+            log.info("%-9s %s: %s pairs with partners drawn anew", "pretrain", kind, f"{len(sets[kind]):,}")
     groups = catalog.frame["group"].to_list()
     halves = {
         k: pairs.hold_out(v, context.config.seed, groups=groups if k == pairs.ITEM_TEXT else None)

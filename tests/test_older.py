@@ -15,7 +15,7 @@ from ilm_lightning.engine.runs import stored_config
 from ilm_lightning.engine.stages.recommend_batches import tuning_that_matters
 from ilm_lightning.engine.stages.tune import _that_matters
 from ilm_lightning.older import renamed
-from ilm_lightning.reporting.runs import read_ranking_runs
+from ilm_lightning.reporting.runs import read_runs
 
 
 def composed(*overrides: str) -> Config:
@@ -52,11 +52,16 @@ def test_settings_of_today_pass_as_they_are() -> None:
 
 
 def test_tables_read_earlier_numbers_under_the_names_of_today(tmp_path: Path) -> None:
-    recipe = {"tuning": {"mode": "frozen", "text_first_steps": 300, "text_first_lr": 1e-3}, "tasks": {"history": 20}}
+    recipe = {
+        "adapter": {"kind": "qformer", "init": "random", "num_queries": 8},
+        "tuning": {"mode": "frozen", "steps": 9, "batch_size": 8, "text_first_steps": 300, "text_first_lr": 1e-3},
+        "tasks": {"history": 20},
+    }
     metrics = {"ranking": {}, "baselines": {}, "protocol": {"seed": 0}, "tasks": {}, "recipe": recipe}
     (tmp_path / "one.json").write_text(json.dumps(metrics))
-    (run,) = read_ranking_runs([tmp_path])
-    assert run.metrics["recipe"]["tuning"] == {"mode": "frozen", "lm_first_steps": 300, "lm_first_lr": 1e-3}
+    _, (run,), _ = read_runs([tmp_path])
+    tuning = run.metrics["recipe"]["tuning"]
+    assert tuning == {"mode": "frozen", "steps": 9, "batch_size": 8, "lm_first_steps": 300, "lm_first_lr": 1e-3}
 
 
 def test_artefacts_of_before_are_found() -> None:

@@ -246,7 +246,7 @@ def test_status(tmp_path: Path, seen: Callable[[str], None]) -> None:
 def test_reports(case: Case, tmp_path: Path, seen: Callable[[str], None]) -> None:
     run = exported(tmp_path)
     case.provoke(run)
-    _, problems = read_runs([run])
+    *_, problems = read_runs([run])
     problem = str(problems[0])
     assert case.says in problem
     seen(problem)

@@ -298,8 +298,9 @@ def test_whatever_an_older_version_lacks_the_other_runs_are_reported(tmp_path: P
         "a part of it is damaged or of another version and left out: recipe.adapter is missing; the training command "
         "writes it anew"
     ]
-    assert told["protocol.data"] == [
-        "metrics.json is damaged or of another version: protocol.data is missing; the training command writes it anew"
+    assert told["baselines.Markov.hr"] == [
+        "metrics.json is damaged or of another version: baselines.Markov.hr is missing; the training command writes it "
+        "anew"
     ]
     assert told["ranking.seen.sequential"] == []
     assert len(told) > 50

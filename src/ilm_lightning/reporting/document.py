@@ -9,7 +9,7 @@ import numpy as np
 
 from ilm_lightning.reporting.groups import Column, Group, gather
 from ilm_lightning.reporting.ranking_tables import Rankings, rankings
-from ilm_lightning.reporting.runs import Problem, read_ranking_runs, read_runs
+from ilm_lightning.reporting.runs import Problem, read_runs
 from ilm_lightning.reporting.scores import ITEM, SC
 from ilm_lightning.reporting.tables import Table, available, tables
 
@@ -131,10 +131,9 @@ def build(folders: Sequence[str | Path], resamples: int = 5000) -> Document:
     Raises:
         RunError: a folder is not there.
     """
-    runs, problems = read_runs(folders)
+    runs, ranked, problems = read_runs(folders)
     groups, more = gather(runs, resamples)
     sections = tuple(_section(group) for group in groups)
-    ranked = read_ranking_runs(folders)
     n_runs = len(runs) + len(ranked)
     return Document(tuple(map(str, folders)), sections, (*problems, *more), n_runs, resamples, rankings(ranked))
 

@@ -80,7 +80,7 @@ def phase_1_ranking_parts(found: Rankings | None) -> list[Part]:
     by_data: dict[str, list[Run]] = {}
     for run in () if found is None else found.runs:
         if run.metrics[RANKING]:
-            by_data.setdefault(base_data(str(run.metrics["protocol"]["data"])), []).append(run)
+            by_data.setdefault(base_data(str(run.metrics["protocol"].get("data", "unknown"))), []).append(run)
     for data, runs in sorted(by_data.items()):
         extra = f" data={DATA_SETS.get(data, 'openp5')} tasks=openp5 encoder=behavioral"
         parts += [

@@ -258,7 +258,7 @@ def _mismatches(
 def _counts(runs: Sequence[Run]) -> list[CountLine]:
     lines = []
     by_data = {
-        base_data(str(run.metrics["protocol"].get("data"))): run.metrics["counts"]
+        base_data(str(run.metrics["protocol"].get("data", "unknown"))): run.metrics["counts"]
         for run in runs
         if "counts" in run.metrics
     }
@@ -291,7 +291,11 @@ def _losses(runs: Sequence[Run]) -> list[LossLine]:
             continue
         train = curve(run, "pretrain", "train/itg_nll", "train/itg")
         name = name_of(run).partition(" (")[0]
-        key = (base_data(str(run.metrics["protocol"]["data"])), name, f"{phase_1['steps']} × {phase_1['batch_size']}")
+        key = (
+            base_data(str(run.metrics["protocol"].get("data", "unknown"))),
+            name,
+            f"{phase_1['steps']} × {phase_1['batch_size']}",
+        )
         value = (None if train is None else train.last, held_out.last, held_out.best)
         found.setdefault(key, {}).setdefault(run.seed, value)
     lines = []

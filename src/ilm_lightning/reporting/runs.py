@@ -98,25 +98,21 @@ class Run:
         return dict(_flatten(self.config, ""))
 
 
-def read_runs(folders: Sequence[str | Path]) -> tuple[list[Run], list[Problem]]:
-    """Find and read runs on language tasks.
+def read_runs(folders: Sequence[str | Path]) -> tuple[list[Run], list[Run], list[Problem]]:
+    """Find and read runs.
 
     Args:
         folders: run folders, folders that hold them, or committed metrics files.
 
     Returns:
-        Finished runs in the order of their paths, and what was left out, of recommendation runs too.
+        Finished runs on language tasks, finished recommendation runs, both in the order of their paths; and what was
+        left out.
 
     Raises:
         RunError: a folder that is not there.
     """
     runs, problems = _read_all(folders)
-    return [run for run in runs if RANKING not in run.metrics], problems
-
-
-def read_ranking_runs(folders: Sequence[str | Path]) -> list[Run]:
-    """Find and read recommendation runs, as `read_runs`, which tells the problems of both."""
-    return [run for run in _read_all(folders)[0] if RANKING in run.metrics]
+    return [r for r in runs if RANKING not in r.metrics], [r for r in runs if RANKING in r.metrics], problems
 
 
 def shared_overrides(runs: Sequence[Run]) -> str:

@@ -38,7 +38,7 @@ LANGUAGE: Mapping[str, Shape] = {
 RECOMMENDATION: Mapping[str, Shape] = {
     "ranking": {"*": {"*": _RANKED}},
     "baselines": {"*": _RANKED},
-    "protocol": {**_PROTOCOL, "data": str},
+    "protocol": _PROTOCOL,
     "recipe?": {
         "adapter": {"kind": str, "init": str, "num_queries": int},
         "tuning": {"mode": str, "steps": int, "batch_size": int, "lm_first_steps?": int},

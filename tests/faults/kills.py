@@ -49,13 +49,17 @@ from tiny_run import (  # noqa: E402
     small_settings,
 )
 
+# a run started again with another number of threads adds in another order, and so do its weights' last digits
+THREADS = "trainer.threads=1"
 LANGUAGE = [
+    THREADS,
     "experiment=ilm_qformer_vg_cd_rw", "tuning=lora", "tasks.names=[summary,similarities,pitch]",
     "evaluation.conditions=[own,shuffled,blind,knn_copy,constant]", "tuning.steps=8", "tuning.val_every=4",
     "tuning.checkpoint_every_s=0", "teacher=endpoint", "teacher.model=tiny", "teacher.max_train_examples=8",
     "teacher.max_validation_examples=2", "teacher.max_test_examples=4",
 ]  # fmt: skip
 SHOP = [
+    THREADS,
     "experiment=ilm_qformer_lora", "tuning.steps=8", "tuning.val_every=4", "tuning.checkpoint_every_s=0",
 ]  # fmt: skip
 

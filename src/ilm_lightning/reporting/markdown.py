@@ -1,6 +1,6 @@
 """A report as Markdown."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from ilm_lightning.reporting import ranking_markdown
 from ilm_lightning.reporting.document import CONDITIONS, Controls, Document, Section
@@ -8,7 +8,7 @@ from ilm_lightning.reporting.groups import Comparison
 from ilm_lightning.reporting.paper import source
 from ilm_lightning.reporting.scores import ITEM, SC
 from ilm_lightning.reporting.tables import Cell, Pair, Table, measure_name
-from ilm_lightning.reporting.text import markdown
+from ilm_lightning.reporting.text import grid, markdown
 
 NOISE = "≈"
 LEGEND = (
@@ -64,12 +64,6 @@ def _section(section: Section, document: Document) -> list[str]:
     if section.absent:
         parts += [f"No run of this protocol for: {', '.join(section.absent)}.", ""]
     return parts
-
-
-def grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A Markdown table; the first column is left-aligned, the others right-aligned."""
-    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows]
 
 
 def number(cell: Cell) -> str:

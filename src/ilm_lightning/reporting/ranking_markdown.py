@@ -1,11 +1,11 @@
 """Tables 4 to 8 as Markdown."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ilm_lightning.reporting import ranking_cells
 from ilm_lightning.reporting.ranking_runs import MEASURES, RANKING_FIELDS, RankingProtocol
 from ilm_lightning.reporting.ranking_tables import CountLine, LossLine, Mark, RankingLine, Rankings, RankingTable, marks
-from ilm_lightning.reporting.text import markdown
+from ilm_lightning.reporting.text import grid, markdown
 
 LEGEND = ranking_cells.legend("*italic*", "**Best**", "<u>next-best</u>")
 
@@ -23,14 +23,9 @@ def write(found: Rankings) -> list[str]:
     return parts + _losses(found.losses)
 
 
-def _grid(head: Sequence[str], lines: Iterable[Sequence[str]], left: int = 1) -> list[str]:
-    rule = "|" + "---|" * left + "---:|" * (len(head) - left)
-    return ["| " + " | ".join(head) + " |", rule, *("| " + " | ".join(line) + " |" for line in lines), ""]
-
-
 def _table(table: RankingTable) -> list[str]:
     lines = [_line(line, marked) for line, marked in zip(table.lines, marks(table), strict=True)]
-    parts = [f"### {markdown(ranking_cells.title_of(table))}", "", *_grid(ranking_cells.HEAD, lines, 2)]
+    parts = [f"### {markdown(ranking_cells.title_of(table))}", "", *grid(ranking_cells.HEAD, lines, 2), ""]
     return [*parts, *(f"- {markdown(entry)}" for entry in ranking_cells.notes_of(table)), ""]
 
 
@@ -58,12 +53,12 @@ def _cell(cell: tuple[float, float | None, float | None] | None, mark: Mark | No
 def _protocols(data: str, protocols: Mapping[str, RankingProtocol]) -> list[str]:
     head = ["protocol", *RANKING_FIELDS]
     lines = [[letter, *(markdown(value) for _, value in protocols[letter].lines())] for letter in sorted(protocols)]
-    return [f"Protocols of {markdown(data)}:", "", *_grid(head, lines, len(head))]
+    return [f"Protocols of {markdown(data)}:", "", *grid(head, lines, len(head)), ""]
 
 
 def _counts(counts: Sequence[CountLine]) -> list[str]:
     lines = [[markdown(cell) for cell in cells] for cells in ranking_cells.count_cells(counts)]
-    return [f"### {ranking_cells.COUNTS_TITLE}", "", *_grid(ranking_cells.COUNTS_HEAD, lines, 2)] if lines else []
+    return [f"### {ranking_cells.COUNTS_TITLE}", "", *grid(ranking_cells.COUNTS_HEAD, lines, 2), ""] if lines else []
 
 
 def _losses(losses: Sequence[LossLine]) -> list[str]:
@@ -73,7 +68,8 @@ def _losses(losses: Sequence[LossLine]) -> list[str]:
     return [
         f"### {ranking_cells.LOSSES_TITLE}",
         "",
-        *_grid(ranking_cells.LOSSES_HEAD, lines),
+        *grid(ranking_cells.LOSSES_HEAD, lines),
+        "",
         ranking_cells.LOSSES_NOTE,
         "",
     ]

@@ -7,11 +7,11 @@ from ilm_lightning.reporting import ranking_markdown
 from ilm_lightning.reporting.claims import Claim
 from ilm_lightning.reporting.claims_page import verdicts
 from ilm_lightning.reporting.document import Document
-from ilm_lightning.reporting.markdown import grid, number
+from ilm_lightning.reporting.markdown import number
 from ilm_lightning.reporting.runs import Run
 from ilm_lightning.reporting.scores import ITEM, SC
 from ilm_lightning.reporting.tables import Table, measure_name
-from ilm_lightning.reporting.text import markdown, one_line, redact
+from ilm_lightning.reporting.text import grid, markdown, one_line, redact
 from ilm_lightning.reporting.wandb_login import logged_in
 
 PHASE_1 = ("val/loss", "val/itg_nll", "val/vg")
@@ -86,7 +86,7 @@ def blocks(document: Document, claims: Sequence[Claim], project: str, entity: st
 
 def _claims(claims: Sequence[Claim]) -> str:
     rows = ([f"{claim.number}. {markdown(claim.text)}", markdown(verdicts(claim))] for claim in claims)
-    return "\n".join(grid(["claim", "verdict"], rows))
+    return "\n".join(grid(["claim", "verdict"], rows, left=2))
 
 
 def _plain(text: str) -> str:

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from ilm_lightning.engine.interruptions import StoppedError, active_signals, exit_status, leave, state_of, stop_signals
+from ilm_lightning.engine.interruptions import (
+    StoppedError,
+    StopSignals,
+    active_signals,
+    exit_status,
+    leave,
+    state_of,
+    stop_signals,
+)
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 75, signal.SIGHUP: 129}
 STATES = {signal.SIGINT: "interrupted", signal.SIGTERM: "preempted", signal.SIGUSR1: "preempted"}
@@ -140,6 +148,16 @@ def test_a_second_ctrl_c_leaves_the_step(tmp_path: Path) -> None:
     process.communicate(timeout=30)
     assert process.returncode == 130
     assert not list(tmp_path.rglob("last.ckpt"))
+
+
+def test_only_a_fit_has_time_to_save() -> None:
+    signals = StopSignals()
+    assert signals.idle
+    with signals.saving_first():
+        assert not signals.idle
+    assert signals.idle
+    signals.pending = signal.SIGINT
+    assert not signals.idle
 
 
 def test_names_and_codes() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ilm_lightning.engine.config_trainer import TrainerConfig
+from ilm_lightning.engine.interruptions import SIGNALS, StoppedError, active_signals, exit_status, leave, state_of
 from ilm_lightning.engine.launcher.jobs import last_line
 from ilm_lightning.engine.launcher.processes import ProcessTree, stop
 from ilm_lightning.engine.runs import read_status, write_status
@@ -22,6 +23,10 @@ log = logging.getLogger("ilm_lightning")
 STARTED_HERE = "ILM_RANK_OF"
 """Set for processes that a run started itself."""
 GRACE_S = 15.0
+SIGNALLED_GRACE_S = 2.0
+"""Where a signal has ended another process, and this one, which had it too, waits where Python handles none."""
+LEFT_BY_SIGNAL = {exit_status(number): number for number in SIGNALS}
+"""Exit status of a process that left by itself after a signal -> the signal."""
 
 
 class RankError(RuntimeError):
@@ -260,7 +265,8 @@ class _Others:
         for tree in self._trees.values():
             tree.kill()
         if self._failed is not None and error is not None and broken_connection(error):
-            raise RankError(self._story()) from error
+            number = LEFT_BY_SIGNAL.get(self._failed[1])
+            raise (RankError(self._story()) if number is None else StoppedError(number)) from error
 
     def _look(self) -> None:
         for rank, tree in self._trees.items():
@@ -282,12 +288,21 @@ class _Others:
             self._look()
             if self._failed is None:
                 continue
+            number = LEFT_BY_SIGNAL.get(self._failed[1])
+            stuck = number is not None and active_signals().idle
             # most often the broken connection raises here by itself
-            if not self._done.wait(GRACE_S):
-                log.error("error: %s", self._story())
-                write_status(self._folder, "failed", error=self._story())
-                for tree in self._trees.values():
-                    tree.kill()
+            if not self._done.wait(SIGNALLED_GRACE_S if stuck else GRACE_S):
                 # the main thread waits where no exception reaches it
-                os._exit(1)
+                os._exit(self._leave(number))
             return
+
+    def _leave(self, number: int | None) -> int:
+        """Say how the run ends without this process's main thread; gives the exit status."""
+        error = RankError(self._story()) if number is None else StoppedError(number)
+        write_status(self._folder, state_of(error), error=self._story())
+        for tree in self._trees.values():
+            tree.kill()
+        if isinstance(error, StoppedError):
+            return leave(error)
+        log.error("error: %s", error)
+        return 1

@@ -128,6 +128,11 @@ class StopSignals:
         finally:
             self._waiting = False
 
+    @property
+    def idle(self) -> bool:
+        """Whether no signal came and none would be kept for a fit: the next one ends what is being done."""
+        return self.pending is None and not self._waiting
+
     def check(self) -> None:
         """Leave if a signal was noted.
 

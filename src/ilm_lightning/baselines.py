@@ -10,6 +10,7 @@ from ilm_lightning.engine.checks import ConfigError
 from ilm_lightning.engine.command import hydra_command
 from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.validate_openp5 import check_ranking
+from ilm_lightning.reporting.text import redact
 
 
 def run(config: Config) -> float:
@@ -92,7 +93,9 @@ def _facts(made: list[Any]) -> dict[str, Any]:
         "seconds": {artifact.stage: artifact.manifest["seconds"] for artifact in made},
         "versions": code_version(),
         "hardware": hardware_report(),
-        "command": os.environ.get("ILM_COMMAND") or " ".join(["python -m ilm_lightning.baselines", *sys.argv[1:]]),
+        "command": redact(
+            os.environ.get("ILM_COMMAND", " ".join(["python -m ilm_lightning.baselines", *sys.argv[1:]]))
+        ),
     }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -108,6 +109,16 @@ def test_a_failed_job_is_told_and_the_others_go_on(tmp_path: Path) -> None:
     assert "command python -m ilm_lightning.train experiment=demo seed=2" in jobs[2].log.read_text()
 
 
+def test_a_key_on_the_command_line_stays_out_of_the_sweeps_table(tmp_path: Path) -> None:
+    typed = ["++teacher.body.api_key=topsecret99", "seed=0"]
+    jobs = plan([(typed, config_of(tmp_path, 0)), (["seed=1"], "teacher.body.api_key=topsecret99 is unknown")])
+    text = json.dumps(as_rows(jobs))
+    assert "topsecret99" not in text
+    assert text.count("api_key=***") == 3
+    # the process itself is started with what was typed
+    assert "topsecret99" in jobs[0].command
+
+
 def test_a_repeated_sweep_runs_what_is_missing(tmp_path: Path) -> None:
     run(planned(tmp_path), {1: CRASH})
     again = planned(tmp_path)
@@ -136,6 +147,14 @@ def test_equal_jobs_run_once_and_a_name_holds_one_configuration(tmp_path: Path) 
     later = config_of(tmp_path, 5)
     later.run = "mine"
     assert "holds another configuration" in plan([([], later)])[0].error
+
+
+def test_a_damaged_configuration_in_a_named_folder_is_a_failed_job(tmp_path: Path) -> None:
+    config = replace(config_of(tmp_path, 0), run="mine")
+    (store_config(config) / "config.yaml").write_text("a: [1\nb: }")
+    jobs = plan([(["seed=0"], config), (["seed=1"], config_of(tmp_path, 1))])
+    assert [job.state for job in jobs] == [FAILED, WAITING]
+    assert "config.yaml cannot be read" in jobs[0].error
 
 
 def test_refused_configuration_is_a_failed_job(tmp_path: Path) -> None:
@@ -258,6 +277,13 @@ def test_multirun_starts_processes_and_tells_every_refused_job(tmp_path: Path) -
     # nothing else, such as Hydra's own copy with keys as they were typed
     (kept,) = (tmp_path / "outputs").iterdir()
     assert [row["state"] for row in json.loads(kept.read_text())] == ["failed", "failed"]
+    # what the launcher itself stumbles on is told in one line, too
+    kept.unlink()
+    (kept / "in the way").mkdir(parents=True)
+    stuck = command("-m", "experiment=ilm_mlp", "adapter.num_queries=0,-1", cwd=tmp_path)
+    assert stuck.returncode == 1
+    assert "Traceback" not in stuck.stderr
+    assert re.search(rf"^error: .*{kept.name}", stuck.stderr, flags=re.M), stuck.stderr
 
 
 @pytest.mark.parametrize(("chosen", "group"), [(None, "sweep-01234567"), ("table3", "table3-01234567")])

@@ -86,7 +86,7 @@ def test_tables_claims_and_panels_are_sent(
     text = json.dumps(spec)
     assert "f" * 40 not in text
     kinds = [block["type"] for block in spec["blocks"]]
-    assert kinds.count("panel-grid") == 4  # two stages of two protocols
+    assert kinds.count("panel-grid") == 6  # results and two stages of two protocols
     assert any("Table 3: language tasks, combined vectors" in json.dumps(b) for b in spec["blocks"])
     tables = [b["content"] for b in spec["blocks"] if b["type"] == "markdown-block"]
     assert any("| ILM-QFormer (3 seeds, 450 × 8)" in t and "**55." in t and "(82.34)" in t for t in tables)
@@ -97,7 +97,11 @@ def test_tables_claims_and_panels_are_sent(
 def test_panels_ask_for_the_rows_of_the_table(sent: list[dict[str, Any]], tmp_path: Path) -> None:
     planted(tmp_path / "runs", {("ilm_qformer", "combined"): 55.0, ("ilm_mlp", "combined"): 50.0}, seeds=(0,))
     assert publish(tmp_path) == 0
-    grids = [b for b in json.loads(sent[0]["spec"])["blocks"] if b["type"] == "panel-grid"]
+    results, *grids = [b for b in json.loads(sent[0]["spec"])["blocks"] if b["type"] == "panel-grid"]
+    bars = json.dumps(results)
+    assert '"evaluate"' in bars
+    assert bars.count('"Bar Chart"') == 4
+    assert all(name in bars for name in ("test/sc/own", "run/seconds/tune", "run/peak_memory_gib", '"texts"'))
     asked = json.dumps(grids[0])
     assert '"ilm_mlp"' in asked
     assert '"ilm_qformer"' in asked
@@ -116,9 +120,20 @@ def test_recommendation_is_sent_too(sent: list[dict[str, Any]], tmp_path: Path) 
     assert "**." in told
     assert "<u>" not in told
     asked = [json.dumps(b) for b in blocks if b["type"] == "panel-grid"]
-    assert len(asked) == 2
-    assert "val/hr10" in asked[0]
-    assert '"rand"' in asked[0]
+    assert len(asked) == 3
+    assert "test/hr@10/sequential, seen" in asked[0]
+    assert '"lists"' in asked[0]
+    assert "val/hr10" in asked[1]
+    assert '"rand"' in asked[1]
+
+
+def test_figure_3_is_sent(sent: list[dict[str, Any]], tmp_path: Path) -> None:
+    for queries in (1, 8):
+        config = config_of("ilm_mlp", adapter__num_queries=queries)
+        write_run(tmp_path / "runs" / str(queries), config, predictions_of(50.0 + queries, 0))
+    assert publish(tmp_path) == 0
+    blocks = json.loads(sent[0]["spec"])["blocks"]
+    assert any("Figure 3: number of soft tokens" in b.get("content", "") for b in blocks)
 
 
 def test_without_a_login_the_page_is_there_and_the_error_says_what_to_do(

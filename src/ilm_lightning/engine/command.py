@@ -244,7 +244,8 @@ def hydra_command(config_name: str, task: Callable[[Config], float]) -> int:
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(wrapped)()
     except KeyboardInterrupt as error:
         return leave(error)
-    except CompactHydraException as error:
+    except (CompactHydraException, *USER_ERRORS) as error:
+        # of a sweep also what its launcher stumbled on, such as a full disk
         if os.environ.get("ILM_TRACEBACK") or os.environ.get(FULL_ERROR) == "1":
             raise
         log.error("error: %s", told(error))
@@ -265,7 +266,7 @@ def _hydras_errors_raised() -> Iterator[None]:
             os.environ[FULL_ERROR] = before
 
 
-def told(error: CompactHydraException) -> str:
+def told(error: Exception) -> str:
     r"""What Hydra or a sweep says of a command line, without the types behind it and the sentence on stack traces.
 
     >>> told(CompactHydraException("Error merging override seed=abc\nnot an integer\n    full_key: seed"))

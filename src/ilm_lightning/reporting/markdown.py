@@ -59,7 +59,7 @@ def _section(section: Section, document: Document) -> list[str]:
                 parts += [f"- missing: {markdown(entry)}" for entry in table.missing]
                 parts += [f"- {markdown(note)}" for note in table.notes]
             parts += [""]
-    parts += _figure(section)
+    parts += figure_3(section)
     parts += _controls(section.controls)
     if section.absent:
         parts += [f"No run of this protocol for: {', '.join(section.absent)}.", ""]
@@ -114,7 +114,8 @@ def _pairs(pairs: Sequence[Pair], n_tasks: int) -> list[str]:
     return [*grid(head, rows), ""]
 
 
-def _figure(section: Section) -> list[str]:
+def figure_3(section: Section) -> list[str]:
+    """Quality by number of soft tokens; nothing without a sweep."""
     parts: list[str] = []
     for measure in (SC, ITEM):
         curves = [series for series in section.figure if series.measure == measure]

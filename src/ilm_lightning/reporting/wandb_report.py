@@ -7,7 +7,7 @@ from ilm_lightning.reporting import ranking_markdown
 from ilm_lightning.reporting.claims import Claim
 from ilm_lightning.reporting.claims_page import verdicts
 from ilm_lightning.reporting.document import Document
-from ilm_lightning.reporting.markdown import number
+from ilm_lightning.reporting.markdown import figure_3, number
 from ilm_lightning.reporting.runs import Run
 from ilm_lightning.reporting.scores import ITEM, SC
 from ilm_lightning.reporting.tables import Table, measure_name
@@ -17,6 +17,10 @@ from ilm_lightning.reporting.wandb_login import logged_in
 PHASE_1 = ("val/loss", "val/itg_nll", "val/vg")
 PANELS = {"tune": ("val/loss", "val/sc", "train/loss"), "pretrain": PHASE_1}
 """Job type of a stage -> what its runs log."""
+COSTS = ("run/seconds/tune", "run/train_flops", "run/peak_memory_gib")
+BARS = ("test/sc/own", *COSTS)
+"""What finished runs log at their end."""
+RANKING_BARS = ("test/hr@10/sequential, seen", "test/ndcg@10/sequential, seen", *COSTS)
 RANKING_PANELS = {"tune": ("val/loss", "val/hr10", "train/loss"), "pretrain": PHASE_1}
 
 
@@ -74,13 +78,19 @@ def blocks(document: Document, claims: Sequence[Claim], project: str, entity: st
                     wr.H2(f"Table {table.number}: {table.title}; {one_line(name)}"),
                     wr.MarkdownBlock(_table(table)),
                 ]
+        if curves := figure_3(section):
+            made.append(wr.MarkdownBlock(_plain("\n".join(curves))))
         runs = [run for column in section.group.columns for run in column.runs.values()]
+        made += [wr.H2("Results, texts, time and memory"), *_results(runs, BARS, "texts", project, entity)]
         made += [wr.H2("Losses"), *_panels(runs, PANELS, project, entity)]
     if document.rankings is not None:
         heading, *lines = ranking_markdown.write(document.rankings)
         made += [wr.H1(heading.lstrip("# ")), wr.MarkdownBlock(_plain("\n".join(lines)))]
         trained = [run for run in document.rankings.runs if run.metrics["ranking"]]
-        made += [wr.H2("Losses"), *_panels(trained, RANKING_PANELS, project, entity)] if trained else []
+        if trained:
+            made += [wr.H2("Results, lists, time and memory")]
+            made += _results(trained, RANKING_BARS, "lists", project, entity)
+            made += [wr.H2("Losses"), *_panels(trained, RANKING_PANELS, project, entity)]
     return made
 
 
@@ -100,20 +110,39 @@ def _table(table: Table) -> str:
     return _plain("\n".join(grid(head, rows)))
 
 
+def _runset(of: Sequence[Run], stage: str, project: str, entity: str | None) -> Any:
+    """What these runs logged in one stage."""
+    import wandb_workspaces.reports.v2 as wr
+
+    names = sorted({str(run.setting("name", "")) for run in of})
+    quoted = ", ".join(repr(name) for name in names if name)
+    return wr.Runset(
+        project=project,
+        entity=entity or "",
+        name=f"{stage}: rows of this table",
+        filters=f"Config('name') in [{quoted}] and Metric('JobType') == '{stage}'",
+    )
+
+
+def _results(of: Sequence[Run], bars: Sequence[str], table: str, project: str, entity: str | None) -> list[Any]:
+    """Results and costs as bars, grouped by row, and the table of texts or lists."""
+    import wandb_workspaces.reports.v2 as wr
+
+    panels = [wr.BarPlot(title=metric, metrics=[metric], groupby="config.name") for metric in bars]
+    return [
+        wr.PanelGrid(
+            runsets=[_runset(of, "evaluate", project, entity)],
+            panels=[*panels, wr.WeavePanelSummaryTable(table_name=table)],
+        )
+    ]
+
+
 def _panels(of: Sequence[Run], logged: Mapping[str, Sequence[str]], project: str, entity: str | None) -> list[Any]:
     """One grid a stage: the runs of these rows, grouped by row."""
     import wandb_workspaces.reports.v2 as wr
 
-    names = sorted({str(run.setting("name", "")) for run in of})
     grids = []
     for stage, metrics in logged.items():
-        quoted = ", ".join(repr(name) for name in names if name)
-        runs = wr.Runset(
-            project=project,
-            entity=entity or "",
-            name=f"{stage}: rows of this table",
-            filters=f"Config('name') in [{quoted}] and Metric('JobType') == '{stage}'",
-        )
         panels = [
             wr.LinePlot(
                 title=f"{stage}: {metric}",
@@ -124,5 +153,5 @@ def _panels(of: Sequence[Run], logged: Mapping[str, Sequence[str]], project: str
             )
             for metric in metrics
         ]
-        grids.append(wr.PanelGrid(runsets=[runs], panels=panels))
+        grids.append(wr.PanelGrid(runsets=[_runset(of, stage, project, entity)], panels=panels))
     return grids

@@ -8,6 +8,7 @@ from typing import Any
 
 from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.runs import computed, holds_other, read_status, run_folder
+from ilm_lightning.reporting.text import redact
 
 WAITING, RUNNING, FINISHED, FAILED, INTERRUPTED = "waiting", "running", "finished", "failed", "interrupted"
 PREEMPTED = "preempted"
@@ -96,12 +97,21 @@ def plan(configured: Sequence[tuple[Sequence[str], Config | str]], rerun: bool =
                 job.twin = twin
             else:
                 job.refuse(f"run={config.run} names one folder for several configurations; leave it out")
-        elif holds_other(job.folder, config):
-            job.refuse(f"{job.folder} holds another configuration; choose another name with run=NAME")
+        elif error := _taken(job.folder, config):
+            job.refuse(error)
         elif not rerun:
             _skip_if_finished(job)
         jobs.append(job)
     return jobs
+
+
+def _taken(folder: Path, config: Config) -> str:
+    """Why a job cannot run in its folder; empty where it can."""
+    try:
+        other = holds_other(folder, config)
+    except ValueError as error:
+        return str(error)
+    return f"{folder} holds another configuration; choose another name with run=NAME" if other else ""
 
 
 def _skip_if_finished(job: Job) -> None:
@@ -139,17 +149,17 @@ def distinct_overrides(jobs: Sequence[Job]) -> list[list[str]]:
 
 
 def as_rows(jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """The jobs as plain data, for the table on screen and the sweep's file."""
+    """The jobs as plain data, for the table on screen and the sweep's file; what looks like a key is masked."""
     return [
         {
             "name": job.name,
-            "overrides": overrides,
+            "overrides": [redact(override) for override in overrides],
             "state": job.state,
             "sc": job.objective,
             "seconds": None if job.seconds is None else round(job.seconds, 1),
             "folder": str(job.folder),
-            "error": job.error,
-            "command": job.command,
+            "error": redact(job.error),
+            "command": redact(job.command),
         }
         for job, overrides in zip(jobs, distinct_overrides(jobs), strict=True)
     ]

@@ -22,6 +22,7 @@ from ilm_lightning.engine.launcher.processes import ProcessTree, signals_as_inte
 from ilm_lightning.engine.launcher.resources import Resources, job_environment
 from ilm_lightning.engine.runs import read_status, store_config, write_status
 from ilm_lightning.progress import clock
+from ilm_lightning.reporting.text import redact
 
 log = logging.getLogger("ilm_lightning")
 POLL_S = 0.05
@@ -191,7 +192,8 @@ class Runner:
         texts = [f"{self._labels[n]}: {last_line(self.jobs[n].log)}" for n in self._running]
         line = f"{done} of {len(self.jobs)} done, {len(self._running)} running | " + " | ".join(texts)
         if terminal:
-            sys.stderr.write(f"\r\033[K{line[:150]}")
+            # no log line, whose filter would mask keys
+            sys.stderr.write(f"\r\033[K{redact(line)[:150]}")
             sys.stderr.flush()
         else:
             log.info("%s", line)

@@ -160,7 +160,7 @@ def _checked(node: DictConfig) -> Config | str:
         validate(config)
         validate_tasks(config)
         check_data(config)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return str(error)
     return config
 

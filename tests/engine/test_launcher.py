@@ -308,6 +308,7 @@ def test_the_jobs_of_a_sweep_are_one_group(chosen: str | None, group: str, tmp_p
         (["artifacts=/dev/null/x"], "artifacts=/dev/null/x cannot be written"),
         (["-m", "seed=1,2", "hydra.launcher.jobs=0"], "hydra.launcher.jobs=0 must be above 0"),
         (["-m", "experiment=ilm_mlp,nope"], "error: experiment=nope: there is no such choice; there are elm, ilm_it"),
+        (["-m", "seed=0,", "1"], "error: seed=0, has no value after its comma; write a sweep's without spaces"),
         (["sweep=tabel3"], "error: sweep=tabel3: there is no such choice; did you mean table3"),
         # told once, and before the jobs are composed
         (["-m", "sweep=table3", "trainer.accelerator=gpu"], "error: trainer.accelerator=gpu: no GPU is visible here"),

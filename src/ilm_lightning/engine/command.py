@@ -120,7 +120,7 @@ def known_keys() -> list[str]:
 
 
 def check_keys(arguments: Sequence[str]) -> None:
-    """Refuse a key that the configuration does not hold, before Hydra does so at length.
+    """Refuse a key that the configuration does not hold, before Hydra does so at length, and a comma without a value.
 
     Args:
         arguments: the command line.
@@ -130,6 +130,10 @@ def check_keys(arguments: Sequence[str]) -> None:
     """
     keys = known_keys()
     for argument in arguments:
+        if argument.endswith(",") and "=" in argument:
+            raise ConfigError(
+                f"{argument} has no value after its comma; write a sweep's without spaces, as in seed=0,1"
+            )
         key, sign, _ = argument.lstrip("+").partition("=")
         plain = sign and key[:1] not in "~-" and "@" not in key and not key.startswith("hydra")
         if plain and key not in keys and not key.startswith((*MAPPINGS, "pretraining.proportions.")):

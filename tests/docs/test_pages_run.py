@@ -73,6 +73,57 @@ def finished(place: tuple[Path, Path], shared_overrides: list[str]) -> Path:
     return Path(config.outputs) / run_id(config)
 
 
+def run_commands(page: str, count: int, settings: list[str], folder: Path) -> list[str]:
+    """Run a page's first commands as they stand, trainings on tiny models; what they said."""
+    said = []
+    for command in commands(DOCS / page)[:count]:
+        found = module_and_arguments(command)
+        assert found is not None
+        module, arguments = found
+        small = settings if module == "ilm_lightning.train" else []
+        done = subprocess.run(
+            [sys.executable, "-m", module, *arguments, *small], cwd=folder, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        said.append(done.stderr)
+    return said
+
+
+@pytest.mark.slow
+def test_a_table_is_reproduced_by_the_pages_three_commands(tiny_settings: list[str], tmp_path: Path) -> None:
+    sweep, report, dashboard = run_commands("reproduce-a-table.md", 3, tiny_settings, tmp_path)
+    assert "5 jobs: 5 finished" in sweep
+    text = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    table = text[text.index("### Table 3") :].partition("\n### ")[0]
+    heads = table.splitlines()[2]
+    for row in ("ELM", "ILM-MLP", "ILM-QFormer-random", "ILM-QFormer", "ILM-QFormer-fullyfinetune"):
+        assert f"| {row}<br>1 seed" in heads
+    assert "- missing: " not in table
+    # Table 2 asks for one run each, not for this sweep again
+    assert (
+        "- missing: ILM-Semantic: python -m ilm_lightning.train experiment=ilm_qformer_full encoder=semantic " in text
+    )
+    assert "sweep=" not in text
+    assert "claim 2: undecided" in report
+    assert "5 finished runs" in dashboard
+    assert "Table 3: language tasks, combined vectors" in (tmp_path / "table3.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_many_processes_are_tried_out_without_a_gpu_as_the_page_says(tiny_settings: list[str], tmp_path: Path) -> None:
+    (command,) = [c for c in commands(DOCS / "many-gpus.md") if "trainer.accelerator=cpu" in c]
+    found = module_and_arguments(command)
+    assert found is not None
+    done = subprocess.run(
+        [sys.executable, "-m", found[0], *found[1], *tiny_settings], cwd=tmp_path, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "outputs").iterdir()
+    assert (folder / "metrics.json").is_file()
+    assert (folder / "rank1.log").is_file()
+
+
 def test_an_adapter_of_ones_own_is_trained_and_loaded_again(finished: Path, place: tuple[Path, Path]) -> None:
     folder, _ = place
     model = ItemLanguageModel.from_pretrained(finished / "model", lm=folder / "my-llm")

@@ -277,10 +277,11 @@ def test_an_interruption_is_told_without_a_trace(
 
 
 def test_missing_rows_ask_for_what_the_runs_that_are_there_share(tmp_path: Path) -> None:
-    shared = "budget=tiny tuning.lr_trials=[1e-3,3e-3] data=custom data.interactions=events.csv"
+    shared = "budget=tiny 'tuning.lr_trials=[1e-3,3e-3]' data=custom data.interactions=events.csv"
     for seed in range(2):
         own = f"seed={seed} trainer.threads={seed + 1} encoder=combined adapter.num_queries=8 tuning=frozen"
-        command = f"python -m ilm_lightning.train experiment=ilm_mlp {shared} {own}"
+        # as a sweep's jobs name it
+        command = f"python -m ilm_lightning.train experiment=ilm_mlp sweep=table3 {shared} {own} ++teacher.body.key=***"
         write_run(
             tmp_path / str(seed), config_of("ilm_mlp", seed=seed), predictions_of(50.0, seed), run={"command": command}
         )

@@ -135,7 +135,7 @@ def test_missing_runs_are_named_with_their_commands(tmp_path: Path) -> None:
     found = claims(tmp_path, {(FROZEN, "combined"): 55.0})
     text = claims_page.write(list(found.values()), None)
     assert "undecided**: these runs are missing: ILM-MLP (combined)" in text
-    assert "- ILM-MLP (combined): python -m ilm_lightning.train experiment=ilm_mlp encoder=combined" in text
+    assert "- ILM-MLP (combined): `python -m ilm_lightning.train experiment=ilm_mlp encoder=combined" in text
     assert found[10].verdicts == {"HR@K, NDCG@K": Verdict.UNDECIDED}
 
 

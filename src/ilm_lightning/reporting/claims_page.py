@@ -7,7 +7,7 @@ from ilm_lightning.reporting.claims import Claim
 from ilm_lightning.reporting.decide import LEAST_SEEDS, MARGIN, Part
 from ilm_lightning.reporting.document import Section
 from ilm_lightning.reporting.groups import Group
-from ilm_lightning.reporting.text import grid, markdown
+from ilm_lightning.reporting.text import grid, markdown, markdown_command
 
 RULES = (
     "A claim of more is confirmed where the 95 % intervals of the nested bootstrap and of Student lie above 0 by SC "
@@ -44,7 +44,7 @@ def write(claims: Sequence[Claim], section: Section | None) -> str:
         parts += [f"Note: {markdown(note)}." for note in claim.notes]
         missing = missing_runs(claim)
         if missing:
-            parts += ["Missing runs:", "", *(f"- {markdown(entry)}" for entry in missing)]
+            parts += ["Missing runs:", "", *(f"- {markdown_command(entry)}" for entry in missing)]
         parts += [""] if claim.notes or missing else []
     return "\n".join(parts)
 

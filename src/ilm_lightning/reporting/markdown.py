@@ -8,7 +8,7 @@ from ilm_lightning.reporting.groups import Comparison
 from ilm_lightning.reporting.paper import source
 from ilm_lightning.reporting.scores import ITEM, SC
 from ilm_lightning.reporting.tables import Cell, Pair, Table, measure_name
-from ilm_lightning.reporting.text import grid, markdown
+from ilm_lightning.reporting.text import grid, markdown, markdown_command
 
 NOISE = "≈"
 LEGEND = (
@@ -56,7 +56,7 @@ def _section(section: Section, document: Document) -> list[str]:
             parts += [*_table(table, full), ""]
             parts += _pairs(table.pairs, len(group.tasks)) if table.pairs else []
             if measure == SC:
-                parts += [f"- missing: {markdown(entry)}" for entry in table.missing]
+                parts += [f"- missing: {markdown_command(entry)}" for entry in table.missing]
                 parts += [f"- {markdown(note)}" for note in table.notes]
             parts += [""]
     parts += figure_3(section)

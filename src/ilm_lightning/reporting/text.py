@@ -80,6 +80,18 @@ def markdown(text: object) -> str:
     return re.sub(r"[\\|`*\[\]]|(?<!\w)_|_(?!\w)", r"\\\g<0>", plain)
 
 
+def markdown_command(entry: str) -> str:
+    """What is missing and the command that makes it, which may be copied as it stands.
+
+    >>> markdown_command("ELM: python -m ilm_lightning.train 'a.b=[1,2]'")
+    "ELM: `python -m ilm_lightning.train 'a.b=[1,2]'`"
+    """
+    name, sign, command = entry.partition(": python ")
+    if not sign:
+        return markdown(entry)
+    return f"{markdown(name)}: `{one_line(f'python {command}', limit=4000).replace('`', chr(39))}`"
+
+
 def grid(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> list[str]:
     """A Markdown table; the first columns are left-aligned, the others right-aligned."""
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * left + "---:|" * (len(head) - left)]

@@ -3,7 +3,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from ilm_lightning import hardware
+from ilm_lightning.hardware import peak_memory, resident_memory
 
 
 def test_bf16_flags(tmp_path: Path) -> None:
@@ -58,3 +61,10 @@ def test_peak_sees_a_child() -> None:
 def test_machine_facts_are_sane() -> None:
     assert hardware.usable_cores() >= 1
     assert isinstance(hardware.cuda_devices(), tuple)
+
+
+def test_memory_now_is_at_most_the_peak(tmp_path: Path) -> None:
+    held = np.ones(10_000_000)
+    assert 80e6 < resident_memory() < (peak_memory() + 0.02) * 2**30
+    assert len(held) == 10_000_000
+    assert resident_memory(tmp_path) == int(peak_memory() * 2**30)

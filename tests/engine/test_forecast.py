@@ -10,6 +10,7 @@ from torch import nn
 
 from ilm_lightning.engine import forecast
 from ilm_lightning.engine.forecast import phase1_forecast, texts_forecast
+from ilm_lightning.hardware import resident_memory
 from ilm_lightning.pretraining.batches import PairBatches
 from ilm_lightning.pretraining.pairs import ITEM_ITEM, ITEM_TEXT
 
@@ -47,7 +48,13 @@ def test_phase_1_counts_each_kind_of_batch_as_often_as_it_comes() -> None:
     assert model.map.weight.grad is None
     memory = re.search(r"about ([\d.]+) GB", line)
     assert memory is not None
-    assert float(memory[1]) == 1.2
+    assert float(memory[1]) == pytest.approx(resident_memory() / 1e9, abs=0.15)
+    here = resident_memory() / 1e9
+    line = phase1_forecast(model, {"huge": (torch.ones(4_000_000, 8), 1)}, "32-true", CPU)
+    more = re.search(r"about ([\d.]+) GB", line)
+    assert more is not None
+    # the batch, and 2.4 times the two tensors of its size that the forward pass keeps
+    assert float(more[1]) - here == pytest.approx(0.128 + 2.4 * 2 * 0.128, abs=0.12)
 
 
 @pytest.mark.usefixtures("rate")

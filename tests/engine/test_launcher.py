@@ -288,7 +288,8 @@ def test_multirun_starts_processes_and_tells_every_refused_job(tmp_path: Path) -
 
 @pytest.mark.parametrize(("chosen", "group"), [(None, "sweep-01234567"), ("table3", "table3-01234567")])
 def test_the_jobs_of_a_sweep_are_one_group(chosen: str | None, group: str, tmp_path: Path) -> None:
-    master = OmegaConf.create({"hydra": {"runtime": {"choices": {"sweep": chosen}}}})
+    sweeper = {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"}
+    master = OmegaConf.create({"hydra": {"runtime": {"choices": {"sweep": chosen}}, "sweeper": sweeper}})
     config = config_of(tmp_path, 0)
     found = in_group(config, master, "sweep-01234567")
     assert isinstance(found, Config)
@@ -298,6 +299,21 @@ def test_the_jobs_of_a_sweep_are_one_group(chosen: str | None, group: str, tmp_p
     mine = replace(config, logger=replace(config.logger, group="mine"))
     assert in_group(mine, master, "sweep-01234567") is mine
     assert in_group("refused", master, "sweep-01234567") == "refused"
+
+
+def test_the_trials_of_a_search_are_one_group(tmp_path: Path) -> None:
+    def group(batch: str, typed: list[str]) -> str | None:
+        hydra = {"runtime": {"choices": {}}, "sweeper": {"_target_": "some.Search"}, "overrides": {"task": typed}}
+        found = in_group(config_of(tmp_path, 0), OmegaConf.create({"hydra": hydra}), batch)
+        assert isinstance(found, Config)
+        return found.logger.group
+
+    typed = ["experiment=ilm_mlp", "tuning.adapter_lr=tag(log,interval(1e-4,1e-2))"]
+    first = group("sweep-01234567", typed)
+    assert first is not None
+    assert first.startswith("search-")
+    assert group("sweep-76543210", typed) == first
+    assert group("sweep-01234567", typed[:1]) != first
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def move_hydras_copy(config: DictConfig) -> "tempfile.TemporaryDirectory[str] | 
     Returns:
         The folder; None with other sweepers, whose files are results.
     """
-    if BASIC_SWEEPER not in str(config.hydra.sweeper.get("_target_", "")):
+    if not _is_plain(config):
         return None
     folder = tempfile.TemporaryDirectory(prefix="ilm-sweep-", ignore_cleanup_errors=True)
     with read_write(config.hydra.sweep):
@@ -134,11 +134,16 @@ def launch(
     finally:
         show_jobs(jobs)
     failed = [job for job in jobs if job.state in (FAILED, INTERRUPTED)]
-    if failed and BASIC_SWEEPER in str(master.hydra.sweeper.get("_target_", "")):
+    if failed and _is_plain(master):
         refused = all(job.config is None for job in failed)
         fix = "none of them could start: see above" if refused else "the same command runs them again"
         raise SweepError(f"{len(failed)} of {len(jobs)} jobs failed; {fix}")
     return [_result(job, node) for job, node in zip(jobs, composed, strict=True)]
+
+
+def _is_plain(master: DictConfig) -> bool:
+    """Whether all jobs are known beforehand, and nobody goes on from their results."""
+    return BASIC_SWEEPER in str(master.hydra.sweeper.get("_target_", ""))
 
 
 def _compose(context: HydraContext, master: DictConfig, overrides: Sequence[str], number: int) -> DictConfig:
@@ -166,11 +171,16 @@ def _checked(node: DictConfig) -> Config | str:
 
 
 def in_group(config: Config | str, master: DictConfig, name: str) -> Config | str:
-    """The jobs of a sweep are one group to W&B, named like the sweep's file, or by the table it gives."""
+    """The jobs of a sweep are one group to W&B, named like the sweep's file, or by the table it gives.
+
+    A search hands its jobs over a few at a time; they are named by its own command.
+    """
     if isinstance(config, str) or config.logger.group:
         return config
     table = master.hydra.runtime.choices.get("sweep")
     group = name if table is None else name.replace("sweep", str(table), 1)
+    if not _is_plain(master):
+        group = f"search-{fingerprint(list(master.hydra.overrides.task))[:8]}"
     return replace(config, logger=replace(config.logger, group=group))
 
 

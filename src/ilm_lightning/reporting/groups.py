@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ilm_lightning.evaluation.claims import too_few
 from ilm_lightning.evaluation.components import Components, components
 from ilm_lightning.evaluation.resampling import SharedDraws
 from ilm_lightning.evaluation.statistics import Difference
@@ -128,8 +129,8 @@ class Comparison:
 
     @property
     def noise(self) -> bool:
-        """Whether one of the intervals holds zero."""
-        return self.low <= 0 <= self.high
+        """Whether one of the intervals holds zero, or so few movies tell nothing."""
+        return bool(too_few(self.difference.n_movies)) or self.low <= 0 <= self.high
 
     @property
     def p(self) -> float:
@@ -143,7 +144,8 @@ class Comparison:
 
     def significant(self, sign: int) -> int:
         """Tasks whose difference of this sign stands after Holm (nested bootstrap)."""
-        return sum(task.mean * sign > 0 and task.p_holm < 0.05 for task in self.difference.tasks.values())
+        tasks = () if too_few(self.difference.n_movies) else self.difference.tasks.values()
+        return sum(task.mean * sign > 0 and task.p_holm < 0.05 for task in tasks)
 
 
 @dataclass(eq=False)
@@ -179,10 +181,7 @@ class Group:
 
     @cached_property
     def shared_overrides(self) -> str:
-        """What all commands of its runs say beside the row they ask for, with a leading space: budget, data and such.
-
-        A missing row that is run without them would not be of this protocol.
-        """
+        """What its runs' commands share beside the row: a missing row run without it would be of another protocol."""
         return shared_overrides([run for column in self.columns for run in column.runs.values()])
 
     @property

@@ -6,6 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
+from ilm_lightning.evaluation.claims import too_few
 from ilm_lightning.reporting.groups import Column, Comparison, Group
 from ilm_lightning.reporting.paper import ALL, ENCODER_TABLES, TASK_ROWS, table
 from ilm_lightning.reporting.scores import ITEM_OF, MEASURES, SC
@@ -231,7 +232,8 @@ def _make(
         for a, b in combinations([h for h in headings if h.column is not None], 2)
         if (found := group.compare(a.column, b.column, measure)) is not None  # type: ignore[arg-type]
     )
-    return Table(number, title, measure, headings, tuple(rows), pairs, tuple(missing), _notes(group, headings, number))
+    notes = _notes(group, headings, number, pairs)
+    return Table(number, title, measure, headings, tuple(rows), pairs, tuple(missing), notes)
 
 
 def _heading_note(column: Column | None) -> str:
@@ -256,7 +258,7 @@ def _row(
     for heading in headings:
         values = heading.column.values(measure, task) if heading.column else []
         printed = None
-        if heading.label in papers:
+        if heading.label in papers and (task is not None or set(TASK_ROWS) <= set(group.tasks)):
             number, column = papers[heading.label]
             printed = table(number).find(ALL if task is None else TASK_ROWS.get(task, task), column)
         mean = float(np.mean(values)) if values else None
@@ -278,7 +280,9 @@ def _ranked(
     found = group.compare(best, second, measure)
     noise = True  # a lead that nothing was tested on is not called one
     if found is not None:
-        noise = found.noise if task is None else found.difference.tasks[task].p_holm >= SIGNIFICANCE
+        of_task = None if task is None else found.difference.tasks[task]
+        few = too_few(found.difference.n_movies)
+        noise = found.noise if of_task is None else bool(few) or of_task.p_holm >= SIGNIFICANCE
     marked = list(cells)
     for rank, place in enumerate(order[:2], start=1):
         cell = cells[place]
@@ -286,13 +290,20 @@ def _ranked(
     return tuple(marked)
 
 
-def _notes(group: Group, headings: Sequence[Heading], number: str) -> tuple[str, ...]:
+def _notes(group: Group, headings: Sequence[Heading], number: str, pairs: Sequence[Pair]) -> tuple[str, ...]:
     notes = list(table(number).notes)
     columns = [h.column for h in headings if h.column is not None]
     if "ELM" in {c.variant.name for c in columns}:
         notes.append(
             "the paper does not say which embedding its ELM column has; the same numbers stand in Tables 2, 3, 9 and 10"
         )
+    if not set(TASK_ROWS) <= set(group.tasks):
+        theirs = len(set(TASK_ROWS) & set(group.tasks))
+        notes.append(
+            f"ours of {ALL!r}: {theirs} of the paper's {len(TASK_ROWS)} tasks, so the paper's does not stand beside it"
+        )
+    if few := next(filter(None, (too_few(pair.found.difference.n_movies) for pair in pairs)), ""):
+        notes.append(f"{few}: every lead is marked as noise")
     budgets: dict[str, list[str]] = {}
     for heading in headings:
         if heading.column is not None and heading.column.budget is not None:
@@ -300,10 +311,10 @@ def _notes(group: Group, headings: Sequence[Heading], number: str) -> tuple[str,
             budgets.setdefault(f"{steps} steps of {batch}", []).append(heading.label)
     if len(budgets) > 1:
         notes.append("phase-2 budgets differ: " + "; ".join(f"{b}: {', '.join(who)}" for b, who in budgets.items()))
-    few = [h.label for h in headings if h.column is not None and len(h.column.seeds) < 3]
-    if few and group.testable:
+    single = [h.label for h in headings if h.column is not None and len(h.column.seeds) < 3]
+    if single and group.testable:
         notes.append(
-            f"fewer than 3 seeds: {', '.join(few)}; one seed's interval holds the spread over movies alone, "
+            f"fewer than 3 seeds: {', '.join(single)}; one seed's interval holds the spread over movies alone, "
             "not over trainings"
         )
     if len({c.seeds for c in columns}) > 1:

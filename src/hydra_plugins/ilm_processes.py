@@ -37,6 +37,9 @@ class ProcessLauncher(Launcher):
         """Run the jobs; see ``ilm_lightning.engine.launcher.sweep.launch``."""
         from ilm_lightning.engine.launcher.sweep import launch
 
+        if self._copy is not None:
+            # written by now; a sweep that is killed shall not leave it either
+            self._copy.cleanup()
         assert self.hydra_context is not None
         assert self.config is not None
         settings: dict[str, Any] = self.settings

@@ -267,8 +267,10 @@ def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_multirun_starts_processes_and_tells_every_refused_job(tmp_path: Path) -> None:
+def test_multirun_starts_processes_and_tells_every_refused_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ProcessLauncher" in command("--cfg", "hydra", "-p", "hydra.launcher", cwd=tmp_path).stdout
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     done = command("-m", "experiment=ilm_mlp", "adapter.num_queries=0,-1", cwd=tmp_path)
     assert done.returncode == 1
     assert "error: adapter.num_queries=0: adapter.num_queries=0 must be above 0" in done.stderr
@@ -276,6 +278,7 @@ def test_multirun_starts_processes_and_tells_every_refused_job(tmp_path: Path) -
     assert "HYDRA_FULL_ERROR" not in done.stderr
     # nothing else, such as Hydra's own copy with keys as they were typed
     (kept,) = (tmp_path / "outputs").iterdir()
+    assert list((tmp_path / "temporary").iterdir()) == []
     assert [row["state"] for row in json.loads(kept.read_text())] == ["failed", "failed"]
     # what the launcher itself stumbles on is told in one line, too
     kept.unlink()

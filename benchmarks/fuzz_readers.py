@@ -2,6 +2,7 @@
 
 Needs ``pip install atheris``. Each reader gets its share of the time in a process of its own, which is told which bytes
 reach new code; whatever a reader raises that is not documented is kept in ``findings/`` with the bytes that did it.
+Readers that ``findings/results.json`` holds were fuzzed before and are passed over.
 """
 
 import argparse
@@ -95,23 +96,27 @@ def main() -> int:
     from properties.readers import READERS
 
     share = max(1, int(60 * given.minutes / len(READERS)))
-    rows = []
-    for name in READERS:
+    place = given.out / "results.json"
+    found = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {"rows": []}
+    rows = found["rows"]
+    before = {row["reader"] for row in rows}
+    for name in [name for name in READERS if name not in before]:
         begin = time.monotonic()
         command = [sys.executable, __file__, "--only", name, "--seconds", str(share), "--out", str(given.out)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         seconds = round(time.monotonic() - begin)
-        rows.append({"reader": name, "seconds": seconds, "sound": done.returncode == 0, **told(done.stderr)})
-        print(json.dumps(rows[-1]), flush=True)
-        if done.returncode:
+        sound = done.returncode == 0
+        rows.append({
+            "reader": name, "seconds": seconds, "sound": sound, "commit": harness.commit(), **told(done.stderr)
+        })  # fmt: skip
+        sys.stdout.write(json.dumps(rows[-1]) + "\n")
+        sys.stdout.flush()
+        if not sound:
             (given.out / f"{name.replace(' ', '-')}.log").write_text(done.stdout + done.stderr)
-    found = {
-        "command": f"python benchmarks/fuzz_readers.py --minutes {given.minutes:g}",
-        "commit": harness.commit(),
-        "machine": harness.machine(),
-        "rows": rows,
-    }
-    (given.out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
+        order = sorted(rows, key=lambda row: list(READERS).index(row["reader"]))
+        command_line = f"python benchmarks/fuzz_readers.py --minutes {given.minutes:g}"
+        found = {"command": found.get("command", command_line), "machine": harness.machine(), "rows": order}
+        place.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return 0 if all(row["sound"] for row in rows) else 1
 
 

@@ -35,7 +35,8 @@ _FUZZED = """
 ## Fuzzing
 
 `{command}`, every reader in a process of its own, guided by which branches its code takes; {count} calls in
-{minutes:.0f} minutes, commit {commit}, {cores} core of {cpu}. A reader may only raise the documented errors.
+{minutes:.0f} minutes, {commits}, {cores} cores of {cpu} with a load of {load:g}. A reader may only raise the documented
+errors.
 
 | reader | calls | branches | kept files | other errors |
 |---|---|---|---|---|
@@ -100,9 +101,9 @@ def fuzz_section() -> str:
     rows = found["rows"]
     count = f"{sum(row['executions'] for row in rows):,}"
     minutes = sum(row["seconds"] for row in rows) / 60
-    head = _FUZZED.format(
-        command=found["command"], commit=found["commit"], count=count, minutes=minutes, **found["machine"]
-    )
+    of = Counter(row["commit"] for row in rows)
+    commits = " and ".join(f"{readers} readers of commit {commit}" for commit, readers in of.items())
+    head = _FUZZED.format(command=found["command"], commits=commits, count=count, minutes=minutes, **found["machine"])
     lines = [
         f"| {row['reader']} | {row['executions']:,} | {row['coverage']} | {row['corpus']} | "
         f"{'none' if row['sound'] else 'found'} |"

@@ -269,6 +269,16 @@ def test_a_configuration_of_another_version_is_named(tmp_path: Path) -> None:
     assert "config.yaml cannot be read (adapter.num_queries is 'eight'" in build([tmp_path], 200).problems[0].what
 
 
+def test_artefacts_below_the_folder_are_no_runs(tmp_path: Path) -> None:
+    planted(tmp_path / "outputs", {("ilm_mlp", "combined"): 50.0}, seeds=[0])
+    artefact = tmp_path / "artifacts" / "evaluate" / "0123456789abcdef"
+    artefact.mkdir(parents=True)
+    for name in ("manifest.json", "metrics.json"):
+        (artefact / name).write_text("{}")
+    document = build([tmp_path], 200)
+    assert (document.runs, document.problems) == (1, ())
+
+
 def test_a_folder_without_runs_and_one_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert "holds no run" in build([tmp_path]).problems[0].what
     with pytest.raises(RunError, match="no such folder"):

@@ -55,7 +55,7 @@ class Controls:
         best: mean of own minus the best of shuffled, blind and constant; None where it was not run.
         beaten: seeds in which that difference's interval lies above zero.
         seeds: seeds with that difference.
-        agreed: seeds in which a second scorer says the same.
+        agreed: seeds in which a second measure says the same.
         below_copy: whether own lies below kNN copy in the mean.
         retrieval: R@1, chance, MRR, chance; None where it was not measured.
         bits: bits a target costs less than with the blind control.

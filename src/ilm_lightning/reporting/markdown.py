@@ -145,7 +145,7 @@ def _controls(controls: Sequence[Controls]) -> list[str]:
     for row in controls:
         cells = [f"{row.sc[key]:.2f}" if key in row.sc else "" for key in conditions]
         best = "" if row.best is None else f"{row.best:+.2f}, above 0 in {row.beaten} of {row.seeds} seeds"
-        best += f", by a second scorer too in {row.agreed}" if best else ""
+        best += f", confirmed by a second measure in {row.agreed}" if best else ""
         found = "" if row.retrieval is None else f"{row.retrieval[0]:.1%} ({row.retrieval[1]:.1%})"
         rows.append([markdown(row.label), *cells, best, found, "" if row.bits is None else f"{row.bits:.2f}"])
     parts = ["### Own vectors against their controls", "", *grid(head, rows), ""]

@@ -101,7 +101,7 @@ def controls_table(controls: Sequence[Controls]) -> str:
     rows = []
     for row in controls:
         cells = "".join(f"<td>{row.sc[key]:.2f}</td>" if key in row.sc else "<td></td>" for key in conditions)
-        seeds = f"above 0 in {row.beaten} of {row.seeds} seeds, by a second scorer too in {row.agreed}"
+        seeds = f"above 0 in {row.beaten} of {row.seeds} seeds, confirmed by a second measure in {row.agreed}"
         best = "" if row.best is None else f"{row.best:+.2f}<small>{seeds}</small>"
         found = "" if row.retrieval is None else f"{row.retrieval[0]:.1%} ({row.retrieval[1]:.1%})"
         bits = "" if row.bits is None else f"{row.bits:.2f}"

@@ -17,6 +17,8 @@ from ilm_lightning.reporting.shapes import LANGUAGE, RECOMMENDATION, fitted
 from ilm_lightning.reporting.text import MASK
 
 CONFIG, METRICS, PREDICTIONS, STATUS = "config.yaml", "metrics.json", "predictions.parquet", "status.json"
+ARTEFACT = "manifest.json"
+"""Tells the folder of a stage's artefact."""
 DEPTH = 5
 """How far below a folder runs are looked for."""
 RANKING = "ranking"
@@ -179,6 +181,8 @@ def _candidates(folder: Path) -> Iterator[Path]:
         except OSError:
             return
         names = {entry.name for entry in entries}
+        if ARTEFACT in names:
+            return  # as where artefacts lie below the folder of results
         if names & {CONFIG, STATUS, METRICS}:
             yield at
             return

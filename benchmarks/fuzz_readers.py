@@ -100,6 +100,8 @@ def main() -> int:
     found = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {"rows": []}
     rows = found["rows"]
     before = {row["reader"] for row in rows}
+    this = f"python benchmarks/fuzz_readers.py --minutes {given.minutes:g}"
+    said = this if found.get("command", this) == this else f"{found['command']}, then {this}"
     for name in [name for name in READERS if name not in before]:
         begin = time.monotonic()
         command = [sys.executable, __file__, "--only", name, "--seconds", str(share), "--out", str(given.out)]
@@ -114,8 +116,7 @@ def main() -> int:
         if not sound:
             (given.out / f"{name.replace(' ', '-')}.log").write_text(done.stdout + done.stderr)
         order = sorted(rows, key=lambda row: list(READERS).index(row["reader"]))
-        command_line = f"python benchmarks/fuzz_readers.py --minutes {given.minutes:g}"
-        found = {"command": found.get("command", command_line), "machine": harness.machine(), "rows": order}
+        found = {"command": said, "machine": harness.machine(), "rows": order}
         place.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return 0 if all(row["sound"] for row in rows) else 1
 

@@ -34,12 +34,12 @@ FOLDER; copied to `tests/faults/` they are the table here (`pytest tests/faults/
 _FUZZED = """
 ## Fuzzing
 
-`{command}`, every reader in a process of its own, guided by which branches its code takes; {count} calls in
-{minutes:.0f} minutes, {commits}, {cores} cores of {cpu} with a load of {load:g}. A reader may only raise the documented
-errors.
+`{command}`:
+every reader in a process of its own, guided by which branches its code takes; a reader may only raise the documented
+errors. {count} calls in {minutes:.0f} minutes, {commits}, {cpu} with a load of {load:g}:
 
-| reader | calls | branches | kept files | other errors |
-|---|---|---|---|---|
+| reader | seconds | calls | branches | kept files | other errors |
+|---|---|---|---|---|---|
 """
 
 
@@ -105,7 +105,7 @@ def fuzz_section() -> str:
     commits = " and ".join(f"{readers} readers of commit {commit}" for commit, readers in of.items())
     head = _FUZZED.format(command=found["command"], commits=commits, count=count, minutes=minutes, **found["machine"])
     lines = [
-        f"| {row['reader']} | {row['executions']:,} | {row['coverage']} | {row['corpus']} | "
+        f"| {row['reader']} | {row['seconds']} | {row['executions']:,} | {row['coverage']} | {row['corpus']} | "
         f"{'none' if row['sound'] else 'found'} |"
         for row in rows
     ]

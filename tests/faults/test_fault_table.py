@@ -72,12 +72,12 @@ def test_a_fuzz_run_as_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ]
     found = {
         "command": "fuzz",
-        "machine": {"cpu": "one", "cores": 2, "load": 3.0},
+        "machine": {"cpu": "one", "load": 3.0},
         "rows": [{**row, "commit": "abc"} for row in rows],
     }
     monkeypatch.setattr("faults.kept_results.FUZZED", tmp_path / "fuzz.json")
     assert fuzz_section() == ""
     (tmp_path / "fuzz.json").write_text(json.dumps(found))
     text = fuzz_section()
-    assert "2,000 calls in\n2 minutes, 2 readers of commit abc, 2 cores of one with a load of 3." in text
-    assert text.splitlines()[-2:] == ["| zip | 1,500 | 20 | 3 | none |", "| tar | 500 | 10 | 1 | found |"]
+    assert "2,000 calls in 2 minutes, 2 readers of commit abc, one with a load of 3:" in text
+    assert text.splitlines()[-2:] == ["| zip | 60 | 1,500 | 20 | 3 | none |", "| tar | 60 | 500 | 10 | 1 | found |"]

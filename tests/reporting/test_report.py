@@ -14,7 +14,7 @@ from ilm_lightning import report
 from ilm_lightning.evaluation.statistics import nested_bootstrap
 from ilm_lightning.reporting import csvs, latex, markdown
 from ilm_lightning.reporting.document import Document, build
-from ilm_lightning.reporting.runs import RunError
+from ilm_lightning.reporting.runs import Problem, RunError
 from ilm_lightning.reporting.scores import read_scores
 from ilm_lightning.reporting.tables import Table
 from impossible_parquet import impossible
@@ -223,6 +223,16 @@ def test_what_is_damaged_is_named_and_the_rest_reported(tmp_path: Path) -> None:
     assert len(document.sections) == 2  # means without predictions stand apart
 
 
+def one_of_three_with(folder: Path, key: str, value: object) -> tuple[Document, Problem]:
+    """A report on three seeds, one of whose metrics have another part, and what it says of that."""
+    planted(folder, {("ilm_qformer", "combined"): 55.0})
+    file = next(folder.iterdir()) / "metrics.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    document = build([folder], 200)
+    (problem,) = document.problems
+    return document, problem
+
+
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
@@ -234,12 +244,8 @@ def test_what_is_damaged_is_named_and_the_rest_reported(tmp_path: Path) -> None:
 def test_a_part_of_another_version_is_left_out_and_the_run_stays(
     key: str, value: object, said: str, tmp_path: Path
 ) -> None:
-    planted(tmp_path, {("ilm_qformer", "combined"): 55.0})
-    file = next(tmp_path.iterdir()) / "metrics.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
-    document = build([tmp_path], 200)
-    (problem,) = document.problems
-    assert problem.where == str(file)
+    document, problem = one_of_three_with(tmp_path, key, value)
+    assert Path(problem.where).name == "metrics.json"
     assert problem.what.startswith(f"a part of it is damaged or of another version and left out: {said}")
     assert dict(table(document, "3").rows)["all"][3].seeds == 3
 
@@ -255,11 +261,7 @@ def test_a_part_of_another_version_is_left_out_and_the_run_stays(
 def test_a_run_of_another_version_is_named_and_the_others_reported(
     key: str, value: object, said: str, tmp_path: Path
 ) -> None:
-    planted(tmp_path, {("ilm_qformer", "combined"): 55.0})
-    file = next(tmp_path.iterdir()) / "metrics.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
-    document = build([tmp_path], 200)
-    (problem,) = document.problems
+    document, problem = one_of_three_with(tmp_path, key, value)
     assert problem.what.startswith(f"metrics.json is damaged or of another version: {said}; the training command")
     assert dict(table(document, "3").rows)["all"][3].seeds == 2
 

@@ -121,6 +121,11 @@ def recommend_for(options: dict[str, str]) -> "tuple[list[Recommended], list[int
             )
         user = sequences.user_ids.index(options["user"])
     else:
+        if config.tasks.user_vector == "full":
+            raise RecommendError(
+                f"{folder} knows users by factors that ALS fitted to them (tasks.user_vector=full), which a history "
+                "alone does not have; give user=ID, or a run with tasks.user_vector=fold_in"
+            )
         rows = find_items(options["history"], sequences, catalog)
         sequences, indexing = with_newcomer(sequences, indexing, rows)
         user = len(sequences) - 1

@@ -27,6 +27,32 @@ def item_indexed_twice(folder: Path) -> None:
     (folder / "Shop" / "item_sequential_indexing_original.txt").write_text("\n".join(ids) + "\n")
 
 
+def user_index_twice(folder: Path) -> None:
+    item_ids = [f"i{i} {1001 + i}" for i in range(15)]
+    (folder / "Shop" / "item_sequential_indexing_original.txt").write_text("\n".join(item_ids) + "\n")
+    ids = [f"u{u} {u % 19}" for u in range(20)]
+    (folder / "Shop" / "user_indexing.txt").write_text("\n".join(ids) + "\n")
+
+
+def index_in_latin_1(folder: Path) -> None:
+    ids = [f"i{i} {1001 + i}" for i in range(15)]
+    path = folder / "Shop" / "item_sequential_indexing_original.txt"
+    path.write_bytes("\n".join([*ids[:4], "café 1", *ids[4:]]).encode("latin-1"))
+
+
+def prompts_in_latin_1(folder: Path) -> None:
+    with (folder / "prompt.txt").open("ab") as file:
+        file.write("sequential; seen; café {history} ?; {target}\n".encode("latin-1"))
+
+
+def three_items_each(folder: Path) -> None:
+    edited(folder / "Shop" / "user_sequence.txt", lambda lines: [" ".join(line.split()[:4]) for line in lines])
+
+
+def straightforward_alone(folder: Path) -> None:
+    edited(folder / "prompt.txt", lambda lines: [line for line in lines if line.startswith("straightforward")])
+
+
 def user_with_two_items(folder: Path) -> None:
     edited(folder / "Shop" / "user_sequence.txt", lambda lines: [*lines[:4], "u4 i1 i2", *lines[5:]])
 
@@ -51,7 +77,15 @@ def no_unseen(folder: Path) -> None:
     ("damage", "message"),
     [
         (item_without_index, "'i14' occurs in the sequences but has no index (1 such); add its line"),
-        (index_twice, "item index '1001' is given twice; every item needs its own"),
+        (index_twice, "original.txt: item index '1001' is given twice, to 'i0' and 'i14'; every item needs its own"),
+        (
+            user_index_twice,
+            "user_indexing.txt: user index '0' is given twice, to 'u0' and 'u19'; every user needs its own",
+        ),
+        (index_in_latin_1, "original.txt, line 5: not UTF-8; save the file as UTF-8"),
+        (prompts_in_latin_1, "prompt.txt, line 5: not UTF-8; save the file as UTF-8"),
+        (three_items_each, "Shop: every user has 3 items, one each to train, validate and test on"),
+        (straightforward_alone, "straightforward prompts alone hold no item, so with a frozen language model"),
         (item_indexed_twice, "line 15: item 'i0' has an index already; keep one line for it"),
         (user_with_two_items, "line 5: user 'u4' has 2 items; each needs at least 3"),
         (user_twice, "line 21: user 'u2' is on line 3 already; join both lines"),
@@ -77,6 +111,8 @@ def test_the_command_names_what_is_wrong(
     told = capsys.readouterr().err
     assert message in told
     assert "Traceback" not in told
+    # before anything is begun
+    assert len(told.splitlines()) == 1
 
 
 def test_a_task_without_an_unseen_prompt_is_told_and_left_out(

@@ -19,6 +19,7 @@ from ilm_lightning.engine.artifacts import Artifact, Store
 from ilm_lightning.engine.callbacks import Progress
 from ilm_lightning.engine.config import AlsConfig, Config, EncoderConfig, TasksConfig
 from ilm_lightning.engine.loaded import RunError, find_run
+from ilm_lightning.engine.stages import recommend as recommend_stage
 from ilm_lightning.engine.stages.baselines import NAMES
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.openp5 import load_sequences
@@ -165,6 +166,29 @@ def test_free_beams_report_what_names_no_item(overrides: list[str], monkeypatch:
     assert "seen" not in metrics["ranking"]
 
 
+def test_what_names_no_item_leaves_the_list_of_free_beams(
+    overrides: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def planted(context: Context, bench: recommend_stage.Bench, model: Any, examples: Any, label: str) -> np.ndarray:
+        targets = bench.sequences.targets(context.config.evaluation.split)
+        lists = np.full((len(examples), 10), -1)
+        for row, example in enumerate(examples):
+            lists[row, 1::2] = [(targets[example.user] + step) % 15 for step in (1, 0, 2, 3, 4)]
+        return lists
+
+    monkeypatch.setattr(recommend_stage, "ranked_lists", planted)
+    extra = ["experiment=ilm_mlp", "evaluation.decoding=free", "evaluation.prompt_sets=[seen]", "logger.samples=0"]
+    assert run([*extra, *overrides], monkeypatch) == 0
+    folder = finished(overrides)
+    row = json.loads((folder / "metrics.json").read_text())["ranking"]["seen"]["sequential"]
+    assert row["invalid"] == pytest.approx(0.5)
+    assert row["ndcg"]["10"] == row["ndcg"]["5"] == pytest.approx(1 / np.log2(3))
+    # the file that claims are decided by says the same
+    table = pl.read_parquet(folder / "predictions.parquet")
+    assert set(table["rank"]) == {2}
+    assert all(items.index(target) == 1 for target, items in table.select("target", "items").iter_rows())
+
+
 def test_interrupted_training_on_shared_histories_continues_to_the_same_weights(
     overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,13 +222,20 @@ def test_interrupted_training_on_shared_histories_continues_to_the_same_weights(
     assert report["mean_tokens_read"] < 0.8 * report["mean_tokens"]
 
 
-def test_windows_may_move_in_blocks(overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_may_move_in_blocks(
+    overrides: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     extra = ["tuning.history=blocks", "tuning.history_block=2", "tuning=full", "tasks.user_vector=full"]
     extra.append("tasks.head=item")
     extra += ["evaluation.users=3", "evaluation.prompt_sets=[seen]"]
     assert run(["experiment=ilm_mlp", *overrides, *extra], monkeypatch) == 0
     metrics = json.loads((finished(overrides) / "metrics.json").read_text())
     assert metrics["ranking"]["seen"]["sequential"]["users"] == 3
+    # users' own factors are all that such a run knows of them
+    arguments = [f"run={finished(overrides)}", "history=i2,i3"]
+    assert recommend.main(arguments) == 1
+    assert "which a history alone does not have; give user=ID" in " ".join(capsys.readouterr().err.split())
+    assert recommend.main([arguments[0], "user=u3"]) == 0
 
 
 @pytest.mark.parametrize(

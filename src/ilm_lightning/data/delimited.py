@@ -66,6 +66,23 @@ def separator_of(header: str) -> str:
     return max(SEPARATORS, key=lambda candidate: (plain.count(candidate), candidate == ","))
 
 
+def utf8_text(path: Path) -> str:
+    """A text file, without byte order mark.
+
+    Raises:
+        DataError: it cannot be opened, or is not UTF-8; names the line.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: not readable ({error}); get the file again") from error
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = raw.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}, line {number}: not UTF-8; save the file as UTF-8") from error
+
+
 def explain(path: Path) -> str | None:
     """Find the first line that makes a CSV file unreadable.
 

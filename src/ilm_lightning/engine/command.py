@@ -191,9 +191,9 @@ def check_data(config: Config) -> None:
 
         check_custom_files(data)
     elif data.kind == "openp5":
-        from ilm_lightning.data.openp5.sequences import sequence_file
+        from ilm_lightning.engine.validate_openp5 import check_openp5_rows
 
-        sequence_file(Path(data.path or ""))
+        check_openp5_rows(config)
     else:
         from ilm_lightning.data.load import check_files
 

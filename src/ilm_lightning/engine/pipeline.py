@@ -94,12 +94,12 @@ def run_recommendation(context: Context) -> float:
     """Phase 2 on OpenP5's tasks, measured by HR and NDCG."""
     from ilm_lightning.engine.stages import recommend
     from ilm_lightning.engine.stages.baselines import rank_baselines
-    from ilm_lightning.engine.stages.openp5 import check_indexing
+    from ilm_lightning.engine.stages.openp5 import check_prepared
     from ilm_lightning.engine.stages.recommend_export import export
     from ilm_lightning.ranks import is_main
 
     prepared = prepare(context)
-    check_indexing(context, prepared)
+    check_prepared(context, prepared)
     embedded = embed(context, prepared)
     pretrained = pretrain(context, prepared, embedded) if context.config.adapter.init == "pretrained" else None
     inputs = Inputs(prepared, embedded, prepared, pretrained)

@@ -4,10 +4,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ilm_lightning.engine.checks import ConfigError, one_of, positive
 from ilm_lightning.engine.config import Config, DataConfig
 from ilm_lightning.engine.config_baselines import SasrecConfig
+from ilm_lightning.engine.validate_custom import SMALL_BYTES
+
+if TYPE_CHECKING:
+    from ilm_lightning.tasks.openp5 import PromptSets
 
 HISTORIES = ("expanded", "shared", "blocks")
 LIST_LENGTH = 10
@@ -46,18 +51,10 @@ def validate_tasks(config: Config) -> None:
             "cannot read; set adapter=perceiver, or tasks.user_vector=fold_in for one vector"
         )
     positive(tasks__history=tasks.history)
-    _check_lists(config)
+    prompts = _check_lists(config)
     _check_head(config)
-    if (
-        config.tuning.mode == "frozen"
-        and not tasks.soft_tokens
-        and tasks.user_vector == "none"
-        and tasks.head == "text"
-    ):
-        raise ConfigError(
-            "tasks.soft_tokens=false with a frozen language model leaves nothing to train: "
-            "set tuning=lora or tuning=full"
-        )
+    if not any(can_learn(config, prompt.task) for prompt in prompts.training):
+        raise ConfigError(_nothing_to_train(config))
     if config.encoder.name != "behavioral" and config.data.items is None:
         raise ConfigError(f"encoder={config.encoder.name} needs item texts, and data.items is null: encoder=behavioral")
 
@@ -73,8 +70,24 @@ def _check_language_tasks(config: Config) -> None:
         )
 
 
-def _check_lists(config: Config) -> None:
-    """For which prompts lists are made, how, and how long they are."""
+def can_learn(config: Config, task: str) -> bool:
+    """Whether phase 2 can learn from a task's prompts; with a frozen language model soft tokens or an item head do."""
+    tasks = config.tasks
+    items = tasks.soft_tokens and task == "sequential"
+    return config.tuning.mode != "frozen" or items or tasks.user_vector != "none" or tasks.head == "item"
+
+
+def _nothing_to_train(config: Config) -> str:
+    if not config.tasks.soft_tokens:
+        what = "tasks.soft_tokens=false with a frozen language model leaves nothing to train"
+    else:
+        what = f"tasks.prompts={config.tasks.prompts}: straightforward prompts alone hold no item, so with a frozen "
+        what += "language model there is nothing to train"
+    return f"{what}: set tuning=lora or tuning=full, or tasks.user_vector=fold_in"
+
+
+def _check_lists(config: Config) -> "PromptSets":
+    """For which prompts lists are made, how, and how long they are; returns the prompts."""
     tasks, evaluation = config.tasks, config.evaluation
     assert tasks.prompts is not None
     one_of("evaluation.decoding", evaluation.decoding, ("trie", "free"))
@@ -82,7 +95,7 @@ def _check_lists(config: Config) -> None:
         raise ConfigError("evaluation.prompt_sets is empty: nothing would be ranked; give seen, unseen or both")
     for name in evaluation.prompt_sets:
         one_of("evaluation.prompt_sets", name, ("seen", "unseen"))
-    _check_prompts(Path(tasks.prompts), evaluation.prompt_sets)
+    prompts = _check_prompts(Path(tasks.prompts), evaluation.prompt_sets)
     positive(evaluation__beams=evaluation.beams, evaluation__top_k=evaluation.top_k)
     if evaluation.top_k < LIST_LENGTH:
         raise ConfigError(
@@ -95,9 +108,10 @@ def _check_lists(config: Config) -> None:
         )
     if evaluation.decoding == "free" and evaluation.filter_seen:
         raise ConfigError("evaluation.filter_seen needs evaluation.decoding=trie: free beams write what they like")
+    return prompts
 
 
-def _check_prompts(path: Path, names: Sequence[str]) -> None:
+def _check_prompts(path: Path, names: Sequence[str]) -> "PromptSets":
     from ilm_lightning.tasks.openp5 import read_prompts
 
     prompts = read_prompts(path)
@@ -106,6 +120,7 @@ def _check_prompts(path: Path, names: Sequence[str]) -> None:
             f"evaluation.prompt_sets holds unseen, and tasks.prompts={path} has no unseen prompt for a task that is "
             "trained on: set evaluation.prompt_sets=[seen], or add a line for it"
         )
+    return prompts
 
 
 def _check_head(config: Config) -> None:
@@ -172,3 +187,23 @@ def check_openp5_files(data: DataConfig) -> None:
             f"data.clusters={data.clusters}, data.token_size={data.token_size}: needs clusters >= 2, and token_size "
             "not below it"
         )
+
+
+def check_openp5_rows(config: Config) -> None:
+    """Look at the sequences and, where they are small, at every line and its index; large ones are checked when read.
+
+    Raises:
+        DataError: a missing file; whatever reading small files would say.
+    """
+    from ilm_lightning.data.openp5 import read_indexing, read_sequences
+    from ilm_lightning.data.openp5.sequences import sequence_file
+
+    data = config.data
+    assert data.path is not None
+    folder = Path(data.path)
+    if sequence_file(folder).stat().st_size > SMALL_BYTES:
+        return
+    sequences = read_sequences(folder, data.name)
+    read_indexing(folder, data.indexing, sequences)
+    if config.tasks.kind == "openp5":
+        sequences.check_trainable()

@@ -45,10 +45,9 @@ class Markov:
 
     def __call__(self, users: slice) -> Scores:
         """Score: the count, and as its fraction the popularity."""
+        # one step of popularity must not vanish beside a count, as it would in single precision
         share = self.popularity / (self.popularity.max() + 1.0)
-        # counts are small integers, so float32 holds count and fraction apart
-        scores: Scores = (self.counts[self.last[users]].toarray() + share).astype(np.float32)
-        return scores
+        return np.asarray(self.counts[self.last[users]].toarray().astype(np.float64) + share)
 
 
 @dataclass(frozen=True)

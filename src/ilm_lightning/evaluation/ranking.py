@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 Ints = NDArray[np.int64]
-Scores = NDArray[np.float32]
+Scores = NDArray[np.floating[Any]]
 NO_ITEM = -1
 """In a ranked list: a place that holds no item of the catalogue."""
 CUTS = (5, 10)
@@ -144,10 +145,10 @@ def ranks_of_scores(scores: Scores, targets: Ints, seen: sparse.csr_matrix | Non
     Args:
         scores: ``[U, I]``.
         targets: ``[U]`` catalogue rows.
-        seen: ``[U, I]``, true where an item may not be recommended; the target itself always may.
+        seen: ``[U, I]``, true where an item may not be recommended.
 
     Returns:
-        ``[U]`` ranks from 1.
+        ``[U]`` ranks from 1; 0 where the target is one of those, as in a list that cannot hold it.
 
     Raises:
         ValueError: a score that is not a number.
@@ -161,9 +162,8 @@ def ranks_of_scores(scores: Scores, targets: Ints, seen: sparse.csr_matrix | Non
     own = scores[rows, targets][:, None]
     above = scores > own
     above |= (scores == own) & (np.arange(scores.shape[1]) < targets[:, None])
-    if seen is not None:
-        above &= ~seen.toarray().astype(np.bool_)
-    ranks: Ints = above.sum(1).astype(np.int64) + 1
+    hidden = np.zeros(scores.shape, np.bool_) if seen is None else seen.toarray().astype(np.bool_)
+    ranks: Ints = np.where(hidden[rows, targets], 0, (above & ~hidden).sum(1) + 1).astype(np.int64)
     return ranks
 
 

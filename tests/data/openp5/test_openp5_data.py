@@ -9,7 +9,14 @@ import polars as pl
 import pytest
 
 from ilm_lightning.data.errors import DataError
-from ilm_lightning.data.openp5 import Sequences, make_indexing, read_indexing, read_sequences, sequences_from_events
+from ilm_lightning.data.openp5 import (
+    Indexing,
+    Sequences,
+    make_indexing,
+    read_indexing,
+    read_sequences,
+    sequences_from_events,
+)
 from ilm_lightning.data.openp5.raw import k_core, write_sequences
 
 LINES = ["u1 a b c d", "u2 b c a", "u3 c b d a e"]
@@ -132,7 +139,7 @@ def test_missing_file_and_damaged_gzip(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("a 1001\nb 1002\nc 1003\nd 1004\n", "'e' occurs in the sequences but has no index"),
-        ("a 1\nb 1\nc 2\nd 3\ne 4\n", "item index '1' is given twice"),
+        ("a 1\nb 1\nc 2\nd 3\ne 4\n", "item index '1' is given twice, to 'a' and 'b'"),
         ("a 1\na 2\nb 3\nc 4\nd 5\ne 6\n", "line 2: item 'a' has an index already"),
         ("a\n", "line 1: 'a' is no pair"),
     ],
@@ -142,6 +149,34 @@ def test_broken_index_files(tmp_path: Path, text: str, message: str) -> None:
     (folder / "item_random_indexing.txt").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         read_indexing(folder, "random", read_sequences(folder))
+
+
+def test_a_byte_order_mark_is_no_part_of_an_id(tmp_path: Path) -> None:
+    folder = tmp_path / "Marked"
+    folder.mkdir()
+    for name, lines in (
+        ("user_sequence.txt", LINES),
+        ("item_random_indexing.txt", [f"{item} {row}" for row, item in enumerate("abcde")]),
+        ("user_indexing.txt", ["u1 7", "u2 8", "u3 9"]),
+    ):
+        (folder / name).write_text("\n".join(lines), encoding="utf-8-sig")
+    sequences = read_sequences(folder)
+    assert sequences.user_ids[0] == "u1"
+    found = read_indexing(folder, "random", sequences)
+    assert found is not None
+    assert (found.items, found.users) == (["0", "1", "2", "3", "4"], ["7", "8", "9"])
+
+
+def test_indexings_made_elsewhere_may_not_repeat_an_id() -> None:
+    with pytest.raises(DataError, match="hand-made: user index '1' is given twice"):
+        Indexing("random", ["1", "2"], ["1", "1"], "hand-made")
+
+
+def test_users_of_three_items_leave_nothing_to_train_on(tmp_path: Path, tiny: Sequences) -> None:
+    tiny.check_trainable()
+    assert tiny.n_training_targets == 3
+    with pytest.raises(DataError, match="users with at least 4 are needed"):
+        read_sequences(written(tmp_path / "Short", ["u1 a b c", "u2 c b a"])).check_trainable()
 
 
 def test_given_index_is_taken_and_absent_one_is_none(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
+from ilm_lightning.data.delimited import utf8_text
 from ilm_lightning.data.errors import DataError
 from ilm_lightning.data.openp5.sequences import Sequences
 
@@ -93,7 +94,7 @@ def read_indexing(folder: Path, kind: str, sequences: Sequences) -> Indexing | N
 
 def _read_table(path: Path, what: str) -> dict[str, str]:
     table: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(utf8_text(path).splitlines(), start=1):
         fields = line.split()
         if len(fields) != 2:
             raise DataError(f"{path}, line {number}: {line!r} is no pair of {what} id and index")
@@ -110,6 +111,14 @@ def _lookup(table: dict[str, str], ids: Sequence[str], path: Path, what: str) ->
             f"{path}: {what} {missing[0]!r} occurs in the sequences but has no index ({len(missing)} such); add its "
             "line, or remove the file and an indexing is written anew"
         )
+    owners: dict[str, str] = {}
+    for one in ids:
+        owner = owners.setdefault(table[one], one)
+        if owner != one:
+            raise DataError(
+                f"{path}: {what} index {table[one]!r} is given twice, to {owner!r} and {one!r}; every {what} needs its "
+                "own"
+            )
     return [table[one] for one in ids]
 
 

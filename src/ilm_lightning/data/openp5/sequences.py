@@ -70,6 +70,23 @@ class Sequences:
         """Place of a user's target from the end: test -1, validation -2."""
         return {"test": -1, "validation": -2}[split]
 
+    @property
+    def n_training_targets(self) -> int:
+        """N - 3U: positions with an item before them among the first n - 2 of each user."""
+        return len(self.values) - (HELD_OUT + 1) * len(self)
+
+    def check_trainable(self) -> None:
+        """See that there is something to train on.
+
+        Raises:
+            DataError: no user has a training item after another one.
+        """
+        if self.n_training_targets == 0:
+            raise DataError(
+                f"{self.name}: every user has {MIN_ITEMS} items, one each to train, validate and test on, so no "
+                f"training item follows another; users with at least {MIN_ITEMS + 1} are needed"
+            )
+
     def targets(self, split: str) -> Rows:
         """[U] each user's target item of ``validation`` or ``test``."""
         return self.values[self.offsets[1:] + self.target_position(split)]
@@ -148,7 +165,7 @@ class Sequences:
             "item_item_pairs": len(self.item_pairs()[0]),
             "user_item_pairs": total - HELD_OUT * users,
             "texts": self.n_items,
-            "phase2_train": (total - (HELD_OUT + 1) * users) * SEEN_PROMPTS,
+            "phase2_train": self.n_training_targets * SEEN_PROMPTS,
             "phase2_test": 2 * users,
         }
 
@@ -216,7 +233,7 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Numbered lines as fields; an empty line is an error, since it may be a lost user."""
     opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rt", encoding="utf-8") as lines:
+        with opener(path, "rt", encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
                 fields = line.split()
                 if not fields:

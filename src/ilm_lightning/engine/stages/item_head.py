@@ -97,12 +97,12 @@ def rank_all(
         bench: data and prompts.
         model: with an item head.
         examples: one a user.
-        targets: ``[U]`` catalogue rows; a target may be recommended even where the user has met it.
+        targets: ``[U]`` catalogue rows.
         label: what the progress bar says.
 
     Returns:
         ``[U, top_k]`` the best catalogue rows, -1 where fewer may be recommended, and ``[U]`` the place of each target
-        among all items, from 1; equal scores go by catalogue row.
+        among all items, from 1, or 0 where it may not be recommended; equal scores go by catalogue row.
     """
     from ilm_lightning.evaluation.ranking import ranks_of_scores, top_items
     from ilm_lightning.lm.item_head import catalogue_scores

@@ -92,26 +92,29 @@ def load_sequences(prepared: Artifact) -> tuple[Sequences, Indexing]:
     return sequences, Indexing(meta["kind"], meta["items"], meta["users"], meta["source"])
 
 
-def check_indexing(context: Context, prepared: Artifact) -> None:
-    """See whether the language model's tokenizer can write the items' ids, before anything is trained.
+def check_prepared(context: Context, prepared: Artifact) -> None:
+    """See whether there are training examples and the tokenizer can write the items' ids, before anything is trained.
 
     Args:
         context: the run.
         prepared: from `prepare_openp5`.
 
     Raises:
+        DataError: no user has enough items to train on.
         ConfigError: an id with characters that the tokenizer does not know; items would look alike.
     """
     from transformers import AutoTokenizer
 
+    sequences, indexing = load_sequences(prepared)
+    sequences.check_trainable()
     name, kind = context.config.lm.name, context.config.data.indexing
     tokenizer = AutoTokenizer.from_pretrained(str(context.asset(name).path))
     if tokenizer.unk_token_id is None:
         return
-    ids = load_sequences(prepared)[1].items
-    for one, tokens in zip(ids, tokenizer([f"item_{one}" for one in ids]).input_ids, strict=True):
+    texts = [f"item_{one}" for one in indexing.items]
+    for text, tokens in zip(texts, tokenizer(texts).input_ids, strict=True):
         if tokenizer.unk_token_id in tokens:
             raise ConfigError(
-                f"data.indexing={kind}: the tokenizer of lm.name={name} does not know all characters of item_{one}; "
+                f"data.indexing={kind}: the tokenizer of lm.name={name} does not know all characters of {text}; "
                 "take data.indexing=sequential or random, or another language model"
             )

@@ -12,7 +12,6 @@ import polars as pl
 from ilm_lightning.data.openp5 import Indexing, Sequences
 from ilm_lightning.embeddings.vectors import ItemVectors
 from ilm_lightning.engine.artifacts import Artifact, file_hash, source_hash, write_json
-from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import als_settings
 from ilm_lightning.engine.stages.fitting import fit_settings, optimiser_settings
@@ -25,6 +24,7 @@ from ilm_lightning.engine.stages.pretrain import adapter_key
 from ilm_lightning.engine.stages.recommend_batches import prompt_table, training_batches, tuning_that_matters
 from ilm_lightning.engine.stages.tune import MODEL, Inputs, new_model
 from ilm_lightning.engine.stages.users_before import UsersBefore
+from ilm_lightning.engine.validate_openp5 import can_learn
 from ilm_lightning.tasks.openp5 import Example, held_out_examples, read_prompts
 from ilm_lightning.tasks.openp5.examples import chosen_users
 from ilm_lightning.tasks.openp5.prompts import TASKS
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ilm_lightning")
 CODE = 2
-RANK_CODE = 2
+RANK_CODE = 3
 
 
 class Bench:
@@ -77,13 +77,6 @@ class Bench:
             return rank_batch(self, examples, shared)
         rows = [self.renderer(example) for example in examples]
         return self.collator(own_share(rows) if shared else rows)
-
-
-def can_learn(config: Config, task: str) -> bool:
-    """Whether phase 2 can learn from a task's prompts; with a frozen language model soft tokens or an item head do."""
-    tasks = config.tasks
-    items = tasks.soft_tokens and task == "sequential"
-    return config.tuning.mode != "frozen" or items or tasks.user_vector != "none" or tasks.head == "item"
 
 
 def tune(context: Context, inputs: Inputs) -> Artifact:
@@ -208,7 +201,7 @@ def evaluate(context: Context, inputs: Inputs, tuned: Artifact) -> Artifact:
 
 
 def _rank(context: Context, inputs: Inputs, tuned: Artifact, folder: Path) -> dict[str, Any]:
-    from ilm_lightning.evaluation.ranking import ranking_from_ranks, ranking_of_lists, ranks_in_lists
+    from ilm_lightning.evaluation.ranking import compact, ranking_from_ranks, ranking_of_lists, ranks_in_lists
 
     evaluation = context.config.evaluation
     model = load_model(context, tuned)
@@ -226,8 +219,9 @@ def _rank(context: Context, inputs: Inputs, tuned: Artifact, folder: Path) -> di
                 ranking = ranking_from_ranks(ranks)
             else:
                 lists = ranked_lists(context, bench, model, examples, f"{task}, {name}")
-                ranking = ranking_of_lists(lists, targets, drop_invalid=evaluation.decoding == "free")
-                ranks = ranks_in_lists(lists, targets)
+                ranking = ranking_of_lists(lists, targets)
+                # outputs that name no item are taken out, here as in the measures
+                ranks = ranks_in_lists(compact(lists), targets)
             found.setdefault(name, {})[task] = asdict(ranking)
             tables.append(_table(bench, examples, lists, ranks, targets, task, name))
     pl.concat(tables).write_parquet(folder / "predictions.parquet")

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ilm_lightning.data.delimited import utf8_text
 from ilm_lightning.data.errors import DataError
 
 TASKS = ("sequential", "straightforward")
@@ -72,13 +73,13 @@ def read_prompts(path: Path) -> PromptSets:
         The templates.
 
     Raises:
-        DataError: no such file, or a line that is no template: too few fields, an unknown task, set or slot, an output
-            without ``{target}``, a history where there is none to be; names the line.
+        DataError: no such file, no UTF-8 text, or a line that is no template: too few fields, an unknown task, set or
+            slot, an output without ``{target}``, a history where there is none to be; names the line.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file; set tasks.prompts to a prompt file in OpenP5's format")
     prompts = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(utf8_text(path).splitlines(), start=1):
         if line.strip():
             prompts.append(_prompt(line, f"{path}, line {number}"))
     seen = tuple(prompt for task in TASKS for prompt in prompts if prompt.seen and prompt.task == task)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +12,22 @@ from ilm_lightning.lm import ItemLanguageModel
 BOUNDS = {torch.float32: 1e-5, torch.float64: 1e-9}
 
 
-def compare(model: ItemLanguageModel, ways: Sequence[Callable[[], float]]) -> str:
+@dataclass(frozen=True)
+class Same:
+    """How near two ways are, in words, and whether that is within the bounds."""
+
+    told: str
+    within: bool
+
+    def __add__(self, other: "Same") -> "Same":
+        return Same(f"{self.told}; {other.told}", self.within and other.within)
+
+
+def compare(model: ItemLanguageModel, ways: Sequence[Callable[[], float]]) -> Same:
     """Losses and gradients of two ways, and whether they are within the bound of the model's precision.
 
     Args:
-        model: in single precision or less.
+        model: in single precision or less; of less than that nothing is asked.
         ways: each runs forward and backward and gives its loss; the first is the measure.
     """
     found = []
@@ -30,12 +42,31 @@ def compare(model: ItemLanguageModel, ways: Sequence[Callable[[], float]]) -> st
     names = [name for name in theirs if theirs[name].ndim or exact]
     assert names
     assert theirs.keys() == mine.keys()
-    worst = max(float((mine[n] - theirs[n]).abs().max() / theirs[n].abs().max()) for n in names)
+    worst = largest([(mine[n], theirs[n]) for n in names])
     off = abs(loss / wanted - 1)
-    bound = BOUNDS.get(model.compute_dtype)
-    told = "" if bound is None else f" ({'within' if max(off, worst) <= bound else 'BEYOND'} {bound:.0e})"
-    kind = str(model.compute_dtype).removeprefix("torch.")
-    return f"{kind}: loss to {off:.0e}, gradients to {worst:.0e} of each tensor's largest{told}"
+    return judged(model.compute_dtype, off, worst)
+
+
+def largest(pairs: Sequence[tuple[Tensor, Tensor]]) -> float:
+    """The largest difference of tensors relative to the largest entry of the second of each pair; NaN if any is NaN."""
+    differences = [(one - two).abs().max() / two.abs().max().clamp_min(1e-30) for one, two in pairs]
+    return float(torch.stack(differences).max())
+
+
+def judged(dtype: torch.dtype, loss: float, gradient: float) -> Same:
+    """Whether differences are within the bound of a precision, and both in words.
+
+    Args:
+        dtype: that both ways computed in.
+        loss: largest difference of losses, relative.
+        gradient: largest difference of gradients, relative to each tensor's largest entry.
+    """
+    bound = BOUNDS.get(dtype)
+    # written so that what is no number is beyond
+    within = bound is None or (loss <= bound and gradient <= bound)
+    told = "" if bound is None else f" ({'within' if within else 'BEYOND'} {bound:.0e})"
+    kind = str(dtype).removeprefix("torch.")
+    return Same(f"{kind}: loss to {loss:.0e}, gradients to {gradient:.0e} of each tensor's largest{told}", within)
 
 
 @contextmanager

@@ -6,8 +6,10 @@
 Needs the package alone: weights are random, of the named shapes, and texts are random ids of real lengths. First the
 GPU's own limits are measured, matrix products and copies; beside each rung stand its model FLOP utilisation against
 them (``mfu``) and the floor: the longer of its operations at the measured rate and its least bytes at the measured
-bandwidth. Operations are those of matrix products and attention; the least bytes are the weights once for every pass
-that reads or writes them. A rung that would begin after the budget is left out and said to be.
+bandwidth. Operations are those of matrix products and attention that the work needs: of ways of doing the same, those
+of ours without switches, so that padding, unread logits and activations made twice count as time and not as use. The
+least bytes are the weights once for every pass that reads or writes them. A rung that would begin after the budget is
+left out and said to be.
 """
 
 import argparse
@@ -104,6 +106,7 @@ class Ladder:
         self.rungs: list[Rung] = []
         self.left_out: dict[str, str] = {}
         self.flops: dict[torch.dtype, float] = {}
+        self.needed: dict[str, float] = {}
         self.bandwidth = 0.0
 
     def save(self) -> None:
@@ -143,7 +146,7 @@ class Ladder:
 
     def rung(
         self, name: str, run: Callable[[], object], unit: str, count: float, dtype: torch.dtype, least_bytes: float,
-        note: dict[str, Any] | None = None, counted: bool = True,
+        note: dict[str, Any] | None = None, work: str | None = None,
     ) -> None:  # fmt: skip
         """Measure one rung, unless time or memory does not allow it.
 
@@ -155,17 +158,13 @@ class Ladder:
             dtype: what it multiplies in.
             least_bytes: that one run must move.
             note: what else is to be said.
-            counted: whether torch can count the operations.
+            work: key of what `count` counted before; None for what torch cannot count.
         """
         if time.perf_counter() - self.began > self.budget_s:
             self.left_out[name] = f"the budget of {self.budget_s:.0f} s was used up"
             return self.save()
+        operations = 0.0 if work is None else self.needed.get(work, 0.0)
         try:
-            operations = 0.0
-            if counted:
-                with FlopCount() as counter:
-                    run()
-                operations = counter.total
             if self.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(self.device)
             seconds = self.seconds(run)
@@ -174,13 +173,24 @@ class Ladder:
             return self.save()
         peak = torch.cuda.max_memory_allocated(self.device) / 2**20 if self.device.type == "cuda" else None
         floor = max(operations / self.flops[dtype], least_bytes / self.bandwidth)
-        mfu = operations / seconds / self.flops[dtype] if counted else None
+        mfu = operations / seconds / self.flops[dtype] if operations else None
         self.rungs.append(
             Rung(name, 1e3 * seconds, unit, count / seconds, operations / 1e9, least_bytes / 2**20, mfu, 1e3 * floor,
                  peak, note or {})
         )  # fmt: skip
         print(f"{name:58s} {1e3 * seconds:9.2f} ms {count / seconds:12,.0f} {unit}/s  floor {1e3 * floor:.2f} ms")
         return self.save()
+
+    def count(self, work: str, run: Callable[[], object]) -> None:
+        """Count the operations that a piece of work needs, by the way that does the least; it runs once."""
+        if work in self.needed or time.perf_counter() - self.began > self.budget_s:
+            return
+        try:
+            with FlopCount() as counter:
+                run()
+        except torch.OutOfMemoryError:
+            return
+        self.needed[work] = counter.total
 
     def limits(self) -> None:
         """Measure matrix products and copies."""
@@ -301,9 +311,10 @@ def steps(ladder: Ladder, kind: str, label: str, model: ItemLanguageModel, batch
 
     tokens, least = batch.n_tokens, step_bytes(model)
     if label == "ours":
+        ladder.count(kind, lambda: train(ours))
         name = f"{kind}: transformers, labels="
-        ladder.rung(name, lambda: train(with_labels), "tokens", tokens, torch.bfloat16, least)
-    ladder.rung(f"{kind}: {label}", lambda: train(ours), "tokens", tokens, torch.bfloat16, least)
+        ladder.rung(name, lambda: train(with_labels), "tokens", tokens, torch.bfloat16, least, work=kind)
+    ladder.rung(f"{kind}: {label}", lambda: train(ours), "tokens", tokens, torch.bfloat16, least, work=kind)
 
 
 def decode(
@@ -328,7 +339,6 @@ def decode(
             torch.bfloat16,
             least,
             {"cuda_graphs": False},
-            counted=False,
         )
 
 
@@ -346,7 +356,9 @@ def adapters(ladder: Ladder) -> None:
                 adapter(sources)
 
         name = f"Q-Former, vectors to soft tokens, {str(dtype).removeprefix('torch.')}"
-        ladder.rung(name, run, "items", count, dtype, weight_bytes(adapter) + count * QUERIES * 4096 * 4)
+        ladder.count("adapter", run)
+        least = weight_bytes(adapter) + count * QUERIES * 4096 * 4
+        ladder.rung(name, run, "items", count, dtype, least, work="adapter")
 
 
 def phase1(ladder: Ladder) -> None:
@@ -389,13 +401,15 @@ def phase1(ladder: Ladder) -> None:
     def padded() -> None:
         step(peer, torch.stack(list(peer(lean.items, ids.to(device), mask.long().to(device)).values())).sum())
 
-    least = step_bytes(model)
-    ladder.rung("phase 1: transformers, padded passes, fp32", padded, "items", count, torch.float32, least)
-    ladder.rung("phase 1: ours, fp32", lambda: ours(False), "items", count, torch.float32, least)
-    ladder.rung("phase 1: ours, bf16", lambda: ours(True), "items", count, torch.bfloat16, least)
+    least, work = step_bytes(model), "phase 1"
+    ladder.count(work, lambda: ours(False))
+    ladder.rung("phase 1: transformers, padded passes, fp32", padded, "items", count, torch.float32, least, work=work)
+    ladder.rung("phase 1: ours, fp32", lambda: ours(False), "items", count, torch.float32, least, work=work)
+    ladder.rung("phase 1: ours, bf16", lambda: ours(True), "items", count, torch.bfloat16, least, work=work)
     if device.type == "cuda":
         accelerate(model, TrainerConfig(compile=["adapter", "text"]))
-        ladder.rung("phase 1: ours, bf16, compiled", lambda: ours(True), "items", count, torch.bfloat16, least)
+        name = "phase 1: ours, bf16, compiled"
+        ladder.rung(name, lambda: ours(True), "items", count, torch.bfloat16, least, work=work)
 
 
 def main() -> None:

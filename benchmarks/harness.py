@@ -46,6 +46,7 @@ class Rung:
         setting: sizes, data, threads: all that another needs to repeat it.
         measure: ``cpu_s`` or ``wall_s``, what the ratio is taken of.
         exact: how the two were found to give the same.
+        same: whether they do, as far as they can; what gives something else meets no bar.
         cannot: why the bar cannot hold on this machine, where it cannot.
     """
 
@@ -57,6 +58,7 @@ class Rung:
     setting: dict[str, Any] = field(default_factory=dict)
     measure: str = "cpu_s"
     exact: str = ""
+    same: bool = True
     cannot: str = ""
 
     def ratio(self, way: str | None = None) -> float:
@@ -67,7 +69,8 @@ class Rung:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, the ratio of every way among them."""
         ratios = {name: round(self.ratio(name), 2) for name in self.ways}
-        return {**asdict(self), "ratios": ratios, "met": self.bar is None or self.ratio() >= self.bar}
+        met = self.same and (self.bar is None or self.ratio() >= self.bar)
+        return {**asdict(self), "ratios": ratios, "met": met}
 
 
 def interleave(ways: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1) -> dict[str, Timing]:

@@ -37,38 +37,43 @@ def dense_qformer(qformer: QFormer, branch: TextBranch | None, attention: str = 
     return model
 
 
-def _state(qformer: QFormer, branch: TextBranch | None) -> dict[str, Tensor]:
-    state = _named("layernorm", qformer.embedding_norm)
+def _same(qformer: QFormer, branch: TextBranch | None) -> dict[str, tuple[nn.Module, list[str]]]:
+    """Our modules by name, each with the peer's module of the same weights, or those that it joins."""
+    found: dict[str, tuple[nn.Module, list[str]]] = {"embedding_norm": (qformer.embedding_norm, ["layernorm"])}
     for i, layer in enumerate(qformer.blocks):
         name = f"encoder.layer.{i}"
         own, cross = layer.self_attention, layer.cross_attention
-        state |= _split([f"{name}.attention.attention.{part}" for part in ("query", "key", "value")], own.qkv)
-        state |= _named(f"{name}.attention.output.dense", own.output)
-        state |= _named(f"{name}.attention.output.LayerNorm", own.norm)
+        found[f"{i}.qkv"] = (own.qkv, [f"{name}.attention.attention.{part}" for part in ("query", "key", "value")])
+        found[f"{i}.output"] = (own.output, [f"{name}.attention.output.dense"])
+        found[f"{i}.norm"] = (own.norm, [f"{name}.attention.output.LayerNorm"])
         if cross is not None:
             theirs = f"{name}.crossattention"
             if cross.single_key:
-                state |= _named(f"{theirs}.attention.value", cross.value)
+                found[f"{i}.cross_value"] = (cross.value, [f"{theirs}.attention.value"])
             else:
-                state |= _named(f"{theirs}.attention.query", cross.query)
-                state |= _split([f"{theirs}.attention.{part}" for part in ("key", "value")], cross.key_value)
-            state |= _named(f"{theirs}.output.dense", cross.output)
-            state |= _named(f"{theirs}.output.LayerNorm", cross.norm)
-        for suffix, ffn in (("_query", layer.query_ffn), ("", None if branch is None else branch.ffns[i])):
+                found[f"{i}.cross_query"] = (cross.query, [f"{theirs}.attention.query"])
+                both = [f"{theirs}.attention.{part}" for part in ("key", "value")]
+                found[f"{i}.cross_key_value"] = (cross.key_value, both)
+            found[f"{i}.cross_output"] = (cross.output, [f"{theirs}.output.dense"])
+            found[f"{i}.cross_norm"] = (cross.norm, [f"{theirs}.output.LayerNorm"])
+        for kind, suffix, ffn in (
+            ("query", "_query", layer.query_ffn),
+            ("text", "", None if branch is None else branch.ffns[i]),
+        ):
             if ffn is not None:
-                state |= _named(f"{name}.intermediate{suffix}.dense", ffn.up)
-                state |= _named(f"{name}.output{suffix}.dense", ffn.down)
-                state |= _named(f"{name}.output{suffix}.LayerNorm", ffn.norm)
-    return {name: tensor.detach().clone() for name, tensor in state.items()}
+                found[f"{i}.{kind}_up"] = (ffn.up, [f"{name}.intermediate{suffix}.dense"])
+                found[f"{i}.{kind}_down"] = (ffn.down, [f"{name}.output{suffix}.dense"])
+                found[f"{i}.{kind}_norm"] = (ffn.norm, [f"{name}.output{suffix}.LayerNorm"])
+    return found
 
 
-def _named(name: str, module: nn.Module) -> dict[str, Tensor]:
-    return {f"{name}.{part}": tensor for part, tensor in module.state_dict().items()}
-
-
-def _split(names: list[str], module: nn.Module) -> dict[str, Tensor]:
-    pieces = {part: tensor.chunk(len(names)) for part, tensor in module.state_dict().items()}
-    return {f"{name}.{part}": pieces[part][i] for i, name in enumerate(names) for part in pieces}
+def _state(qformer: QFormer, branch: TextBranch | None) -> dict[str, Tensor]:
+    return {
+        f"{name}.{part}": piece.detach().clone()
+        for module, names in _same(qformer, branch).values()
+        for part, tensor in module.state_dict().items()
+        for name, piece in zip(names, tensor.chunk(len(names)), strict=True)
+    }
 
 
 def _parameter(tensor: Tensor) -> nn.Parameter:
@@ -186,35 +191,36 @@ class PeerPretraining(nn.Module):
 
 
 def gradient_pairs(ours: PretrainingModel, peer: PeerPretraining) -> dict[str, tuple[Tensor, Tensor]]:
-    """Gradients of the same weights on both sides, by our name."""
+    """Gradients of every trained tensor of ours and of the same weights of the peer, by our name."""
     branch, qformer = ours.text_branch, ours.qformer
     assert branch is not None
-    grads = {name: p.grad for name, p in peer.qformer.named_parameters()}
-    found: dict[str, tuple[Tensor | None, Tensor | None]] = {
-        "queries": (qformer.queries.grad, peer.queries.grad),
-        "source_embedding": (qformer.source_embedding.grad, peer.source_embedding.grad),
-        "word_embeddings": (branch.word_embeddings.weight.grad, peer.words.weight.grad),
-        "position_embeddings": (branch.position_embeddings.weight.grad, peer.positions.weight.grad),
-        "head_bias": (branch.head_bias.grad, peer.head_bias.grad),
-        "temperature": (ours.temperature.grad, peer.temperature.grad),
-        "embedding_norm": (qformer.embedding_norm.weight.grad, grads["layernorm.weight"]),
+    theirs = dict(peer.named_parameters())
+    pairs: dict[str, tuple[Tensor, list[Tensor]]] = {
+        "queries": (qformer.queries, [peer.queries]),
+        "source_embedding": (qformer.source_embedding, [peer.source_embedding]),
+        "word_embeddings": (branch.word_embeddings.weight, [peer.words.weight]),
+        "position_embeddings": (branch.position_embeddings.weight, [peer.positions.weight]),
+        "head_bias": (branch.head_bias, [peer.head_bias]),
+        "temperature": (ours.temperature, [peer.temperature]),
     }
-    for name in ("item_proj", "text_proj", "itm_head"):
-        found[name] = (ours.get_submodule(name).weight.grad, getattr(peer, name).weight.grad)
-    for i, layer in enumerate(qformer.blocks):
-        hf = f"encoder.layer.{i}"
-        parts = [grads[f"{hf}.attention.attention.{part}.weight"] for part in ("query", "key", "value")]
-        found[f"{i}.qkv"] = (layer.self_attention.qkv.weight.grad, torch.cat(parts))  # type: ignore[arg-type]
-        found[f"{i}.output"] = (layer.self_attention.output.weight.grad, grads[f"{hf}.attention.output.dense.weight"])
-        found[f"{i}.query_ffn"] = (layer.query_ffn.up.weight.grad, grads[f"{hf}.intermediate_query.dense.weight"])
-        found[f"{i}.text_ffn"] = (branch.ffns[i].up.weight.grad, grads[f"{hf}.intermediate.dense.weight"])
-        if (cross := layer.cross_attention) is not None:
-            theirs = {part: grads[f"{hf}.crossattention.attention.{part}.weight"] for part in ("query", "key", "value")}
-            if cross.single_key:
-                found[f"{i}.cross_value"] = (cross.value.weight.grad, theirs["value"])
-            else:
-                found[f"{i}.cross_query"] = (cross.query.weight.grad, theirs["query"])
-                both = torch.cat([theirs["key"], theirs["value"]])  # type: ignore[list-item]
-                found[f"{i}.cross_key_value"] = (cross.key_value.weight.grad, both)
-    zero = torch.zeros(())
-    return {name: (zero if a is None else a, zero if b is None else b) for name, (a, b) in found.items()}
+    same = {
+        f"qformer.{name}": (one, [f"qformer.{n}" for n in names])
+        for name, (one, names) in _same(qformer, branch).items()
+    }
+    same["input_map"] = (qformer.input_maps[peer.source], ["input_map"])
+    same |= {name: (ours.get_submodule(name), [name]) for name in ("item_proj", "text_proj", "itm_head")}
+    same |= {name: (branch.get_submodule(name), [name]) for name in ("head_transform", "head_norm")}
+    for name, (module, names) in same.items():
+        for part, own in module.named_parameters():
+            pairs[f"{name}.{part}"] = (own, [theirs[f"{one}.{part}"] for one in names])
+    return {
+        name: (
+            _gradient(own),
+            torch.cat([_gradient(one) for one in others]) if len(others) > 1 else _gradient(others[0]),
+        )
+        for name, (own, others) in pairs.items()
+    }
+
+
+def _gradient(tensor: Tensor) -> Tensor:
+    return torch.zeros_like(tensor) if tensor.grad is None else tensor.grad

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from exactness import compare, doubled
+from exactness import Same, compare, doubled
 from harness import Rung, Timing, interleave, report
 from numpy.typing import NDArray
 
@@ -142,13 +142,13 @@ class Bench:
         """Tokens of examples, each by itself."""
         return sum(len(self.apart(example)) - 1 for group in groups for example in group)
 
-    def difference(self, ways: Ways) -> str:
+    def difference(self, ways: Ways) -> Same:
         """Loss and gradients of both ways compared, in double precision on some of the first window alone."""
         told = compare(self.model, list(ways.values()))
         if self.model.compute_dtype is not torch.float32:
             return told
         with doubled(self.model):
-            return f"{told}; {compare(self.model, list(self.ways([self.groups[0][::4]]).values()))}"
+            return told + compare(self.model, list(self.ways([self.groups[0][::4]]).values()))
 
     def shares(self) -> tuple[float, float, float]:
         """Of all sequential examples: the share of positions and of tokens in such windows; the floor over all."""
@@ -174,7 +174,8 @@ class Bench:
         rung = Rung(
             f"history=shared over all sequential examples of {self.row.data}", APART_WAY, SHARED_WAY, None, ways
         )
-        rung.exact = f"{compare(self.model, list(self.ways(self.later).values()))} (later windows)"
+        found = compare(self.model, list(self.ways(self.later).values()))
+        rung.exact, rung.same = f"{found.told} (later windows)", found.within
         ratio = times[APART_WAY + LATER].cpu_s / times[SHARED_WAY + LATER].cpu_s
         rung.setting = setting | {
             "seconds": "of 1,000 tokens of the examples apart",
@@ -189,13 +190,14 @@ def measure(options: argparse.Namespace, row: Row) -> list[Rung]:
     """One row of the ladder, and that over all examples."""
     bench = Bench(options, row)
     ways = bench.ways(bench.groups)
-    exact = "other windows, another loss" if row.block else bench.difference(ways)
+    exact = Same("other windows, another loss", within=True) if row.block else bench.difference(ways)
     later = {name + LATER: way for name, way in bench.ways(bench.later).items()} if bench.later else {}
     times = interleave({**ways, **later}, options.rounds, warm_up=0)
     apart, together = bench.tokens()
     floor = apart / together
     own = {name: times[name] for name in ways}
-    rung = Rung(row.title, APART_WAY, SHARED_WAY, None if row.block else BAR * floor, own, exact=exact)
+    rung = Rung(row.title, APART_WAY, SHARED_WAY, None if row.block else BAR * floor, own, exact=exact.told)
+    rung.same = exact.within
     positions, tokens, _ = bench.shares()
     common = {"data": row.data, "dtype": options.dtype, "tuning": options.tuning, "threads": 1}
     common |= {"share_of_positions": round(positions, 3), "share_of_tokens": round(tokens, 3)}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from generated_25m import script
 
@@ -32,10 +33,15 @@ def test_the_gpu_ladder_runs_at_a_toy_size_and_saves_every_rung(tmp_path: Path) 
             assert f"phase 2, toy, {kind}: {way}" in names
     assert {"phase 1: ours, bf16", "phase 1: transformers, padded passes, fp32"} <= set(names)
     assert any(name.startswith("greedy decoding") for name in names)
+    operations: dict[str, set[float]] = {}
     for rung in found["rungs"]:
         assert rung["ms"] > 0
         assert rung["floor_ms"] > 0
         assert rung["mfu"] is None or 0 < rung["mfu"] < 1.5
+        operations.setdefault(rung["name"].partition(":")[0], set()).add(rung["gflop"])
+    # ways of the same work are held against the same operations, however many each of them does
+    assert all(len(one) == 1 for kind, one in operations.items() if kind.startswith("phase"))
+    assert all(min(one) > 0 for kind, one in operations.items() if kind.startswith("phase"))
     assert found["measured_gb_per_s"] > 0
     assert all("GPU alone" in reason for reason in found["left_out"].values())
 
@@ -96,8 +102,10 @@ def test_the_ladder_renews_its_document(tmp_path: Path) -> None:
         harness.Rung("met", "theirs", "ours", 3.0, ways, {"threads": 1}, exact="equal"),
         harness.Rung("missed", "theirs", "ours", 5.0, ways),
         harness.Rung("impossible", "theirs", "ours", 5.0, ways, cannot="one core"),
+        harness.Rung("wrong", "theirs", "ours", 3.0, ways, exact="loss to 1e-02", same=False),
     ]
     rows = [rung.to_dict() for rung in rungs]
+    assert [row["met"] for row in rows] == [True, False, False, False]
     page = tmp_path / "speed.md"
     page.write_text("# Title\n\n<!-- ladder -->\nold\n<!-- /ladder -->\n\nEnd.\n", encoding="utf-8")
     for _ in range(2):
@@ -110,6 +118,24 @@ def test_the_ladder_renews_its_document(tmp_path: Path) -> None:
     assert "**4.00** | 3 | equal" in table[1]
     assert "5 (missed)" in table[2]
     assert "5 (one core)" in table[3]
+    assert "**4.00** | 3 | **no**: loss to 1e-02" in table[4]
+
+
+@pytest.mark.usefixtures("benchmarks_path")
+def test_ways_that_differ_are_told_apart() -> None:
+    exactness = script("exactness")
+    one, two, bad = torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.0 + 1e-4]), torch.tensor([1.0, float("nan")])
+    assert exactness.largest([(one, one), (two, one)]) == pytest.approx(5e-5, rel=1e-2)
+    zero = torch.zeros(2)
+    assert exactness.largest([(zero, zero)]) == 0
+    for pair in ((two, one), (one, zero)):
+        assert not exactness.judged(torch.float32, 0.0, exactness.largest([(one, one), pair])).within
+    # a NaN is no agreement, wherever it stands among the tensors
+    assert not exactness.judged(torch.float32, 0.0, exactness.largest([(one, one), (bad, one)])).within
+    both = exactness.judged(torch.float32, 1e-7, 9e-6) + exactness.judged(torch.float64, 1e-12, 1e-8)
+    assert "within 1e-05" in both.told
+    assert "BEYOND 1e-09" in both.told
+    assert not both.within
 
 
 @pytest.mark.usefixtures("benchmarks_path")

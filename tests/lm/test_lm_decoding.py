@@ -6,7 +6,8 @@ import torch
 from lm_tiny import ARCHITECTURES, ITEMS, QUERIES, byte_tokenizer, make_model
 
 from ilm_lightning.evaluation.trie import NO_ITEM, ItemTrie, build_trie
-from ilm_lightning.lm import Collator, ItemLanguageModel, PromptTokenizer
+from ilm_lightning.lm import Collator, ItemLanguageModel, PromptTokenizer, decoding
+from ilm_lightning.lm.cache import RoomyLayer
 from ilm_lightning.lm.decoding import beam_search, recommend
 from ilm_lightning.lm.prompts import TokenisedExample
 
@@ -180,3 +181,26 @@ def test_bad_input() -> None:
         build_trie([])
     with pytest.raises(ValueError, match="at least one"):
         build_trie([[1], []])
+
+
+@pytest.mark.parametrize(("room", "places"), [(512, 1), (1, 5)])
+def test_prompts_stay_where_they_are_in_the_cache(room: int, places: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, collator, examples, trie = setting()
+    expected = recommend(model, examples, collator, trie, k=3, beams=3, batch_size=4)
+    seen: dict[RoomyLayer, set[int]] = {}
+    inner = RoomyLayer.update
+
+    def update(self: RoomyLayer, *args: torch.Tensor, **kwargs: object) -> tuple[torch.Tensor, torch.Tensor]:
+        found = inner(self, *args, **kwargs)
+        seen.setdefault(self, set()).add(self.keys.data_ptr())
+        return found
+
+    monkeypatch.setattr(RoomyLayer, "update", update)
+    monkeypatch.setattr(decoding, "MOST_ROOM", room)
+    found = recommend(model, examples, collator, trie, k=3, beams=3, batch_size=4)
+    assert found.items.tolist() == expected.items.tolist()
+    assert found.scores == pytest.approx(expected.scores, abs=1e-5)
+    # with room for three beams on every level nothing is copied; without, a level's beams move all that was there
+    assert len(seen) == 2
+    assert all(len(own) <= places for own in seen.values())
+    assert (max(map(len, seen.values())) > 1) == (places > 1)

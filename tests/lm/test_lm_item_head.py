@@ -16,6 +16,7 @@ from ilm_lightning.lm.heads import LARGEST_SCALE, ItemHead
 from ilm_lightning.lm.item_head import (
     RankBatch,
     catalogue_scores,
+    distinct_rows,
     item_directions,
     item_losses,
     pooled,
@@ -103,7 +104,7 @@ def test_sampled_losses_are_drawn_by_the_generator(batch: RankBatch, vectors: Ma
     assert torch.equal(at(1), at(1))
     assert not torch.equal(at(1), at(2))
     torch.manual_seed(1)
-    rows = torch.randperm(ITEMS)[:4]
+    rows = distinct_rows(ITEMS, 4)
     scores = model.item_head(prompt_states(model, batch.prompts), item_directions(model, vectors))  # type: ignore[misc]
     own = scores.gather(1, batch.targets[:, None])[:, 0]
     assert torch.allclose(at(1), item_losses(own, scores[:, rows], rows, batch.targets, ITEMS), atol=1e-5)
@@ -268,3 +269,20 @@ def test_batches_move_whole(batch: RankBatch) -> None:
     assert len(moved) == 5
     assert moved.n_tokens == batch.prompts.n_tokens
     assert moved.example_ids == batch.prompts.example_ids
+
+
+def test_a_sample_is_distinct_uniform_and_costs_what_it_is() -> None:
+    torch.manual_seed(3)
+    counts = sum(torch.bincount(distinct_rows(20, 5), minlength=20) for _ in range(2000))
+    assert isinstance(counts, Tensor)
+    # 500 each; 6 standard errors
+    assert (counts - 500).abs().max() < 6 * math.sqrt(2000 * 0.25 * 0.75)
+    # more rows than any memory holds
+    rows = distinct_rows(10**15, 1000)
+    assert len(rows.unique()) == len(rows) == 1000
+    assert rows.min() >= 0
+    assert rows.max() < 10**15
+    torch.manual_seed(3)
+    first = distinct_rows(10**6, 50)
+    torch.manual_seed(3)
+    assert torch.equal(first, distinct_rows(10**6, 50))

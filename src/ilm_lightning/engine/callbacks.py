@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ilm_lightning.engine.checkpoints import write_checkpoint
 from ilm_lightning.engine.interruptions import StoppedError, StopSignals
+from ilm_lightning.engine.watch import step_loss
 from ilm_lightning.progress import PLAIN_INTERVAL_S, clock
 from ilm_lightning.ranks import anywhere, highest, is_main, own_part, rank
 
@@ -132,7 +133,7 @@ class Progress(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Show the running mean of the loss."""
-        loss = float(outputs["loss"] if isinstance(outputs, dict) else outputs)
+        loss = step_loss(pl_module, outputs)
         self._loss = loss if self._loss != self._loss else 0.95 * self._loss + 0.05 * loss
         step, now = trainer.global_step, time.monotonic()
         if self._bar is not None:

@@ -41,11 +41,15 @@ class StreamDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches from the trainer's present step on."""
         start = self.trainer.global_step if self.trainer is not None else 0
-        return DataLoader(BatchStream(self.batch, start), batch_size=None, num_workers=0)
+        return DataLoader(BatchStream(self.batch, start), batch_size=None, num_workers=0, pin_memory=self._for_gpu())
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Every validation batch once."""
         return DataLoader(self.validation, batch_size=None, num_workers=0)  # type: ignore[arg-type]
+
+    def _for_gpu(self) -> bool:
+        """Whether batches go to a GPU: from page-locked memory they do so while the step before still runs."""
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
 
 @dataclass

@@ -70,6 +70,19 @@ def movement(losses: Sequence[float]) -> tuple[float, float, float] | None:
     return statistics.fmean(first), statistics.fmean(second), noise
 
 
+def step_loss(module: pl.LightningModule, outputs: Any) -> float:
+    """The loss of the step that has just ended, as a number.
+
+    A GPU's host waits for each value that it reads: a module that has read the loss keeps it as ``step_loss``.
+
+    Args:
+        module: being trained.
+        outputs: of its training step, as Lightning hands them to callbacks.
+    """
+    known = getattr(module, "step_loss", None)
+    return float(outputs["loss"] if isinstance(outputs, dict) else outputs) if known is None else float(known)
+
+
 class LossWatch(pl.Callback):
     """Stops before a loss that is no number changes a weight, and tells at the end whether losses fell.
 
@@ -91,7 +104,9 @@ class LossWatch(pl.Callback):
         self._batch = batch
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        """Refuse a loss that is no number, on all processes of a run together."""
+        """Refuse a loss that is no number, on all processes of a run together, unless the module has looked itself."""
+        if getattr(pl_module, "step_loss", None) is not None:
+            return
         fine = bool(torch.isfinite(loss).all())
         if anywhere(not fine):
             raise FloatingPointError(
@@ -102,7 +117,7 @@ class LossWatch(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keep the loss, apart for each kind of batch: their sizes differ."""
-        loss = float(outputs["loss"] if isinstance(outputs, dict) else outputs)
+        loss = step_loss(pl_module, outputs)
         self.losses.setdefault(getattr(batch, "kind", "all"), []).append(loss)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:

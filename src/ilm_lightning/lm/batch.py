@@ -17,6 +17,11 @@ FUSED_ATTENTION = frozenset({"sdpa", "flash_attention_2", "flash_attention_3"})
 """Attention functions of transformers that are causal by themselves where they get no mask."""
 
 
+def moved(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """Return a tensor on a device; a GPU fetches what lies in page-locked memory while the host goes on."""
+    return tensor.to(device, non_blocking=torch.device(device).type == "cuda")
+
+
 @dataclass(frozen=True)
 class ContextBatch:
     """What a teacher reads of a batch: the same targets after prompts that hold the items' texts.
@@ -78,6 +83,10 @@ class Counts:
     n_tokens: int
     n_placeholders: int
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Counts":
+        """Return the same with every tensor changed."""
+        return replace(self, targets=self.targets.map(change))
+
 
 @dataclass(frozen=True)
 class PromptBatch:
@@ -130,6 +139,9 @@ class PromptBatch:
         # the token before a target predicts it
         return Targets(rows * self.labels.shape[1] + columns, self.labels[:, 1:][is_target], rows, weights)
 
+    def _counted(self) -> Counts:
+        return Counts(self.targets, self.n_tokens, self.n_placeholders) if self.counts is None else self.counts
+
     def attention_inputs(self, attention: str | None, dtype: torch.dtype) -> dict[str, Any]:
         """What a language model needs to know about who sees whom, beside the embeddings.
 
@@ -140,15 +152,15 @@ class PromptBatch:
         # no token sees the padding behind it, and without a mask fused kernels skip what lies ahead
         return {"attention_mask": None if attention in FUSED_ATTENTION else self.attention_mask}
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "PromptBatch":
+    def to(self, device: torch.device | str) -> "PromptBatch":
         """Return the batch with all its tensors on ``device``, counted first."""
 
         def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=non_blocking)
+            return moved(tensor, device)
 
         return replace(
             self,
-            counts=Counts(self.targets.map(move), self.n_tokens, self.n_placeholders),
+            counts=self._counted().map(move),
             input_ids=move(self.input_ids),
             attention_mask=move(self.attention_mask),
             labels=move(self.labels),
@@ -166,6 +178,7 @@ class PromptBatch:
         """Return the batch in page-locked memory (called by ``DataLoader(pin_memory=True)``)."""
         return replace(
             self,
+            counts=self._counted().map(Tensor.pin_memory),
             input_ids=self.input_ids.pin_memory(),
             attention_mask=self.attention_mask.pin_memory(),
             labels=self.labels.pin_memory(),

@@ -9,14 +9,15 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 ROOM = 32
-"""Tokens of room that are made at once: copying then costs a thirty-second part of what it would."""
+"""Tokens of room that are made at once in writing: copying then costs a thirty-second part of what it would."""
 
 
 class RoomyLayer(DynamicLayer):
     """One layer's keys and values, as views ``[B, K, T, d]`` of buffers that are longer."""
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, room: int = ROOM, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self._room = room
         self._buffers: list[Tensor] = []
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -40,7 +41,7 @@ class RoomyLayer(DynamicLayer):
         end = start + key_states.shape[2]
         if end > self._buffers[0].shape[2]:
             for place, old in enumerate((self.keys, self.values)):
-                longer = old.new_empty(*old.shape[:2], end + ROOM, old.shape[3])
+                longer = old.new_empty(*old.shape[:2], end + self._room, old.shape[3])
                 longer[:, :, :start] = old
                 self._buffers[place] = longer
         for buffer, states in zip(self._buffers, new, strict=True):
@@ -60,15 +61,16 @@ class RoomyLayer(DynamicLayer):
             self.keys, self.values = (buffer[:, :, :length] for buffer in self._buffers)
 
 
-def roomy_cache(config: "PretrainedConfig") -> DynamicCache:
+def roomy_cache(config: "PretrainedConfig", room: int = ROOM) -> DynamicCache:
     """Build an empty cache for a language model.
 
     Args:
         config: the model's; layers with a window of their own keep transformers' kind.
+        room: tokens of room that are made at once.
 
     Returns:
-        The cache. Only growing and ``batch_select_indices`` are cheap; it is meant for greedy decoding.
+        The cache. Only growing and ``batch_select_indices`` are cheap.
     """
     cache = DynamicCache(config=config)
-    cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    cache.layers = [RoomyLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache

@@ -1,12 +1,14 @@
 """Item recommendation by beam search over the tree of existing items.
 
 Every prompt is read once: the tokens that all items share are read with it, and a user's beams then run as further
-positions of the same row under a tree-shaped attention mask, so keys and values of the prompt are never copied. Only
-allowed children are scored; their log-probabilities are those over the whole vocabulary.
+positions of the same row under a tree-shaped attention mask: keys and values of the prompt are held once for all beams,
+and beams are written beside them. Only allowed children are scored; their log-probabilities are those over the whole
+vocabulary.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +19,7 @@ from torch import Tensor
 from ilm_lightning.evaluation.trie import NO_ITEM, ItemTrie
 from ilm_lightning.lm.backbone import causal_lm
 from ilm_lightning.lm.batch import PromptBatch
+from ilm_lightning.lm.cache import roomy_cache
 from ilm_lightning.lm.collate import Collator, sorted_batches
 from ilm_lightning.lm.generate import SoftTokenBank
 from ilm_lightning.lm.model import ItemLanguageModel
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int64]
 SeenRows = Callable[[Sequence[int]], NDArray[np.bool_]]
 """Example places to ``[n, I]``: items that may not be recommended."""
+LEVELS, MOST_ROOM = 4, 512
+"""Levels of the tree for whose beams there is room beside the prompt, and the most such room in tokens: what lies there
+is copied only where a search goes on beyond."""
 SLACK = 1e-3
 """Nats by which two computations of one score may differ."""
 
@@ -176,7 +182,8 @@ def beam_search(
     tree = _Tree.on(trie, model.device)
     unseen = _unseen_before(tree, seen)
     with model.lm_precision():
-        state, prompt_mask, position, cache = _prefill(model, batch, trie, soft)
+        room = min(LEVELS * beams, MOST_ROOM)
+        state, prompt_mask, position, cache = _prefill(model, batch, trie, soft, room)
         ended: tuple[Tensor, Tensor] = (
             state.nodes.new_full((len(batch), 0), NO_ITEM),
             state.scores.new_zeros(len(batch), 0),
@@ -207,12 +214,12 @@ def _unseen_before(tree: _Tree, seen: Tensor | None) -> Tensor | None:
 
 
 def _prefill(
-    model: ItemLanguageModel, batch: PromptBatch, trie: ItemTrie, soft: Tensor | None
+    model: ItemLanguageModel, batch: PromptBatch, trie: ItemTrie, soft: Tensor | None, room: int
 ) -> tuple[_Beams, Tensor, Tensor, "Cache"]:
     """Read prompts and forced tokens; returns each user's beam, mask and last place of what was read, the cache."""
     users, forced = len(batch), torch.tensor(trie.forced, dtype=torch.long, device=model.device)
     words = causal_lm(model.lm).get_input_embeddings()(forced)
-    start = begin(model, batch, soft)
+    start = begin(model, batch, soft, partial(roomy_cache, room=room))
     embeddings = torch.cat([start.embeddings, words.to(start.embeddings.dtype).expand(users, -1, -1)], dim=1)
     mask = torch.cat([start.mask, start.mask.new_ones(users, len(forced))], dim=1)
     positions = (mask.cumsum(1) - 1).clamp_min(0)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from ilm_lightning.lm.batch import PromptBatch
+from ilm_lightning.lm.batch import PromptBatch, moved
 from ilm_lightning.lm.collate import Collator, sorted_batches
 from ilm_lightning.lm.generate import ADAPTER_CHUNK, SoftTokenBank
 from ilm_lightning.lm.model import ItemLanguageModel
@@ -61,10 +61,9 @@ class RankBatch:
         """The examples' ids."""
         return self.prompts.example_ids
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "RankBatch":
+    def to(self, device: torch.device | str) -> "RankBatch":
         """Return the batch with all its tensors on ``device``."""
-        prompts, targets = self.prompts.to(device, non_blocking), self.targets.to(device, non_blocking=non_blocking)
-        return replace(self, prompts=prompts, targets=targets)
+        return replace(self, prompts=self.prompts.to(device), targets=moved(self.targets, device))
 
     def pin_memory(self) -> "RankBatch":
         """Return the batch in page-locked memory."""
@@ -164,12 +163,27 @@ def training_losses(model: ItemLanguageModel, batch: RankBatch, sources: Mapping
         scores = head(prompt_states(model, batch.prompts), item_directions(model, sources))
         rows = torch.arange(n_items, device=scores.device)
         return item_losses(scores.gather(1, batch.targets[:, None])[:, 0], scores, rows, batch.targets, n_items)
-    rows = torch.randperm(n_items)[:sample].to(batch.targets.device)
+    rows = moved(distinct_rows(n_items, sample), batch.targets.device)
     needed, place = torch.unique(torch.cat([batch.targets, rows]), return_inverse=True)
     items = item_directions(model, {name: vectors[needed] for name, vectors in sources.items()})
     scores = head(prompt_states(model, batch.prompts), items)
     mine, drawn = place[: len(batch)], place[len(batch) :]
     return item_losses(scores.gather(1, mine[:, None])[:, 0], scores[:, drawn], rows, batch.targets, n_items)
+
+
+def distinct_rows(count: int, sample: int) -> Tensor:
+    """Draw distinct rows uniformly, at the cost of the sample and not of all rows.
+
+    Args:
+        count: of all rows.
+        sample: how many of them, drawn by torch's generator.
+
+    Returns:
+        ``[sample]``, int64.
+    """
+    seed = int(torch.randint(2**62, ()))
+    rows = np.random.default_rng(seed).choice(count, sample, replace=False, shuffle=False)
+    return torch.from_numpy(rows.astype(np.int64))
 
 
 def head_of(model: ItemLanguageModel) -> "ItemHead":

@@ -1,5 +1,6 @@
 """Phase 2 for Lightning: batch to loss to log."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +58,9 @@ class ItemLanguageModule(pl.LightningModule):
         model: the model.
         settings: the optimiser's settings.
         teacher: of context distillation, for batches that hold a context; it is no part of checkpoints.
+
+    Attributes:
+        step_loss: the last training step's loss as a number: read from the device once, for all who ask.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class ItemLanguageModule(pl.LightningModule):
         self.model = model
         self.settings = settings
         self.teacher = teacher
+        self.step_loss: float | None = None
         self._means = Means()
 
     def training_step(self, batch: PromptBatch, batch_idx: int) -> Tensor:
@@ -75,10 +80,11 @@ class ItemLanguageModule(pl.LightningModule):
             FloatingPointError: if the loss is not finite; it names the examples.
         """
         loss = self._loss(batch)
+        self.step_loss = float(loss.detach())
         # together, or the other processes would wait for this one
-        if anywhere(not torch.isfinite(loss)):
+        if anywhere(not math.isfinite(self.step_loss)):
             raise FloatingPointError(
-                f"the loss is {float(loss.detach())} at step {self.global_step}, "
+                f"the loss is {self.step_loss} at step {self.global_step}, "
                 f"examples {', '.join(batch.example_ids)}; lower the learning rate or look at their vectors"
             )
         self.log("train/loss", loss.detach(), batch_size=1, sync_dist=world_size() > 1)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ilm_lightning.lm.attention import GROUPED, Branches
-from ilm_lightning.lm.batch import PLACEHOLDER_ID, PromptBatch, Targets
+from ilm_lightning.lm.batch import PLACEHOLDER_ID, PromptBatch, Targets, moved
 from ilm_lightning.lm.collate import Collator, Slot, empty_batch
 from ilm_lightning.lm.prompts import TokenisedExample
 from ilm_lightning.ranks import rank, world_size
@@ -68,11 +68,11 @@ class SharedBatch(PromptBatch):
         mask = mask.masked_fill(~visible, torch.finfo(dtype).min)
         return {"attention_mask": mask, "position_ids": self.position_ids}
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "SharedBatch":
+    def to(self, device: torch.device | str) -> "SharedBatch":
         """Return the batch with all its tensors on ``device``."""
-        moved = super().to(device, non_blocking)
-        assert isinstance(moved, SharedBatch)
-        return moved._map_own(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        there = super().to(device)
+        assert isinstance(there, SharedBatch)
+        return there._map_own(lambda tensor: moved(tensor, device))
 
     def pin_memory(self) -> "SharedBatch":
         """Return the batch in page-locked memory."""

@@ -6,8 +6,8 @@ So a run that is resumed at step k reads what the uninterrupted run would have r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ class ItemTextBatch:
         mask: [B, t] bool, True on tokens.
         bag_items: [T], row of the batch of each bag entry (vocabulary grounding).
         bag_tokens: [T], row of the grounding vocabulary of each bag entry.
+        n_tokens: tokens of the texts that are no padding, counted before the batch goes to a GPU.
     """
 
     step: int
@@ -40,18 +41,21 @@ class ItemTextBatch:
     mask: Tensor
     bag_items: Tensor
     bag_tokens: Tensor
+    n_tokens: int = field(init=False)
 
     joint: ClassVar[bool] = True
     """Each of several processes reads the whole batch."""
+
+    def __post_init__(self) -> None:
+        self.n_tokens = int(self.mask.sum())
 
     def __len__(self) -> int:
         """Items of the batch."""
         return len(self.items)
 
-    @property
-    def n_tokens(self) -> int:
-        """Tokens of the texts that are no padding."""
-        return int(self.mask.sum())
+    def pin_memory(self) -> ItemTextBatch:
+        """The same in page-locked memory (called by ``DataLoader(pin_memory=True)``)."""
+        return replace(self, **_pinned(self))
 
 
 @dataclass
@@ -82,8 +86,16 @@ class PairBatch:
         """Pairs of the batch."""
         return len(self.left)
 
+    def pin_memory(self) -> PairBatch:
+        """The same in page-locked memory."""
+        return replace(self, **_pinned(self))
+
 
 Batch = ItemTextBatch | PairBatch
+
+
+def _pinned(batch: Batch) -> dict[str, Any]:
+    return {name: value.pin_memory() for name, value in vars(batch).items() if isinstance(value, Tensor)}
 
 
 def schedule(proportions: Mapping[str, float], period: int = SCHEDULE_PERIOD) -> list[str]:

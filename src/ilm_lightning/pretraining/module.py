@@ -48,6 +48,9 @@ class PretrainingModule(pl.LightningModule):
         seed: of the draws in validation; those in training follow torch's generator, to be seeded by step.
         held_out: item-text pairs for retrieval after each validation.
         vocabulary: LLM token ids of the grounding vocabulary, for retrieval through VG.
+
+    Attributes:
+        step_loss: the last training step's loss as a number: read from the device once, for all who ask.
     """
 
     def __init__(
@@ -64,14 +67,16 @@ class PretrainingModule(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters("total_steps", "learning_rate", "warmup_steps", "weight_decay", "seed")
         self.model, self.held_out, self.vocabulary = model, held_out, vocabulary
+        self.step_loss: float | None = None
         self._means = Means()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Weighted sum of the batch's losses; stops on a loss that is not a number."""
         terms = self.model(batch)
         total = self.model.total(terms)
+        self.step_loss = float(total.detach())
         # together, or the other processes would wait for this one
-        if anywhere(not torch.isfinite(total)):
+        if anywhere(not math.isfinite(self.step_loss)):
             ids = batch.left if isinstance(batch, PairBatch) else batch.items
             values = ", ".join(f"{name}={value.item():.4g}" for name, value in terms.items())
             raise NonFiniteLossError(

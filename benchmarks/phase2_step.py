@@ -5,8 +5,9 @@
 
 Forward and backward to the adapter's gradient over the same sequential examples of Beauty, on the same weights of
 SmolLM2 with 8 soft tokens an item, in turns, on one thread; ILM_DATA (or --data) names the folder that holds
-``openp5``. The peer pads a random batch to its longest example and lets transformers compute logits at all positions;
-ours groups by length and computes logits where there is a label. ``labels=, grouped`` shows what each of both brings.
+``openp5``. The peer pads a random batch to its longest example and lets transformers, with its own default attention,
+compute logits at all positions; ours groups by length, computes logits where there is a label, and reads the words
+before the first soft token without a graph. ``labels=, grouped`` shows what each of both brings.
 The batch runs in parts, all padded to the batch's width, for the logits of a whole one need 4 GB and more. Losses and
 gradients are compared first, on the first part, and again in double precision. The batch is the one of 200 random ones
 whose padding is nearest to their mean, which stands beside with that of the batches that training makes. ``--every 4``
@@ -16,7 +17,8 @@ batch.
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,7 +55,6 @@ def build(options: argparse.Namespace) -> tuple[ItemLanguageModel, Collator, lis
     sequences = read_sequences(folder)
     indexing = read_indexing(folder, "sequential", sequences) or make_indexing(sequences, "sequential")
     lm = resolve("smollm2-135m-instruct").path
-    # transformers' own choice of attention would be slower here: the peer takes ours too
     backbone = load_backbone(lm, "frozen", options.dtype)
     width = backbone.lm.get_input_embeddings().weight.shape[1]  # type: ignore[operator]
     settings = {"kind": "mlp", "source_dims": {"behavioral": 64}, "output_dim": width, "hidden_width": 64}
@@ -80,6 +81,18 @@ def step(loss_of: Loss, batches: Sequence[PromptBatch]) -> float:
         mean.backward()
         loss += float(mean.detach())
     return loss
+
+
+@contextmanager
+def attention_of_transformers(model: ItemLanguageModel) -> Iterator[None]:
+    """Let the language model attend as transformers has it by default, not as ours chose for a CPU."""
+    config: Any = model.lm.config
+    ours = config._attn_implementation
+    config._attn_implementation = "sdpa"
+    try:
+        yield
+    finally:
+        config._attn_implementation = ours
 
 
 def padded(batch: PromptBatch, width: int) -> PromptBatch:
@@ -131,9 +144,11 @@ def main() -> None:
     random = [padded(collator(rows[start : start + PART]), width) for start in range(0, len(rows), PART)]
 
     def by_transformers(batch: PromptBatch) -> torch.Tensor:
-        output = model.lm(
-            inputs_embeds=model.embed(batch), attention_mask=batch.attention_mask, labels=batch.labels, use_cache=False
-        )
+        with attention_of_transformers(model):
+            output = model.lm(
+                inputs_embeds=model.embed(batch), attention_mask=batch.attention_mask, labels=batch.labels,
+                use_cache=False,
+            )  # fmt: skip
         return output.loss  # type: ignore[no-any-return]
 
     def by_us(batch: PromptBatch) -> torch.Tensor:
@@ -141,7 +156,10 @@ def main() -> None:
 
     def by_logits(batch: PromptBatch) -> torch.Tensor:
         # what transformers does with ``labels=``, but for the loss, which it always takes in single precision
-        logits = model.lm(inputs_embeds=model.embed(batch), attention_mask=batch.attention_mask, use_cache=False).logits
+        with attention_of_transformers(model):
+            logits = model.lm(
+                inputs_embeds=model.embed(batch), attention_mask=batch.attention_mask, use_cache=False
+            ).logits
         return F.cross_entropy(logits[:, :-1].flatten(0, 1), batch.labels[:, 1:].flatten(), ignore_index=IGNORE_INDEX)
 
     first = [collator([row]) for row in rows[:PART]]

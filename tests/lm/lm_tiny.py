@@ -61,9 +61,10 @@ def tiny_llama(**changes: object) -> nn.Module:
         "pad_token_id": 1,
     }
     torch.manual_seed(0)
-    # as load_backbone sets it on a CPU, so that a model read from a folder computes the very same
     config = LlamaConfig(**(settings | changes))
-    config._attn_implementation = choose_attention(config)
+    if "attn_implementation" not in changes:
+        # as load_backbone sets it on a CPU, so that a model read from a folder computes the very same
+        config._attn_implementation = choose_attention(config)
     return spread(LlamaForCausalLM(config))
 
 

@@ -7,6 +7,7 @@ import torch
 from lm_tiny import make_model, tiny_llama
 
 from ilm_lightning.lm import Collator, ItemLanguageModel, Tuning
+from ilm_lightning.lm.attention import GROUPED
 from ilm_lightning.lm.checkpointing import checkpoint_activations
 from ilm_lightning.lm.module import ItemLanguageModule, OptimiserSettings
 from ilm_lightning.lm.prompts import TokenisedExample
@@ -99,3 +100,22 @@ def test_checkpointed_activations_change_nothing_but_memory(
 def test_a_model_without_layers_to_checkpoint_is_told() -> None:
     with pytest.raises(ValueError, match="activation_checkpointing"):
         checkpoint_activations(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_attention_without_a_mask_gives_what_a_mask_gives(
+    checkpointed: bool, examples: Examples, collator: Collator
+) -> None:
+    model, masked = fused(), make_model()
+    assert (model.attention, masked.attention) == ("sdpa", GROUPED)
+    if checkpointed:
+        checkpoint_activations(model.lm)
+    batch = collator(examples)
+    slopes = []
+    for one in (model, masked):
+        loss = one(batch).loss
+        loss.backward()
+        slopes.append((loss.detach(), [p.grad for p in one.adapter.parameters()]))
+    torch.testing.assert_close(*(loss for loss, _ in slopes), rtol=1e-5, atol=1e-6)
+    for ours, theirs in zip(*(grads for _, grads in slopes), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Keys and values of earlier tokens with room to grow: a new token is written in, not all others copied around it."""
+"""Keys and values of earlier tokens: with room to grow, so that new ones are written in and none copied; or not kept."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,39 @@ class RoomyLayer(DynamicLayer):
             length = self.keys.shape[2]
             self._buffers = [buffer[indices] for buffer in self._buffers]
             self.keys, self.values = (buffer[:, :, :length] for buffer in self._buffers)
+
+
+class PassingLayer(DynamicLayer):
+    """A layer that keeps nothing: tokens see those of their own pass."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Hand keys and values ``[B, K, T, d]`` back."""
+        return key_states, value_states
+
+
+def passing_cache(config: "PretrainedConfig") -> DynamicCache | None:
+    """Build a cache that keeps nothing, for a pass over whole rows without a mask.
+
+    Without any cache transformers looks whether rows are packed of several sequences, and a GPU's host waits for it.
+
+    Args:
+        config: the model's.
+
+    Returns:
+        The cache; None for models with layers of another kind, which keep what they need themselves.
+    """
+    cache = DynamicCache(config=config)
+    if not cache.layers or any(type(layer) is not DynamicLayer for layer in cache.layers):
+        return None
+    cache.layers = [PassingLayer() for _ in cache.layers]
+    return cache
+
+
+def keeps_nothing(cache: object) -> bool:
+    """Tell whether a pass may run again with this cache: None, or one that keeps nothing."""
+    return cache is None or (
+        isinstance(cache, DynamicCache) and all(isinstance(layer, PassingLayer) for layer in cache.layers)
+    )
 
 
 def roomy_cache(config: "PretrainedConfig", room: int = ROOM) -> DynamicCache:

@@ -36,9 +36,18 @@ def checkpoint_activations(lm: nn.Module) -> int:
     return len(layers)
 
 
+def checkpoints_activations(lm: nn.Module) -> bool:
+    """Tell whether ``checkpoint_activations`` has changed a language model."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    return any("forward" in vars(module) for module in lm.modules() if isinstance(module, GradientCheckpointingLayer))
+
+
 def _forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    from ilm_lightning.lm.cache import keeps_nothing
+
     own = partial(type(layer).forward, layer)
     # a cache would be written to a second time
-    if not torch.is_grad_enabled() or kwargs.get("past_key_values") is not None:
+    if not torch.is_grad_enabled() or not keeps_nothing(kwargs.get("past_key_values")):
         return own(*args, **kwargs)
     return checkpoint(partial(own, **kwargs), *args, use_reentrant=False)

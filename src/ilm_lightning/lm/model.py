@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ilm_lightning.adapters import Adapter
+from ilm_lightning.lm.attention import PLAIN_ATTENTION
 from ilm_lightning.lm.backbone import Backbone, Tuning, causal_lm, set_training_mode
 from ilm_lightning.lm.batch import PLACEHOLDER_ID, PromptBatch, Targets
 from ilm_lightning.lm.heads import ItemHead
+from ilm_lightning.lm.lead import hidden_after, lead
 from ilm_lightning.lm.seq2seq import ReadPrompts, is_encoder_decoder, target_states
 from ilm_lightning.lm.splice import splice
 from ilm_lightning.lm.vocabulary import head_logits, head_losses
@@ -210,7 +212,12 @@ class ItemLanguageModel(nn.Module):
         if isinstance(cache, ReadPrompts):
             assert attention_mask is not None
             return cache.decode(self.lm, embeddings, attention_mask, position_ids)
-        return causal_lm(self.lm).get_decoder()(
+        decoder = causal_lm(self.lm).get_decoder()
+        if cache is None and attention_mask is None and decoder.config.model_type in PLAIN_ATTENTION:
+            from ilm_lightning.lm.cache import passing_cache
+
+            cache = passing_cache(decoder.config)
+        return decoder(
             inputs_embeds=embeddings,
             attention_mask=attention_mask,
             position_ids=position_ids,
@@ -238,8 +245,14 @@ class ItemLanguageModel(nn.Module):
 
     def hidden_at(self, batch: PromptBatch, places: Tensor, soft: Tensor | None = None) -> Tensor:
         """Return the hidden states ``[n, d]`` at places ``row * T + column`` of a batch padded on the right."""
-        inputs = batch.attention_inputs(self.attention, self.compute_dtype)
-        hidden: Tensor = self.run_lm(self.embed(batch, soft), **inputs).last_hidden_state
+        embeddings = self.embed(batch, soft)
+        if first := lead(self, batch, places):
+            hidden = hidden_after(self, embeddings, batch.attention_mask, first)
+            # every row has lost its first columns
+            places = places - (places // embeddings.shape[1] + 1) * first
+        else:
+            inputs = batch.attention_inputs(self.attention, self.compute_dtype)
+            hidden = self.run_lm(embeddings, **inputs).last_hidden_state
         return hidden.flatten(0, 1).index_select(0, places)
 
     def forward(self, batch: PromptBatch, soft: Tensor | None = None) -> LMOutput:

@@ -1,4 +1,4 @@
-"""Keys and values of earlier tokens: with room to grow, so that new ones are written in and none copied; or not kept."""
+"""Keys and values of earlier tokens: with room to grow, so that new ones are written in; or not kept."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,7 @@
 """Attention for CPUs: keys and values that several heads share are read where they are, not copied for each head."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,23 +21,28 @@ PLAIN_ATTENTION = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 class Branches:
     """Trunks of tokens with branches: a branch sees the first tokens of its trunk and, causally, itself.
 
-    Trees with branches come first. Padding repeats place 0; nothing real sees it.
+    Trees of similar size are read together as one stack. Padding repeats place 0; nothing real sees it.
 
     Attributes:
-        trunks: ``[G, T]``, int64; place of each trunk's tokens in the row.
-        branches: ``[g, n, L]``, int64; place of each branch's tokens, of the first ``g`` trees.
-        cut: ``[g, n, T]``; added to the scores of a branch on its trunk: 0 where it sees, -inf where not.
-        back: ``[N]``, int64; where each token of the row lies among trunks and then branches.
+        trunks: of each stack ``[G, T]``, int64; place of each trunk's tokens in the row.
+        branches: of each stack ``[G, n, L]``, int64; place of each branch's tokens; n and L are 0 where there is none.
+        cuts: of each stack ``[G, n, T]``; added to a branch's scores on its trunk: 0 where it sees, -inf where not.
+        back: ``[N]``, int64; where each token of the row lies among all stacks' trunks and branches, stack by stack.
     """
 
-    trunks: Tensor
-    branches: Tensor
-    cut: Tensor
+    trunks: tuple[Tensor, ...]
+    branches: tuple[Tensor, ...]
+    cuts: tuple[Tensor, ...]
     back: Tensor
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Branches":
         """Return the same with every tensor changed."""
-        return Branches(change(self.trunks), change(self.branches), change(self.cut), change(self.back))
+        trunks, branches, cuts = (tuple(map(change, part)) for part in (self.trunks, self.branches, self.cuts))
+        return Branches(trunks, branches, cuts, change(self.back))
+
+    def to_dtype(self, dtype: torch.dtype) -> "Branches":
+        """Return the same with cuts for scores of a dtype."""
+        return replace(self, cuts=tuple(cut.to(dtype) for cut in self.cuts))
 
 
 def branched_attention(query: Tensor, key: Tensor, value: Tensor, branches: Branches, scaling: float) -> Tensor:
@@ -54,34 +59,45 @@ def branched_attention(query: Tensor, key: Tensor, value: Tensor, branches: Bran
         ``[1, N, H, d]``.
     """
     heads, groups, length, width = query.shape[1], key.shape[1], query.shape[2], query.shape[3]
-    shared = heads // groups
     # [N, K, H / K, d]: tokens are picked as whole rows
-    tokens = (query[0].transpose(0, 1) * scaling).reshape(length, groups, shared, width)
+    tokens = (query[0].transpose(0, 1) * scaling).reshape(length, groups, heads // groups, width)
     keys, values = key[0].transpose(0, 1).contiguous(), value[0].transpose(0, 1).contiguous()
-    trees, span = branches.trunks.shape
-    trunk_keys, trunk_values = (_pick(rows, branches.trunks).transpose(1, 2) for rows in (keys, values))
-    asked = _pick(tokens, branches.trunks).permute(0, 2, 3, 1, 4).reshape(trees, groups, shared * span, width)
-    scores = torch.matmul(asked, trunk_keys.transpose(2, 3)).view(trees, groups, shared, span, span)
-    weights = torch.softmax(scores.add_(_causal(scores)), dim=-1).view(trees, groups, shared * span, span)
-    mixed = torch.matmul(weights, trunk_values).view(trees, groups, shared, span, width)
-    parts = [mixed.permute(0, 3, 1, 2, 4).reshape(trees * span, heads, width)]
-    if branches.branches.numel():
-        forked = len(branches.branches)
-        parts.append(_branches(tokens, keys, values, trunk_keys[:forked], trunk_values[:forked], branches))
+    parts = []
+    for trunks, forks, cut in zip(branches.trunks, branches.branches, branches.cuts, strict=True):
+        trunk_keys, trunk_values = (_pick(rows, trunks).transpose(1, 2) for rows in (keys, values))
+        parts.append(_trunks(tokens, trunk_keys, trunk_values, trunks))
+        if forks.numel():
+            parts.append(_branches(tokens, keys, values, trunk_keys, trunk_values, forks, cut))
     return torch.cat(parts).index_select(0, branches.back)[None]
 
 
+def _trunks(tokens: Tensor, trunk_keys: Tensor, trunk_values: Tensor, trunks: Tensor) -> Tensor:
+    """What trunks' tokens read ``[G * T, H, d]``; queries ``[N, K, H / K, d]``, keys and values ``[G, K, T, d]``."""
+    (trees, span), (groups, shared, width) = trunks.shape, tokens.shape[1:]
+    asked = _pick(tokens, trunks).permute(0, 2, 3, 1, 4).reshape(trees, groups, shared * span, width)
+    scores = torch.matmul(asked, trunk_keys.transpose(2, 3)).view(trees, groups, shared, span, span)
+    weights = torch.softmax(scores.add_(_causal(scores)), dim=-1).view(trees, groups, shared * span, span)
+    mixed = torch.matmul(weights, trunk_values).view(trees, groups, shared, span, width)
+    return mixed.permute(0, 3, 1, 2, 4).reshape(trees * span, groups * shared, width)
+
+
 def _branches(
-    tokens: Tensor, keys: Tensor, values: Tensor, trunk_keys: Tensor, trunk_values: Tensor, branches: Branches
+    tokens: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    trunk_keys: Tensor,
+    trunk_values: Tensor,
+    branches: Tensor,
+    cut: Tensor,
 ) -> Tensor:
-    """What branches' tokens read ``[g * n * L, H, d]``; queries ``[N, K, H / K, d]``, trunks' keys ``[g, K, T, d]``."""
-    trees, count, span = branches.branches.shape
+    """What branches' tokens read ``[G * n * L, H, d]``; queries ``[N, K, H / K, d]``, trunks' keys ``[G, K, T, d]``."""
+    trees, count, span = branches.shape
     groups, shared, width = tokens.shape[1:]
-    asked = _pick(tokens, branches.branches).permute(0, 3, 1, 4, 2, 5).contiguous()
-    own_keys, own_values = (_pick(rows, branches.branches).permute(0, 3, 1, 2, 4) for rows in (keys, values))
-    # [g, K, n, H / K * L, T] and the same with L
+    asked = _pick(tokens, branches).permute(0, 3, 1, 4, 2, 5).contiguous()
+    own_keys, own_values = (_pick(rows, branches).permute(0, 3, 1, 2, 4) for rows in (keys, values))
+    # [G, K, n, H / K * L, T] and the same with L
     trunk = torch.matmul(asked.view(trees, groups, -1, width), trunk_keys.transpose(2, 3))
-    trunk = trunk.view(trees, groups, count, shared * span, -1).add_(branches.cut[:, None, :, None])
+    trunk = trunk.view(trees, groups, count, shared * span, -1).add_(cut[:, None, :, None])
     own = torch.matmul(asked.view(trees, groups, count, shared * span, width), own_keys.transpose(3, 4))
     own.view(trees, groups, count, shared, span, span).add_(_causal(own))
     weights = torch.softmax(torch.cat([trunk, own], dim=-1), dim=-1)

@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ilm_lightning.lm.attention import GROUPED, Branches
-from ilm_lightning.lm.batch import PLACEHOLDER_ID, PromptBatch, Targets, moved
+from ilm_lightning.lm.batch import PromptBatch, Targets, moved
 from ilm_lightning.lm.collate import Collator, Slot, empty_batch
 from ilm_lightning.lm.prompts import TokenisedExample
+from ilm_lightning.lm.trees import Ints, Tree, grow, lay_branches
 from ilm_lightning.ranks import rank, world_size
 
 if TYPE_CHECKING:
     from ilm_lightning.lm.model import ItemLanguageModel
 
-Ints = NDArray[np.int64]
 T = TypeVar("T")
 
 
@@ -59,7 +58,7 @@ class SharedBatch(PromptBatch):
     def attention_inputs(self, attention: str | None, dtype: torch.dtype) -> dict[str, Any]:
         """Positions, and who sees whom: as trees where the attention reads them, else as a mask."""
         if self.branches is not None and attention == GROUPED:
-            branches = replace(self.branches, cut=self.branches.cut.to(dtype))
+            branches = self.branches.to_dtype(dtype)
             # a mask of four dimensions is handed on as it is
             mask = torch.zeros(1, 1, 1, 1, dtype=dtype, device=self.ends.device)
             return {"attention_mask": mask, "position_ids": self.position_ids, "branches": branches}
@@ -89,87 +88,6 @@ class SharedBatch(PromptBatch):
             lasts=change(self.lasts),
             branches=None if self.branches is None else self.branches.map(change),
         )
-
-
-@dataclass(frozen=True)
-class _Tree:
-    """One group of examples: ids, positions and ends of the tokens, and each example's path through them."""
-
-    ids: Ints
-    positions: Ints
-    ends: Ints
-    trunk: int
-    joins: list[int]
-    """Per branch, the tokens of the trunk that it sees."""
-    lengths: list[int]
-    """Per branch, its own tokens."""
-    paths: list[Ints]
-    slots: list[Slot]
-
-
-def common_prefix(left: Ints, right: Ints) -> int:
-    """How many entries two arrays begin with in common.
-
-    >>> common_prefix(np.array([4, 5, 6]), np.array([4, 5, 7, 8]))
-    2
-    """
-    size = min(len(left), len(right))
-    different = np.flatnonzero(left[:size] != right[:size])
-    return int(different[0]) if len(different) else size
-
-
-def grow(examples: Sequence[TokenisedExample], known: dict[Slot, int]) -> _Tree:
-    """Lay examples out as one tree.
-
-    Args:
-        examples: the last tokens of their targets predict nothing and are left out.
-        known: numbers of slots; new ones are added.
-
-    Returns:
-        The tree: the trunk's tokens, then those of one branch after another, those that join last coming first.
-    """
-    rows = [np.concatenate([e.prompt_ids, e.target_ids[:-1]]).astype(np.int64) for e in examples]
-    soft = [row == PLACEHOLDER_ID for row in rows]
-    # soft tokens are the same where their slots are
-    codes = [_codes(row, mask, example.slots, known) for row, mask, example in zip(rows, soft, examples, strict=True)]
-    longest = max(range(len(rows)), key=lambda place: len(rows[place]))
-    joins = [common_prefix(code, codes[longest]) for code in codes]
-    trunk = len(rows[longest])
-    ids, positions, slots = [rows[longest]], [np.arange(trunk)], list(examples[longest].slots)
-    ends = np.empty(sum(map(len, rows)), np.int64)
-    paths: list[Ints] = [np.arange(trunk)] * len(rows)
-    kept: list[tuple[int, int]] = []
-    start = trunk
-    # the last to join comes first, so that what descends from a token lies behind it in one piece
-    for place in sorted(range(len(rows)), key=lambda place: -joins[place]):
-        join, length = joins[place], len(rows[place]) - joins[place]
-        paths[place] = np.concatenate([np.arange(join), np.arange(start, start + length)])
-        if length == 0 or place == longest:
-            continue
-        ids.append(rows[place][join:])
-        positions.append(np.arange(join, join + length))
-        given = examples[place].slots
-        slots += given[int(soft[place][:join].sum()) * len(given) // max(int(soft[place].sum()), 1) :]
-        ends[start : start + length] = start + length - 1
-        kept.append((join, length))
-        start += length
-    tokens = np.concatenate(ids)
-    ends = ends[: len(tokens)]
-    # a trunk's token is seen by the branches that join after it: the first so many
-    after = np.array([join for join, _ in kept], np.int64)
-    bounds = trunk + np.concatenate([[0], np.cumsum([length for _, length in kept])]).astype(np.int64)
-    ends[:trunk] = bounds[np.searchsorted(-after, -np.arange(trunk), side="left")] - 1
-    return _Tree(tokens, np.concatenate(positions), ends, trunk, after.tolist(), [n for _, n in kept], paths, slots)
-
-
-def _codes(row: Ints, soft: NDArray[np.bool_], slots: Sequence[Slot], known: dict[Slot, int]) -> Ints:
-    """Token ids, with a number below 0 of its own for every distinct slot."""
-    if not slots:
-        return row
-    numbers = np.array([known.setdefault(slot, len(known)) for slot in slots])
-    codes = row.copy()
-    codes[soft] = -1 - np.repeat(numbers, int(soft.sum()) // len(slots))
-    return codes
 
 
 class SharedCollator:
@@ -245,7 +163,7 @@ def idle(groups: Sequence[Sequence[TokenisedExample]]) -> list[list[TokenisedExa
     return [[replace(first, token_weights=np.zeros(len(first.target_ids), np.float32))]]
 
 
-def list_lasts(groups: Sequence[Sequence[TokenisedExample]], trees: Sequence[_Tree], starts: Ints) -> Ints:
+def list_lasts(groups: Sequence[Sequence[TokenisedExample]], trees: Sequence[Tree], starts: Ints) -> Ints:
     """The place of each example's last prompt token."""
     return np.array(
         [
@@ -256,7 +174,7 @@ def list_lasts(groups: Sequence[Sequence[TokenisedExample]], trees: Sequence[_Tr
     )
 
 
-def list_targets(groups: Sequence[Sequence[TokenisedExample]], trees: Sequence[_Tree], starts: Ints) -> Targets:
+def list_targets(groups: Sequence[Sequence[TokenisedExample]], trees: Sequence[Tree], starts: Ints) -> Targets:
     """Where every target token is predicted; predictions that examples share appear once."""
     places, ids, owners, weights = [], [], [], []
     number = 0
@@ -281,30 +199,6 @@ def list_targets(groups: Sequence[Sequence[TokenisedExample]], trees: Sequence[_
         torch.from_numpy(np.concatenate(weights)) if weighted else None,
         None if distinct else torch.from_numpy(copies.reshape(-1)),
     )
-
-
-def lay_branches(trees: Sequence[_Tree], starts: Ints) -> Branches:
-    """Write down which tokens of a row are trunks and which are branches."""
-    order = sorted(range(len(trees)), key=lambda tree: -len(trees[tree].joins))
-    forked = sum(bool(trees[tree].joins) for tree in order)
-    most = max((len(tree.joins) for tree in trees), default=0)
-    longest = max((length for tree in trees for length in tree.lengths), default=0)
-    width = max(tree.trunk for tree in trees)
-    trunks = np.zeros((len(trees), width), np.int64)
-    branches = np.zeros((forked, most, longest), np.int64)
-    cut = np.full((forked, most, width), -np.inf, np.float32)
-    back = np.empty(sum(len(tree.ids) for tree in trees), np.int64)
-    for row, number in enumerate(order):
-        tree, start = trees[number], int(starts[number])
-        trunks[row, : tree.trunk] = np.arange(start, start + tree.trunk)
-        back[start : start + tree.trunk] = row * width + np.arange(tree.trunk)
-        start += tree.trunk
-        for place, (join, length) in enumerate(zip(tree.joins, tree.lengths, strict=True)):
-            branches[row, place, :length] = np.arange(start, start + length)
-            cut[row, place, :join] = 0
-            back[start : start + length] = trunks.size + (row * most + place) * longest + np.arange(length)
-            start += length
-    return Branches(*map(torch.from_numpy, (trunks, branches, cut, back)))
 
 
 def reads_trees(model: "ItemLanguageModel") -> bool:

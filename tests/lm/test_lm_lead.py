@@ -20,8 +20,8 @@ from ilm_lightning.lm.prompts import PromptTokenizer, TokenisedExample
 @pytest.fixture(scope="module")
 def late(prompts: PromptTokenizer) -> list[TokenisedExample]:
     rows = [
-        {"example_id": "a", "prompt": "This film: {item}.", "slots": [[3]], "target": "Good."},
-        {"example_id": "b", "prompt": "Which of {item} or {item}?", "slots": [[3], [5]], "target": "Both of them."},
+        {"example_id": "a", "prompt": "This fine film: {item}.", "slots": [[3]], "target": "Good."},
+        {"example_id": "b", "prompt": "Which one of {item} or {item}?", "slots": [[3], [5]], "target": "Both of them."},
         {"example_id": "c", "prompt": "Tell me who you are.", "slots": [], "target": "A model."},
     ]
     return prompts.encode(rows)

@@ -17,8 +17,9 @@ from ilm_lightning.lm.checkpointing import checkpoints_activations
 if TYPE_CHECKING:
     from ilm_lightning.lm.model import ItemLanguageModel
 
-LEAST = 8
-"""Words from which the pass of their own pays: it reads all weights once more."""
+LEAST = 12
+"""Words from which a pass of their own pays: it reads all weights once more. OpenP5's prompts begin with 14 and more,
+those of the language tasks with about 7."""
 
 
 def lead(model: "ItemLanguageModel", batch: PromptBatch, places: Tensor) -> int:

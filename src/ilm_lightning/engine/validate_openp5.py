@@ -195,15 +195,14 @@ def check_openp5_rows(config: Config) -> None:
     Raises:
         DataError: a missing file; whatever reading small files would say.
     """
-    from ilm_lightning.data.openp5 import read_indexing, read_sequences
-    from ilm_lightning.data.openp5.sequences import sequence_file
+    from ilm_lightning.data.openp5 import open_sequences, read_indexing, source_file
 
     data = config.data
     assert data.path is not None
     folder = Path(data.path)
-    if sequence_file(folder).stat().st_size > SMALL_BYTES:
+    if source_file(folder).stat().st_size > SMALL_BYTES:
         return
-    sequences = read_sequences(folder, data.name)
+    sequences = open_sequences(folder, data.name)
     read_indexing(folder, data.indexing, sequences)
     if config.tasks.kind == "openp5":
         sequences.check_trainable()

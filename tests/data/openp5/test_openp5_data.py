@@ -248,17 +248,3 @@ def test_table_5_to_the_digit(name: str) -> None:
         assert len(set(found.items)) == sequences.n_items
         if kind == "sequential" and not sequences.reconstructed:
             assert found.items == make_indexing(sequences, kind).items
-
-
-def test_raw_movielens_gives_the_same_core() -> None:
-    if "ILM_DATA" not in os.environ:
-        pytest.skip("ILM_DATA is not set: MovieLens 100K may not be copied into the repository")
-    path = Path(os.environ["ILM_DATA"]) / "ml-100k" / "u.data"
-    columns = ["user", "item", "rating", "timestamp"]
-    events = pl.read_csv(path, separator="\t", has_header=False, new_columns=columns)
-    mine = sequences_from_events(events, "ML100K")
-    official = read_sequences(Path(os.environ["ILM_DATA"]) / "openp5" / "ML100K")
-    theirs = {
-        user: sorted(official.item_ids[i] for i in official.items(row)) for row, user in enumerate(official.user_ids)
-    }
-    assert {user: sorted(mine.item_ids[i] for i in mine.items(row)) for row, user in enumerate(mine.user_ids)} == theirs

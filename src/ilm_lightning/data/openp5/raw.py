@@ -1,12 +1,110 @@
 """Raw interactions to OpenP5's sequences: the 5-core, in order of time."""
 
+import gzip
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from ilm_lightning.data.delimited import BROKEN
 from ilm_lightning.data.errors import DataError
-from ilm_lightning.data.openp5.sequences import MIN_ITEMS, Sequences
+from ilm_lightning.data.files import UNREADABLE, first_line
+from ilm_lightning.data.openp5.sequences import FILES, MIN_ITEMS, Sequences, read_sequences
+
+EVENT = ["user", "item", "rating", "timestamp"]
+
+
+def source_file(folder: Path) -> Path:
+    """Find what sequences are made of: OpenP5's own file, or else raw interactions.
+
+    Raises:
+        DataError: neither is there.
+    """
+    for pattern in (*FILES, *RAW):
+        found = sorted(path for path in folder.glob(pattern) if path.is_file())
+        if len(found) > 1:
+            raise DataError(f"{folder}: several files of interactions ({', '.join(p.name for p in found)}); keep one")
+        if found:
+            return found[0]
+    raise DataError(
+        f"{folder}: {FILES[0]} is missing; a data set in OpenP5's format has it there. It is also made of raw "
+        f"interactions: {', '.join(RAW)}"
+    )
+
+
+def open_sequences(folder: Path, name: str) -> Sequences:
+    """Read OpenP5's sequences or, where a folder has none, make them of its raw interactions.
+
+    Args:
+        folder: a data set in OpenP5's format, or as it was published: MovieLens 100K or 1M, Amazon's reviews of 2014.
+        name: as it stands in prompts.
+
+    Raises:
+        DataError: neither is there, or the file is broken.
+    """
+    path = source_file(folder)
+    if path.name in FILES:
+        return read_sequences(folder, name)
+    reader = next(reader for pattern, reader in RAW.items() if path.match(pattern))
+    return sequences_from_events(_checked(reader(path), path), name)
+
+
+def _fields(separator: str, columns: list[str]) -> Callable[[Path], pl.DataFrame]:
+    """A reader of lines without header."""
+
+    def read(path: Path) -> pl.DataFrame:
+        try:
+            return pl.read_csv(
+                path, separator=separator, has_header=False, new_columns=columns, infer_schema=False, quote_char=None
+            ).select(EVENT)
+        except UNREADABLE as error:
+            wanted = separator.join(columns).replace("\t", "<tab>").replace(" ", "")
+            raise DataError(f"{path}: not readable as lines of {wanted} ({first_line(error)})") from error
+
+    return read
+
+
+def _reviews(path: Path) -> pl.DataFrame:
+    """Amazon's reviews: a JSON object a line."""
+    names = ("reviewerID", "asin", "overall", "unixReviewTime")
+    rows: list[list[str]] = []
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
+            for line in lines:
+                review = json.loads(line)
+                rows.append([str(review[name]) for name in names])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}, line {len(rows) + 1}: no review with {', '.join(names)} ({error!r})") from error
+    except BROKEN as error:
+        raise DataError(f"{path}: not readable ({error}); fetch the file again") from error
+    return pl.DataFrame(rows, schema=dict.fromkeys(EVENT, pl.String), orient="row")
+
+
+def _checked(events: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """Times as numbers."""
+    typed = events.with_columns(pl.col("timestamp").cast(pl.Int64, strict=False))
+    wrong = typed.with_row_index().filter(pl.any_horizontal(pl.col("user", "item", "timestamp").is_null()))
+    if len(wrong):
+        number = int(wrong["index"][0])
+        raise DataError(
+            f"{path}, line {number + 1}: {', '.join(map(str, events.row(number)))} is no user, item, rating and time "
+            "in seconds; use the file as it was published"
+        )
+    return typed
+
+
+_MOVIELENS_1M = _fields(":", ["user", " ", "item", "  ", "rating", "   ", "timestamp"])
+RAW: dict[str, Callable[[Path], pl.DataFrame]] = {
+    "u.data": _fields("\t", EVENT),
+    "ratings.dat": _MOVIELENS_1M,
+    "ratings.reconstructed.dat.gz": _MOVIELENS_1M,
+    "reviews_*_5.json.gz": _reviews,
+    "reviews_*_5.json": _reviews,
+    "ratings_*.csv": _fields(",", EVENT),
+}
+"""Raw interactions by file name: MovieLens 100K and 1M, Amazon's reviews and ratings of 2014."""
 
 
 def k_core(events: pl.DataFrame, k: int = 5) -> pl.DataFrame:
@@ -39,7 +137,7 @@ def sequences_from_events(events: pl.DataFrame, name: str, k: int = 5) -> Sequen
         k: of the k-core.
 
     Returns:
-        The sequences, users in order of their first event.
+        The sequences, users in order of their first event; marked as ordered otherwise than OpenP5's.
 
     Raises:
         DataError: a missing column, an empty cell, or nothing left of the k-core.
@@ -67,6 +165,7 @@ def sequences_from_events(events: pl.DataFrame, name: str, k: int = 5) -> Sequen
         items["item"].cast(pl.String).to_list(),
         np.concatenate([[0], np.cumsum(lengths.to_numpy())]).astype(np.int64),
         values,
+        reconstructed=True,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ilm_lightning.data.openp5 import Indexing, Sequences, make_indexing, read_indexing, read_sequences
+from ilm_lightning.data.openp5 import Indexing, Sequences, make_indexing, open_sequences, read_indexing
 from ilm_lightning.engine.artifacts import Artifact, file_hash, source_hash, write_json
 from ilm_lightning.engine.checks import ConfigError
 from ilm_lightning.engine.stages.context import Context
@@ -40,7 +40,7 @@ def prepare_openp5(context: Context) -> Artifact:
     def build(target: Path) -> dict[str, Any]:
         from ilm_lightning.data.openp5.catalog import build_catalog
 
-        sequences = read_sequences(folder, config.name)
+        sequences = open_sequences(folder, config.name)
         indexing = read_indexing(folder, config.indexing, sequences)
         if indexing is None:
             indexing = make_indexing(sequences, config.indexing, config.clusters, config.token_size)

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,47 +84,49 @@ def build_trie(sequences: Sequence[Sequence[int]]) -> ItemTrie:
     >>> trie.forced, trie.allowed([7]), trie.allowed([7, 2])
     ((7,), [1, 2], [3, 9])
     """
-    rows = [tuple(int(token) for token in sequence) for sequence in sequences]
-    if not rows or not all(rows):
+    lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
+    if not lengths.all() or not len(lengths):
         raise ValueError("the tree of items needs at least one item, and at least one token of each")
-    order = sorted(range(len(rows)), key=rows.__getitem__)
-    ordered = [rows[row] for row in order]
-    for place, (one, two) in enumerate(pairwise(ordered)):
-        if one == two[: len(one)]:
-            raise ValueError(
-                f"items {order[place]} and {order[place + 1]} cannot be told apart: {list(one)} begins {list(two)}; "
-                "give every item its own index, and an end token"
-            )
-    tokens, items, low, high, first_child = [-1], [NO_ITEM], [0], [len(rows)], []
-    node = depth = 0
-    while node < len(tokens):
-        end_of_level = len(tokens)
-        while node < end_of_level:
-            first_child.append(len(tokens))
-            if items[node] == NO_ITEM:
-                for start, end in _groups(ordered, low[node], high[node], depth):
-                    leaf = len(ordered[start]) == depth + 1
-                    tokens.append(ordered[start][depth])
-                    items.append(order[start] if leaf else NO_ITEM)
-                    low.append(start)
-                    high.append(end)
-            node += 1
-        depth += 1
-    first_child.append(len(tokens))
-    forced, start_node = [], 0
-    while first_child[start_node + 1] - first_child[start_node] == 1:
-        child = first_child[start_node]
+    tokens = np.full((len(lengths), lengths.max()), -1, np.int64)
+    tokens[np.arange(tokens.shape[1]) < lengths[:, None]] = np.fromiter(
+        (token for sequence in sequences for token in sequence), np.int64, lengths.sum()
+    )
+    order = np.lexsort(tokens.T[::-1])
+    tokens, lengths = tokens[order], lengths[order]
+    # where each item first differs from the one before it in order
+    parts = np.zeros(len(order), np.int64)
+    differs = tokens[1:] != tokens[:-1]
+    parts[1:] = np.where(differs.any(1), differs.argmax(1), tokens.shape[1])
+    if len(begun := np.flatnonzero(parts[1:] >= lengths[:-1])):
+        one, two = (tokens[place, : lengths[place]].tolist() for place in (begun[0], begun[0] + 1))
+        raise ValueError(
+            f"items {order[begun[0]]} and {order[begun[0] + 1]} cannot be told apart: {one} begins {two}; "
+            "give every item its own index, and an end token"
+        )
+    return _tree(order, tokens, lengths, parts)
+
+
+def _tree(order: Ints, tokens: Ints, lengths: Ints, parts: Ints) -> ItemTrie:
+    """The tree of items in order: a level's nodes begin where an item parts from the one before at or above it."""
+    count, root = len(order), np.zeros(1, np.int64)
+    levels = [(root - 1, root + NO_ITEM, root, root + count)]
+    children: list[Ints] = []
+    for depth in range(tokens.shape[1]):
+        bounds = np.flatnonzero(parts <= depth)
+        low = bounds[lengths[bounds] > depth]
+        high = np.append(bounds, count)[np.searchsorted(bounds, low, side="right")]
+        _, _, above, below = levels[-1]
+        children.append(np.searchsorted(low, below) - np.searchsorted(low, above))
+        levels.append((tokens[low, depth], np.where(lengths[low] == depth + 1, order[low], NO_ITEM), low, high))
+    children.append(np.zeros(len(levels[-1][0]), np.int64))
+    first_child = np.concatenate([[1], 1 + np.cumsum(np.concatenate(children))])
+    names, items, lows, highs = (np.concatenate(arrays) for arrays in zip(*levels, strict=True))
+    forced, start = [], 0
+    while first_child[start + 1] - first_child[start] == 1:
+        child = int(first_child[start])
         # the last token of a single item is still the model's to score
         if items[child] != NO_ITEM:
             break
-        forced.append(tokens[child])
-        start_node = child
-    flat = {"tokens": tokens, "first_child": first_child, "items": items, "low": low, "high": high, "order": order}
-    arrays: dict[str, Any] = {name: np.array(values, dtype=np.int64) for name, values in flat.items()}
-    return ItemTrie(**arrays, forced=tuple(forced), start=start_node)
-
-
-def _groups(ordered: Sequence[tuple[int, ...]], low: int, high: int, depth: int) -> list[tuple[int, int]]:
-    """Runs of equal tokens at a depth; what is sorted lies together."""
-    bounds = [low, *(p for p in range(low + 1, high) if ordered[p][depth] != ordered[p - 1][depth]), high]
-    return list(pairwise(bounds))
+        forced.append(int(names[child]))
+        start = child
+    return ItemTrie(names, first_child, items, lows, highs, order, tuple(forced), start)

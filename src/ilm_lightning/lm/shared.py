@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ilm_lightning.lm.attention import GROUPED, Branches
+from ilm_lightning.lm.backbone import causal_lm
 from ilm_lightning.lm.batch import PromptBatch, Targets, moved
 from ilm_lightning.lm.collate import Collator, Slot, empty_batch
 from ilm_lightning.lm.prompts import TokenisedExample
@@ -217,10 +218,11 @@ def sharing_error(model: "ItemLanguageModel") -> float:
         The largest difference between hidden states apart and together, relative to the largest hidden state; a
         model that refuses masks or positions counts as 1.
     """
-    words = np.arange(3, 15, dtype=np.int32)
-    examples = [
-        TokenisedExample(f"probe {cut}", words[:cut], np.array([cut, 2, 4], np.int32), ()) for cut in (4, 12, 8)
-    ]
+    # spread over the vocabulary: the first ids are often special tokens that nothing was trained on, whose hidden
+    # states turn rounding into large differences
+    rows = causal_lm(model.lm).get_input_embeddings().weight.shape[0]
+    words = np.linspace(0, rows - 1, 14)[1:-1].astype(np.int32)
+    examples = [TokenisedExample(f"probe {cut}", words[:cut], words[[cut - 1, 1, 3]], ()) for cut in (4, 12, 8)]
     collator = Collator({"probe": torch.zeros(1, 1)})
     training = model.training
     model.eval()

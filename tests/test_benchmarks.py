@@ -141,16 +141,26 @@ def test_ways_that_differ_are_told_apart() -> None:
 @pytest.mark.usefixtures("benchmarks_path")
 def test_decoding_results_become_rows() -> None:
     ladder = script("ladder")
-    rates = {"transformers, 10 beams": 0.25, "trie, 10 beams": 2.0, "trie, 30 beams": 0.75}
-    ratios = {"trie, 10 beams": {"ratio": 8.0}, "trie, 30 beams": {"ratio": 3.0}}
+    rates = {"transformers, 10 beams": 0.25, "trie, 10 beams": 2.0, "trie, 30 beams": 1.75, "trie, exact": 0.75}
+    ratios = {"trie, 10 beams": {"ratio": 8.0}, "trie, 30 beams": {"ratio": 7.0}, "trie, exact": {"ratio": 3.0}}
+    lists = {"transformers, 10 beams": 0, "trie, 10 beams": 0, "trie, 30 beams": 1, "trie, exact": 2}
     speed = {
         "users": 2,
         "users_per_second": rates,
         "against_transformers": ratios,
         "same_ranking_10_beams": 2,
+        "exact_lists": lists,
     }
-    rows = ladder.read_decoding({"items": 3416, "mean_prompt_tokens": 160.2, "speed": speed})
-    assert [(row["bar"], row["met"]) for row in rows] == [(7.0, True), (3.5, False)]
+    found = {"items": 3416, "mean_prompt_tokens": 160.2, "speed": speed}
+    # the bar of the exact top 10 is not met by a search that misses it for one user
+    rows = ladder.read_decoding(found)
+    assert [(row["bar"], row["met"]) for row in rows] == [(7.0, True), (None, True), (3.5, False)]
+    assert rows[1]["exact"] == "the top 10 of all items for 1 of 2 users"
+    lists["trie, 30 beams"] = 2
+    again = ladder.read_decoding(found)
+    assert [(row["bar"], row["met"]) for row in again] == [(7.0, True), (3.5, True), (None, True)]
+    speed["same_ranking_10_beams"] = 1
+    assert not ladder.read_decoding(found)[0]["met"]
     line = list(ladder.lines(rows))[2]
     assert line.startswith("| trie decoding, 10 beams, 3,416 items | transformers, 10 beams → trie, 10 beams | 4 → 0.5")
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from lm_tiny import ARCHITECTURES, WIDTH, make_model, tiny_llama
+from test_lm_shared import as_double, assert_equal, gradients
 from torch.nn import functional as F
 
 from ilm_lightning.adapters import build_adapter
@@ -36,6 +37,30 @@ def test_loss_equals_that_of_transformers_with_labels(name: str, examples: Examp
     model.lm(inputs_embeds=model.embed(batch), attention_mask=batch.attention_mask, labels=batch.labels).loss.backward()
     for mine, theirs in zip(ours, (p.grad for p in model.adapter.parameters()), strict=True):
         assert (mine - theirs).abs().max() <= 1e-5 * theirs.abs().max().clamp_min(1e-6)
+
+
+@pytest.mark.parametrize("tuning", list(Tuning))
+def test_every_gradient_equals_that_of_logits_at_all_positions(
+    tuning: Tuning, examples: Examples, collator: Collator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model(tuning)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.1)
+    model, batch = as_double(model, monkeypatch), collator(examples)
+    logits = model.lm(inputs_embeds=model.embed(batch), attention_mask=batch.attention_mask, use_cache=False).logits
+    wanted = F.cross_entropy(logits[:, :-1].flatten(0, 1), batch.labels[:, 1:].flatten())
+    wanted.backward()
+    theirs = gradients(model)
+    ours = model(batch).loss
+    ours.backward()
+    assert_equal(ours, wanted, 1e-9)
+    mine = gradients(model)
+    assert set(mine) == set(theirs)
+    for name, gradient in theirs.items():
+        assert gradient.abs().max() > 0, name
+        assert_equal(mine[name], gradient, 1e-9)
 
 
 def test_losses_by_token_and_example(examples: Examples, collator: Collator) -> None:

@@ -7,9 +7,9 @@ prompts through an untrained adapter on random vectors, and knows no item ids: i
 
 Speed: both decoders on one thread in fp32, user by user in turns. ``trie, exact`` searches again where a list is not
 known to be exact, without a limit to the beams and only above the list's last score; it is also what the other lists
-are held against. Exactness: for a seeded sample of ``--exact`` users, whether each number of ``--beams`` finds the top 10
-of all items, which ``trie, exact`` finds. ``--all`` of these users are scored over all items, half a minute each, to check
-that reasoning. Prints JSON, and saves it after each part.
+are held against. Exactness: for a seeded sample of ``--exact`` users, whether each number of ``--beams`` finds the top
+10 of all items, which ``trie, exact`` finds. ``--all`` of these users are scored over all items, half a minute each, to
+check that reasoning. Prints JSON, and saves it after each part.
 """
 
 import argparse

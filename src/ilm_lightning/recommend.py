@@ -1,10 +1,11 @@
 """Recommend with a trained run: ``python -m ilm_lightning.recommend run=outputs/… user=ID`` or ``history=ID,ID,…``."""
 
+import json
 import logging
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
@@ -13,6 +14,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     from ilm_lightning.data.openp5 import Indexing, Sequences
     from ilm_lightning.data.tables import ItemCatalog
+    from ilm_lightning.engine.stages.context import Context
+    from ilm_lightning.engine.stages.tune import Inputs
 
 USAGE = """usage: python -m ilm_lightning.recommend run=FOLDER user=ID|history=ITEM,ITEM,… [k=10] [task=sequential]
 
@@ -106,12 +109,12 @@ def recommend_for(options: dict[str, str]) -> "tuple[list[Recommended], list[int
         raise RecommendError(f"{folder} was trained on language tasks: ask it with python -m ilm_lightning.chat")
     from ilm_lightning.engine.artifacts import Store
     from ilm_lightning.engine.stages.context import Context
-    from ilm_lightning.engine.stages.data import embed, prepare, read_tables
+    from ilm_lightning.engine.stages.data import read_tables
     from ilm_lightning.engine.stages.openp5 import load_sequences
-    from ilm_lightning.engine.stages.tune import Inputs
 
     context = Context(config, Store(config.artifacts), folder)
-    prepared = prepare(context)
+    inputs = trained_on(context)
+    prepared = inputs.prepared
     catalog = read_tables(prepared)[1]
     sequences, indexing = load_sequences(prepared)
     if "user" in options:
@@ -129,13 +132,46 @@ def recommend_for(options: dict[str, str]) -> "tuple[list[Recommended], list[int
         rows = find_items(options["history"], sequences, catalog)
         sequences, indexing = with_newcomer(sequences, indexing, rows)
         user = len(sequences) - 1
-    inputs = Inputs(prepared, embed(context, prepared), prepared)
     found = _rank(context, inputs, sequences, indexing, user, options)
     return found, sequences.items(user).tolist(), catalog
 
 
+def trained_on(context: "Context") -> "Inputs":
+    """The run's own data and vectors: its artefacts or, where they are gone, the same made again.
+
+    Raises:
+        RecommendError: the artefacts are gone, and so are the data, or they are not the same any more.
+    """
+    from ilm_lightning.engine.stages.data import embed, prepare
+    from ilm_lightning.engine.stages.recommend_export import counts
+    from ilm_lightning.engine.stages.tune import Inputs
+
+    folder, path = context.run_folder, Path(context.config.data.path or "")
+    made = json.loads((folder / "artifacts.json").read_text(encoding="utf-8"))
+    prepared, embedded = (context.store.find(made[stage]) for stage in ("prepare", "embed"))
+    if prepared is None:
+        if not path.is_dir():
+            raise RecommendError(f"data.path={path}: there is no such folder any more, and {folder} was trained on it")
+        prepared = prepare(context)
+        before = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["counts"]
+        now = counts(prepared.report)
+        changed = [f"{now.get(key, 0):,} {key} for {count:,}" for key, count in before.items() if now.get(key) != count]
+        if changed:
+            raise RecommendError(
+                f"{path} is not what {folder} was trained on ({', '.join(changed)}): give the data as they were, or "
+                "train again"
+            )
+        embedded = None
+    return Inputs(prepared, embedded or embed(context, prepared), prepared)
+
+
 def _rank(
-    context: Any, inputs: Any, sequences: "Sequences", indexing: "Indexing", user: int, options: dict[str, str]
+    context: "Context",
+    inputs: "Inputs",
+    sequences: "Sequences",
+    indexing: "Indexing",
+    user: int,
+    options: dict[str, str],
 ) -> list[Recommended]:
     from ilm_lightning.engine.stages.recommend import Bench
     from ilm_lightning.evaluation.trie import build_trie

@@ -1,6 +1,7 @@
 """The commands of recommendation on tiny models and an invented shop."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,39 @@ def check_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert recommend.main(arguments) == 1
         assert message in capsys.readouterr().err
+
+
+def test_a_run_recommends_from_what_it_was_trained_on(
+    overrides: list[str],
+    shop: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = tmp_path / "own"
+    shutil.copytree(shop, data)
+    mine = [o.replace(str(shop), str(data)) for o in overrides]
+    extra = ["tuning.steps=1", "tuning.val_every=1", "evaluation.users=2", "evaluation.prompt_sets=[seen]"]
+    assert run(["experiment=ilm_mlp", *mine, *extra, "logger.samples=0"], monkeypatch) == 0
+    folder, sequences = finished(overrides), data / "Shop" / "user_sequence.txt"
+    asked = {"run": str(folder), "user": "u3"}
+    before = recommend.recommend_for(asked)[0]
+    # users that came later move every item's row, and change nothing
+    original = sequences.read_text()
+    sequences.write_text("new i9 i8 i7 i6\n" + original)
+    assert recommend.recommend_for(asked)[0] == before
+    artifacts = Path(next(o for o in overrides if o.startswith("artifacts=")).split("=", 1)[1])
+    shutil.rmtree(artifacts / "prepare")
+    assert recommend.main([f"run={folder}", "user=u3"]) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "is not what" in told
+    assert "21 users for 20" in told
+    sequences.write_text(original)
+    assert recommend.recommend_for(asked)[0] == before
+    shutil.rmtree(artifacts)
+    shutil.rmtree(data)
+    assert recommend.main([f"run={folder}", "user=u3"]) == 1
+    assert "there is no such folder any more" in " ".join(capsys.readouterr().err.split())
 
 
 def test_free_beams_report_what_names_no_item(overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,6 +193,10 @@ class Store:
             crew.from_main("ready")
         return found
 
+    def find(self, artifact_id: str) -> Artifact | None:
+        """An artefact that was built before, by its ``stage/key``; None where it is gone or damaged."""
+        return self._read(self.root / artifact_id)
+
     def _get(self, recipe: Mapping[str, Any], folder: Path, build: Build) -> Artifact:
         with storage_advice(self.root):
             folder.parent.mkdir(parents=True, exist_ok=True)

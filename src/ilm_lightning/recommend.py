@@ -102,7 +102,8 @@ def recommend_for(options: dict[str, str]) -> "tuple[list[Recommended], list[int
     from ilm_lightning.engine.runs import stored_config
 
     folder = Path(options["run"])
-    if not (folder / "model" / "config.json").is_file() or not (folder / "config.yaml").is_file():
+    needed = ("model/config.json", "config.yaml", "metrics.json", "artifacts.json")
+    if not all((folder / name).is_file() for name in needed):
         raise RecommendError(f"{folder} holds no finished run; give a folder under outputs/")
     config = stored_config(folder)
     if config.tasks.kind != "openp5":

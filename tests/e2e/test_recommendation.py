@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,12 @@ def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     return int(end.value.code or 0)
 
 
+def finished_all(overrides: list[str]) -> list[Path]:
+    return list(Path(next(o for o in overrides if o.startswith("outputs=")).split("=", 1)[1]).iterdir())
+
+
 def finished(overrides: list[str]) -> Path:
-    outputs = Path(next(o for o in overrides if o.startswith("outputs=")).split("=", 1)[1])
-    (folder,) = outputs.iterdir()
+    (folder,) = finished_all(overrides)
     return folder
 
 
@@ -329,6 +333,25 @@ def test_baselines_without_a_language_model(
         assert row["hr"]["5"] == pytest.approx((ranks[name] <= 5).mean())
     assert rank_without_model([*mine, "evaluation.baselines=[als]", "evaluation.users=3"], monkeypatch) == 0
     assert "3 of 20" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(find_spec("replay") is None, reason="RePlay is not installed: pip install 'ilm-lightning[sasrec]'")
+def test_sasrec_is_trained_once_for_every_test(
+    overrides: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["evaluation.sasrec.width=8", "evaluation.sasrec.epochs=2", "evaluation.sasrec.length=5"]
+    mine = [o for o in overrides if not o.startswith(("lm.", "tasks", "evaluation.b"))]
+    mine += [*small, "evaluation.baselines=[sasrec]"]
+    found = []
+    for extra in ([], ["evaluation.filter_seen=true"], ["evaluation.users=3"]):
+        assert rank_without_model([*mine, *extra], monkeypatch) == 0
+        assert ("sasrec    pass 1" in capsys.readouterr().err) == (extra == [])
+        folder = max(finished_all(overrides), key=lambda path: path.stat().st_mtime_ns)
+        found.append(pl.read_parquet(folder / "baselines.parquet"))
+    everybody, filtered, few = found
+    # with fewer items above it a target cannot fall
+    assert (filtered["SASRec"] <= everybody["SASRec"]).all()
+    assert few.equals(everybody.filter(pl.col("user").is_in(few["user"].to_list())))
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ NAMES = {
 }  # fmt: skip
 """Setting -> name in tables."""
 RANKS = "baselines.parquet"
+SASREC_CODE = 1
+WEIGHTS = "sasrec.safetensors"
 
 
 def rank_baselines(context: Context, prepared: Artifact, embedded: Artifact) -> Artifact:
@@ -75,7 +77,10 @@ def _rank(context: Context, prepared: Artifact, embedded: Artifact, folder: Path
     metrics: dict[str, Any] = {}
     ranks: dict[str, Any] = {"user": [sequences.user_ids[user] for user in users]}
     for name in evaluation.baselines:
-        scorer = _scorer(context, name, sequences, embedded, users, history)
+        if name == "sasrec":
+            scorer = _sasrec(context, prepared, sequences, users)
+        else:
+            scorer = _scorer(context, name, sequences, embedded, users, history)
         found = ranks_of(scorer, targets, seen)
         metrics[NAMES[name]] = asdict(ranking_from_ranks(found)) | {"parameters": scorer.parameters}
         if isinstance(scorer, Sasrec):
@@ -100,25 +105,37 @@ def _scorer(
         return Popularity(sequences.popularity(), len(users))
     if name == "item_knn":
         return item_knn(sequences.training_interactions().matrix(), history)
-    if name == "sasrec":
-        return _sasrec(context, sequences, users)
     als = context.config.encoder.als
     factors = ItemVectors.load(embedded.path).raw("behavioral")
     # as of the same history that the model and item-kNN read: the fitted users know less of it at test
     return dot_product(fold_in(factors, history, als.regularization, als.alpha), factors)
 
 
-def _sasrec(context: Context, sequences: "Sequences", users: Any) -> "Scorer":
+def _sasrec(context: Context, prepared: Artifact, sequences: "Sequences", users: Any) -> "Scorer":
+    """SASRec as an artefact of its own: whom it is tested on, and with which filter, trains nothing anew."""
+    from safetensors.torch import load_file, save_file
+
     from ilm_lightning.data.openp5.sequences import HELD_OUT
-    from ilm_lightning.evaluation.sasrec import Sasrec, SasrecSettings, fit_sasrec
+    from ilm_lightning.evaluation.sasrec import Sasrec, SasrecSettings, fit_sasrec, new_model
 
     settings = SasrecSettings(**asdict(context.config.evaluation.sasrec))
-    training = [sequences.items(user)[:-HELD_OUT] for user in range(len(sequences))]
-    validation = sequences.targets("validation").astype(np.int64)
-    model, passes = fit_sasrec(training, validation, sequences.n_items, settings, context.config.seed)
+    recipe = {"code": SASREC_CODE, "settings": asdict(settings), "seed": context.config.seed}
+
+    def build(folder: Path) -> dict[str, Any]:
+        training = [sequences.items(user)[:-HELD_OUT] for user in range(len(sequences))]
+        validation = sequences.targets("validation").astype(np.int64)
+        model, passes = fit_sasrec(training, validation, sequences.n_items, settings, context.config.seed)
+        save_file(
+            {name: weights.clone().contiguous() for name, weights in model.state_dict().items()}, folder / WEIGHTS
+        )
+        return {"passes": passes}
+
+    fitted = context.store.get("sasrec", recipe, {"prepare": prepared}, build)
+    model = new_model(sequences.n_items, settings)
+    model.load_state_dict(load_file(fitted.path / WEIGHTS))
     target = sequences.target_position(context.config.evaluation.split)
     histories = [sequences.items(int(user))[:target] for user in users]
-    return Sasrec(model, histories, settings, sequences.n_items, passes)
+    return Sasrec(model, histories, settings, sequences.n_items, int(fitted.report["passes"]))
 
 
 def filter_text(evaluation: EvaluationConfig) -> str:

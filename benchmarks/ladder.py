@@ -90,8 +90,8 @@ OPENP5_PROMPTS = ("--prompts", "{data}/openp5/prompt.txt")
 SCRIPTS = {
     "phase1": Script("phase1_step.py"),
     "phase1_facts": Script("phase1_step.py", ("--texts", "facts", "--rounds", "3")),
-    "phase2": Script("phase2_step.py"),
-    "shared_history": Script("shared_history.py"),
+    "phase2": Script("phase2_step.py", ("--data", "{data}")),
+    "shared_history": Script("shared_history.py", ("--data", "{data}")),
     "decoding": Script(
         "decoding.py",
         ("--data", "{data}/openp5/ML1M", "--prompts", "{data}/openp5/prompt.txt", "--users", "8", "--exact", "0"),

@@ -139,6 +139,25 @@ def test_ways_that_differ_are_told_apart() -> None:
 
 
 @pytest.mark.usefixtures("benchmarks_path")
+def test_rungs_on_data_that_is_not_there_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ladder = script("ladder")
+    needing = [name for name, one in ladder.SCRIPTS.items() if one.needs_data]
+    reading = [
+        n for n, one in ladder.SCRIPTS.items() if "read_sequences(" in (BENCHMARKS / one.file).read_text("utf-8")
+    ]
+    # the collator's rung has data of its own
+    assert needing == [name for name in reading if name not in ("collate", "als")]
+    monkeypatch.delenv("ILM_DATA", raising=False)
+    monkeypatch.setattr("sys.argv", ["ladder.py", "--only", *needing, "--out", str(tmp_path)])
+    ladder.main()
+    told = capsys.readouterr()
+    assert told.err.count("left out, ILM_DATA names no folder") == len(needing) == 3
+    assert told.out.startswith("| rung |")
+
+
+@pytest.mark.usefixtures("benchmarks_path")
 def test_decoding_results_become_rows() -> None:
     ladder = script("ladder")
     rates = {"transformers, 10 beams": 0.25, "trie, 10 beams": 2.0, "trie, 30 beams": 1.75, "trie, exact": 0.75}

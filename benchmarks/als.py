@@ -3,8 +3,10 @@
     python benchmarks/als.py [--rounds 2] [--data FOLDER/openp5/ML1M]
 
 6,040 users, 3,416 items, a million entries with a long tail (or the real ones), 64 factors, 15 sweeps. `implicit`
-takes three conjugate-gradient steps a row; ours solves each row exactly. `implicit` with BLAS held to one thread, which
-it only warns about, stands beside. The measure is wall time, for pools that stand in each other's way are waited for.
+takes three conjugate-gradient steps a row; ours solves each row exactly, and `implicit`'s own exact solver stands
+beside. So does `implicit` with BLAS held to one thread, which it only warns about: what its pools cost differs from
+machine to machine, and where that is less than the bar, the bar is out of reach. The measure is wall time, for pools
+that stand in each other's way are waited for.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from ilm_lightning.hardware import usable_cores
 
 USERS, ITEMS, ENTRIES = 6040, 3416, 1_000_000
 FACTORS, SWEEPS, REGULARIZATION, ALPHA = 64, 15, 1.0, 5.0
+BAR = 5.0
 
 
 def long_tail(seed: int = 0) -> csr_matrix:
@@ -72,10 +75,11 @@ def main() -> None:
     table = Interactions(frame, [str(n) for n in range(matrix.shape[0])], matrix.shape[1])
     found: dict[str, float] = {}
 
-    def theirs(name: str, limit: int | None) -> None:
+    def theirs(name: str, limit: int | None, exact: bool = False) -> None:
         model = AlternatingLeastSquares(
-            factors=FACTORS, regularization=REGULARIZATION, alpha=ALPHA, iterations=SWEEPS, random_state=0
-        )
+            factors=FACTORS, regularization=REGULARIZATION, alpha=ALPHA, iterations=SWEEPS, random_state=0,
+            use_cg=not exact,
+        )  # fmt: skip
         with threadpool_limits(limit, "blas"):
             model.fit(matrix, show_progress=False)
         found[name] = objective(matrix, model.user_factors, model.item_factors)
@@ -84,11 +88,17 @@ def main() -> None:
         items, users = fit_als(table, FACTORS, REGULARIZATION, ALPHA, SWEEPS)
         found[name] = objective(matrix, users, items)
 
-    names = ["implicit, as installed", "implicit, BLAS on one thread", "ours, exact"]
+    names = [
+        "implicit, as installed",
+        "implicit, BLAS on one thread",
+        "implicit, exact, BLAS on one thread",
+        "ours, exact",
+    ]
     ways = {
         names[0]: lambda: theirs(names[0], None),
         names[1]: lambda: theirs(names[1], 1),
-        names[2]: lambda: ours(names[2]),
+        names[2]: lambda: theirs(names[2], 1, exact=True),
+        names[3]: lambda: ours(names[3]),
     }
     timings = interleave(ways, options.rounds, warm_up=0)
     setting = {
@@ -100,11 +110,11 @@ def main() -> None:
         "threads": usable_cores(),
     }
     exact = "objective " + ", ".join(f"{found[name]:.1f} ({name})" for name in names)
-    cores = usable_cores()
-    cannot = "" if cores > 1 else "one core: thread pools cannot stand in each other's way"
+    lost = timings[names[0]].wall_s / timings[names[1]].wall_s
+    cannot = "" if lost >= BAR else f"here implicit's pools cost it {lost:.1f} times, not {BAR:g}"
     # an exact sweep may end lower than three gradient steps a row, but not higher
-    same = found[names[2]] <= found[names[0]] * 1.001
-    report([Rung("ALS", names[0], names[2], 5.0, timings, setting, "wall_s", exact, same, cannot)])
+    same = found[names[3]] <= found[names[0]] * 1.001
+    report([Rung("ALS", names[0], names[3], BAR, timings, setting, "wall_s", exact, same, cannot)])
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import torch
 
 from ilm_lightning.lm.backbone import causal_lm
 from ilm_lightning.lm.collate import Collator, sorted_batches
+from ilm_lightning.lm.generate import stop_ids
 from ilm_lightning.lm.model import ItemLanguageModel
 from ilm_lightning.lm.prompts import PromptTokenizer, TokenisedExample
 from ilm_lightning.progress import track
@@ -40,7 +41,7 @@ def free_beams(
     texts: list[list[str]] = [[] for _ in examples]
     training = model.training
     model.eval()
-    lm = causal_lm(model.lm)
+    lm, ends = causal_lm(model.lm), sorted(stop_ids(model, tokenizer.eos_id))
     batches = sorted_batches([len(example.prompt_ids) for example in examples], batch_size)
     for places in track(batches, len(batches), label):
         batch = collator.prompts([examples[place] for place in places]).to(model.device)
@@ -53,6 +54,7 @@ def free_beams(
                 do_sample=False,
                 max_new_tokens=max_new_tokens,
                 length_penalty=0.0,
+                eos_token_id=ends,
                 pad_token_id=tokenizer.eos_id,
             )
         decoded = [tokenizer.decode(ids) for ids in rows.tolist()]

@@ -77,9 +77,13 @@ def test_seen_grows_with_the_split(tiny: Sequences) -> None:
     assert tiny.seen("test").toarray().sum(1).tolist() == [3, 2, 4]
 
 
-def test_sequential_indexing_meets_training_items_first(tiny: Sequences) -> None:
+def test_sequential_indexing_meets_training_items_first(tiny: Sequences, tmp_path: Path) -> None:
     # a b | b | c b d in training, then e
     assert make_indexing(tiny, "sequential").items == ["1001", "1002", "1003", "1004", "1005"]
+    # a | e b in training, then what is left in order of the file
+    later = read_sequences(written(tmp_path / "Later", ["u1 a c d", "u2 e b a c"]))
+    assert later.item_ids == ["a", "c", "d", "e", "b"]
+    assert make_indexing(later, "sequential").items == ["1001", "1004", "1005", "1002", "1003"]
     assert make_indexing(tiny, "sequential").users == ["1", "2", "3"]
 
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -203,6 +204,7 @@ def _rank(
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit status."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     console = Console(highlight=False, markup=False)
     try:

@@ -1,3 +1,4 @@
+import warnings
 from collections import Counter
 
 import pytest
@@ -34,6 +35,20 @@ def test_batch_for_training(examples: Examples, collator: Collator, prompts: Pro
         assert batch.labels[row, n - 1] == prompts.eos_id
     assert batch.n_tokens == sum(len(example) for example in examples)
     assert batch.to("cpu").example_ids == ["a", "b", "c", "d", "e"]
+
+
+def test_answers_may_lie_in_memory_that_is_read_only(examples: Examples, collator: Collator) -> None:
+    wanted = collator(examples)
+    for example in examples:
+        example.target_ids.setflags(write=False)
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = collator(examples)
+    finally:
+        torch.set_warn_always(False)
+    assert torch.equal(found.labels, wanted.labels)
 
 
 def test_each_distinct_slot_comes_once(examples: Examples, collator: Collator) -> None:

@@ -114,7 +114,8 @@ class Collator:
         for row, example in enumerate(examples):
             start, end = len(example.prompt_ids), len(example)
             ids[row, :start] = torch.from_numpy(example.prompt_ids)
-            ids[row, start:end] = labels[row, start:end] = torch.from_numpy(example.target_ids).long()
+            # answers may lie in a file that cannot be written to, of which torch would warn
+            ids[row, start:end] = labels[row, start:end] = torch.tensor(example.target_ids, dtype=torch.long)
             mask[row, :end] = 1
             if weights is not None:
                 given = example.token_weights

@@ -280,6 +280,7 @@ def test_windows_may_move_in_blocks(
     ("extra", "message"),
     [
         (["tasks=elm"], "give data=openp5_"),
+        (["data.name=???"], "error: data.name has no value, and what was chosen needs one: add data.name=…\n"),
         (["tasks.prompts=none.txt"], "tasks.prompts=none.txt"),
         (["tasks.user_vector=late"], "tasks.user_vector=late"),
         (["evaluation.beams=3"], "cannot fill lists"),

@@ -318,7 +318,7 @@ def as_config(node: Any) -> Config:
         ValueError: a key is unknown, missing or of the wrong type.
     """
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     try:
         # as plain values: a key that "+" forced into a typed node would pass unseen
@@ -332,6 +332,10 @@ def as_config(node: Any) -> Config:
             raise ValueError(
                 f"{error.full_key or 'configuration'} is read from ILM_DATA: set ILM_DATA to the folder of the raw "
                 "data, or give data.path=FOLDER, data.items=TEXTS (or null) and, with tasks=openp5, tasks.prompts=FILE"
+            ) from error
+        if isinstance(error, MissingMandatoryValue):
+            raise ValueError(
+                f"{error.full_key} has no value, and what was chosen needs one: add {error.full_key}=…"
             ) from error
         raise ValueError(f"configuration: {error}") from error
     assert isinstance(config, Config)

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import polars as pl
+import pytest
 from synthetic import config_of, planted, predictions_of, write_run
 
 from ilm_lightning.reporting import markdown
@@ -37,3 +38,13 @@ def test_a_record_is_smaller_and_written_only_when_the_run_changed(tmp_path: Pat
     metrics.write_text(metrics.read_text(encoding="utf-8") + "\n", encoding="utf-8")
     assert keep_record(run, record)
     assert (record / "metrics.json").read_bytes() == metrics.read_bytes()
+
+
+def test_a_record_does_not_say_where_the_data_lay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_run(tmp_path / "run", config_of("ilm_mlp"), predictions_of(50.0, 0))
+    config = run / "config.yaml"
+    config.write_text(config.read_text(encoding="utf-8") + "# /real/data/openp5 /real/database\n", encoding="utf-8")
+    monkeypatch.setenv("ILM_DATA", "/real/data/")
+    assert keep_record(run, tmp_path / "record")
+    kept = (tmp_path / "record" / "config.yaml").read_text(encoding="utf-8")
+    assert kept.endswith("# ${oc.env:ILM_DATA}/openp5 /real/database\n")

@@ -1,5 +1,6 @@
 """A run as it is kept beside its experiment: small enough to commit, whole enough for every table, test and claim."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -30,11 +31,20 @@ def keep_record(run: Path, target: Path) -> bool:
     for name in (CONFIG, METRICS, STATUS, *histories):
         if (run / name).is_file():
             shutil.copyfile(run / name, part / name)
+    _hide_data_folder(part / CONFIG)
     if (run / PREDICTIONS).is_file():
         _scores(run / PREDICTIONS, part / PREDICTIONS)
     shutil.rmtree(target, ignore_errors=True)
     part.replace(target)
     return True
+
+
+def _hide_data_folder(config: Path) -> None:
+    """Name the folder of real data as configurations do: where it lies on this machine is of no use elsewhere."""
+    folder = os.environ.get("ILM_DATA", "").rstrip("/")
+    if folder and config.is_file():
+        text = config.read_text(encoding="utf-8")
+        config.write_text(text.replace(f"{folder}/", "${oc.env:ILM_DATA}/"), encoding="utf-8")
 
 
 def _scores(source: Path, target: Path) -> None:

@@ -101,7 +101,7 @@ def _facts(made: list[Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Entry point."""
-    sys.exit(hydra_command("train", run))
+    sys.exit(hydra_command("train", run, in_turn=True))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ LABELS = {
     "texts": "phase 1: item-text pairs",
     "phase2_train": "phase 2: training examples",
     "phase2_test": "phase 2: test examples of each prompt set",
+    "users_tied_at_end": "users whose last two items have the same time",
     "reconstructed": "ties in time broken differently from OpenP5",
 }
 
@@ -52,7 +53,7 @@ def text_of(value: Any) -> str:
 
 def main() -> None:
     """Entry point."""
-    sys.exit(hydra_command("train", run))
+    sys.exit(hydra_command("train", run, in_turn=True))
 
 
 if __name__ == "__main__":

@@ -334,6 +334,12 @@ def test_baselines_without_a_language_model(
         assert row["hr"]["5"] == pytest.approx((ranks[name] <= 5).mean())
     assert rank_without_model([*mine, "evaluation.baselines=[als]", "evaluation.users=3"], monkeypatch) == 0
     assert "3 of 20" in capsys.readouterr().err
+    # a sweep ranks here, one setting after another; nothing is trained
+    swept = ["-m", *mine, "evaluation.baselines=[item_knn]", "evaluation.knn_neighbours=2,5"]
+    assert rank_without_model(swept, monkeypatch) == 0
+    said = capsys.readouterr().err
+    assert said.count("item-kNN") == 2
+    assert "tune" not in said
 
 
 @pytest.mark.skipif(find_spec("replay") is None, reason="RePlay is not installed: pip install 'ilm-lightning[sasrec]'")

@@ -45,6 +45,22 @@ def test_statistics_of_any_folder_are_printed(shop: Path) -> None:
     assert not (shop / "outputs").exists()
 
 
+def test_a_sweep_prepares_one_data_set_after_another(shop: Path) -> None:
+    rows = [f"{user},{item},5,{time}" for user in "abcde" for time, item in enumerate("vwxyz")]
+    (shop / "Raw").mkdir()
+    # a's last two items have one time
+    (shop / "Raw" / "ratings_Shop.csv").write_text("\n".join(rows).replace("a,z,5,4", "a,z,5,3") + "\n")
+    done = run("-m", "data=openp5", "data.name=Shop", f"data.path={shop / 'Shop'},{shop / 'Raw'}", folder=shop)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("phase 2: training examples") == 2
+    (line,) = [line for line in done.stderr.splitlines() if "users whose last two items have the same time" in line]
+    assert "1" in line.split("time")[1]
+    failed = run("-m", "data=openp5", "data.name=Shop", f"data.path={shop / 'None'},{shop / 'Raw'}", folder=shop)
+    assert failed.returncode == 1
+    assert "None: there is no such file or folder" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
 def test_a_stage_keeps_everything(shop: Path) -> None:
     data = DataConfig(name="Shop", kind="openp5", path=str(shop / "Shop"), items=str(shop / "texts.tsv"), min_ratings=0)
     context = Context(Config(data=data), Store(shop / "artifacts"), shop)

@@ -15,6 +15,7 @@ from ilm_lightning.evaluation.ranking import (
     compact,
     ranking_from_ranks,
     ranking_of_lists,
+    ranking_of_users,
     ranks_in_lists,
     ranks_of_scores,
     top_items,
@@ -136,3 +137,18 @@ def test_knn_and_factors_find_planted_structure() -> None:
     assert found.hr[5] == found.ndcg[5] == 1.0
     # against the grain the target comes last among the unseen
     assert evaluate(dot_product(users[::-1], items), targets, seen).hr[5] == 0.0
+
+
+def test_fewer_neighbours_keep_fewer_similarities() -> None:
+    train = sparse.csr_matrix(np.ones((4, 6)))
+    one, many = (item_knn(train, train, neighbours) for neighbours in (2, 5))
+    assert (one.parameters, many.parameters) == (6 * 2, 6 * 5)
+
+
+def test_users_without_a_tie_are_counted_apart() -> None:
+    ranks, tied = np.array([1, 0, 3, 20]), np.array([False, True, False, True])
+    found = ranking_of_users(ranks, tied)
+    assert (found["hr"][5], found["users"]) == (0.5, 4)
+    assert (found["untied"]["hr"][5], found["untied"]["users"]) == (1.0, 2)
+    for nothing in (None, np.zeros(4, bool), np.ones(4, bool)):
+        assert "untied" not in ranking_of_users(ranks, nothing)

@@ -130,6 +130,33 @@ def test_one_table_holds_all_recommenders_with_their_protocols(tmp_path: Path) -
     assert "language model 'tiny', not 'PaLM 2" in beside
 
 
+def test_users_without_a_tie_are_rows_of_their_own_and_decide_no_claim(tmp_path: Path) -> None:
+    for seed in range(3):
+        for name, level in (("ilm", 0.6), ("rand", 0.3)):
+            folder = write_ranking(tmp_path, name, level, seed)
+            metrics = json.loads((folder / "metrics.json").read_text())
+            # among the others the truth is the other way round
+            ranks = np.array([1, 1, 1, 0]) if name == "rand" else np.array([1, 0, 0, 0])
+            rows = [row for tasks in metrics["ranking"].values() for row in tasks.values()]
+            for row in (*rows, *metrics["baselines"].values()):
+                row["untied"] = asdict(ranking_from_ranks(ranks))
+            (folder / "metrics.json").write_text(json.dumps(metrics))
+    found = table(found_in(tmp_path), "6")
+    cells = {
+        (line.row.name.partition(" (")[0], line.row.protocol.users): line.cells["HR@10"][0]
+        for line in found.lines
+        if not line.row.printed and line.prompts in ("seen", "—")
+    }
+    part = f"4 without a tie at the end, of {USERS} of {USERS}"
+    assert cells["ILM-rand", part] == 0.75
+    assert cells["ILM-IT-II", part] == 0.25
+    assert ("Markov", part) in cells
+    assert cells["ILM-IT-II", f"{USERS} of {USERS}"] > cells["ILM-rand", f"{USERS} of {USERS}"]
+    found_8 = claim(tmp_path, 8)
+    assert found_8.verdicts[RANKED] is Verdict.CONFIRMED
+    assert f"{USERS} users" in found_8.parts[RANKED][0].readings[0].numbers
+
+
 def test_table_4_is_the_mean_over_tasks(tmp_path: Path) -> None:
     for name in ("it", "ilm", "rand"):
         write_ranking(tmp_path, name, 0.3)

@@ -200,12 +200,14 @@ def check_data(config: Config) -> None:
         check_files(data.kind, {"ratings": Path(data.path or "")})
 
 
-def hydra_command(config_name: str, task: Callable[[Config], float]) -> int:
+def hydra_command(config_name: str, task: Callable[[Config], float], in_turn: bool = False) -> int:
     """Compose the configuration from the command line and run a task on it.
 
     Args:
         config_name: file under ``conf/`` without ``.yaml``.
         task: what to do with the typed configuration; its return value is the objective of sweepers.
+        in_turn: a sweep (``-m``) calls ``task`` here, one configuration after another; the configured launcher would
+            start training runs.
 
     Returns:
         Exit status: 0, 1 after a user error whose message was printed, or that of the signal which ended it.
@@ -215,6 +217,8 @@ def hydra_command(config_name: str, task: Callable[[Config], float]) -> int:
 
     failures: list[str] = []
     sys.argv[1:] = [open_mapping(argument) for argument in sys.argv[1:]]
+    if in_turn and {"-m", "--multirun"} & set(sys.argv):
+        sys.argv.append("hydra/launcher=basic")
     try:
         check_keys(sys.argv[1:])
         check_choices(sys.argv[1:])

@@ -68,6 +68,11 @@ def show_ranking(metrics: Mapping[str, Any], folder: Path) -> None:
         for task, row in tasks.items()
     ]
     rows += [(name, "", row) for name, row in metrics["baselines"].items()]
+    rows += [
+        (f"{who}: {row['untied']['users']:,} users without a tie", name, row["untied"])
+        for who, name, row in rows
+        if "untied" in row
+    ]
     cuts = list(rows[0][2]["hr"])
     for cut in cuts:
         table.add_column(f"HR@{cut}", justify="right")

@@ -152,6 +152,7 @@ def check_ranking(config: Config) -> None:
         one_of("evaluation.baselines", name, BASELINES)
     if "sasrec" in config.evaluation.baselines:
         _check_sasrec(config.evaluation.sasrec)
+    positive(evaluation__knn_neighbours=config.evaluation.knn_neighbours)
     if config.evaluation.users < 0:
         raise ConfigError(f"evaluation.users={config.evaluation.users} must be 0 (all) or more")
 

@@ -1,7 +1,7 @@
 """HR@K and NDCG@K with one relevant item a user, from ranked lists or from scores of the whole catalogue."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,25 @@ class Ranking:
     users: int
     invalid: float = 0.0
     duplicates: float = 0.0
+
+
+def ranking_of_users(ranks: Ints, tied: NDArray[np.bool_] | None, whole: Ranking | None = None) -> dict[str, Any]:
+    """Measures over all users and, where times are known, over those whose last two items have times of their own.
+
+    Which of two items with the same time is the test item was chance.
+
+    Args:
+        ranks: as in `ranking_from_ranks`.
+        tied: ``[U]`` whose last two items have the same time; None: not known.
+        whole: the measures over all, where they are there already.
+
+    Returns:
+        The measures as a mapping; ``untied`` holds the same of the users without a tie, if there are both kinds.
+    """
+    found = asdict(whole or ranking_from_ranks(ranks))
+    if tied is not None and tied.any() and not tied.all():
+        found["untied"] = asdict(ranking_from_ranks(ranks[~tied]))
+    return found
 
 
 def ranking_from_ranks(

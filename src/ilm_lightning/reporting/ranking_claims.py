@@ -70,8 +70,9 @@ def ranking_parts(number: int, found: Rankings | None, resamples: int = 5000) ->
         rows = dict.fromkeys(name for order in ORDERS[number] for name in (order.above, order.below))
         missing = tuple(f"{row}: {COMMANDS[row]}" for row in rows)
         return (Part("on OpenP5's data", Verdict.UNDECIDED, (), "these runs are missing", missing),)
-    names = sorted({base_data(row.protocol.data) for row in found.rows})
-    return tuple(_order_part(order, found.rows, data, resamples) for data in names for order in ORDERS[number])
+    tested = [row for row in found.rows if not row.without_ties]
+    names = sorted({base_data(row.protocol.data) for row in tested})
+    return tuple(_order_part(order, tested, data, resamples) for data in names for order in ORDERS[number])
 
 
 def phase_1_ranking_parts(found: Rankings | None) -> list[Part]:

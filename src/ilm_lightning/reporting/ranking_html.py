@@ -46,7 +46,9 @@ def rankings_of(found: Rankings) -> str:
 
 def _is_trained(row: RankingRow) -> bool:
     """Whether a row is a run's own, not one of the recommenders beside it."""
-    return not row.printed and any(name_of(run) == row.name for run in row.runs.values() if run.metrics["ranking"])
+    return not (row.printed or row.without_ties) and any(
+        name_of(run) == row.name for run in row.runs.values() if run.metrics["ranking"]
+    )
 
 
 def _who(run: Run) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,7 @@ class RankingRow:
         invalid: largest share of outputs that name no item.
         runs: by seed.
         printed: whether the numbers are a publication's.
+        without_ties: whether only users count whose last two items have times of their own.
     """
 
     name: str
@@ -95,6 +97,7 @@ class RankingRow:
     invalid: float = 0.0
     runs: Mapping[int, Run] = field(default_factory=dict)
     printed: bool = False
+    without_ties: bool = False
 
     @property
     def label(self) -> str:
@@ -129,7 +132,7 @@ def rows_of(runs: Sequence[Run]) -> list[RankingRow]:
     """
     gathered: dict[tuple[str, RankingProtocol], dict[tuple[tuple[str, Any], ...], list[RankingRow]]] = {}
     for run in runs:
-        for row, settings in _rows(run):
+        for row, settings in chain(_rows(run), _rows_without_ties(run)):
             gathered.setdefault((row.name, row.protocol), {}).setdefault(settings, []).append(row)
     rows = []
     for by_settings in gathered.values():
@@ -213,6 +216,22 @@ def _rows(run: Run) -> Iterator[tuple[RankingRow, tuple[tuple[str, Any], ...]]]:
             {(t, WITHOUT_PROMPTS): measures for t in TASKS},
         )
         yield row, tuple(sorted((k, v) for k, v in recipe.items() if k.startswith("als.") and name == "ALS"))
+
+
+def _rows_without_ties(run: Run) -> Iterator[tuple[RankingRow, tuple[tuple[str, Any], ...]]]:
+    """The same rows over the users whose test item the times tell, where the run has these numbers."""
+    metrics = run.metrics
+    told = {
+        name: {task: row["untied"] for task, row in tasks.items() if "untied" in row}
+        for name, tasks in metrics["ranking"].items()
+    }
+    baselines = {name: {**row, **row["untied"]} for name, row in metrics["baselines"].items() if "untied" in row}
+    told = {name: tasks for name, tasks in told.items() if tasks}
+    part = replace(run, metrics={**metrics, "ranking": told, "baselines": baselines})
+    for row, settings in _rows(part):
+        users = next(iter(baselines.values()), None) or next(iter(next(iter(told.values())).values()))
+        protocol = replace(row.protocol, users=f"{users['users']:,} without a tie at the end, of {row.protocol.users}")
+        yield replace(row, protocol=protocol, without_ties=True), settings
 
 
 def _row(

@@ -17,6 +17,7 @@ _PROTOCOL = {"seed?": int, "configurations_tried?": int, "data?": str}
 _CUTS = {"5": NUMBER, "10": NUMBER}
 _RANKED = {
     "hr": _CUTS, "ndcg": _CUTS, "hr_error?": _CUTS, "ndcg_error?": _CUTS, "invalid?": NUMBER, "parameters?": int,
+    "untied?": {"hr": _CUTS, "ndcg": _CUTS, "users": int},
 }  # fmt: skip
 
 LANGUAGE: Mapping[str, Shape] = {

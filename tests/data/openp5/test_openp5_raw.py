@@ -4,13 +4,15 @@ import gzip
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ilm_lightning.data.errors import DataError
-from ilm_lightning.data.openp5 import Sequences, open_sequences, read_sequences, source_file
+from ilm_lightning.data.openp5 import Sequences, open_sequences, read_sequences, source_file, with_ties
+from ilm_lightning.data.openp5.raw import write_sequences
 
 RNG = np.random.default_rng(0)
 # six users and six items, so that nobody leaves the 5-core; two visitors do; times repeat
@@ -110,6 +112,34 @@ def test_raw_movielens_has_table_5s_counts(name: str, raw: str) -> None:
     }
     assert own["item_item_pairs"] == pytest.approx(theirs["item_item_pairs"], rel=0.05)
     assert contents(mine) == contents(official)
+
+
+def test_whose_last_two_items_have_one_time_is_known_from_raw_interactions(tmp_path: Path) -> None:
+    # u1 and u2 end with two items of one time
+    last = {("u1", "i0"): 2000, ("u1", "i3"): 2000, ("u2", "i4"): 2000, ("u2", "i5"): 2000, ("u3", "i1"): 2000}
+    times = {(user, item): last.get((user, item), time) for user, item, _, time in EVENTS}
+    rows = "".join(f"{user}::{item}::3::{time}\n" for (user, item), time in times.items())
+    raw = open_sequences(made(tmp_path / "raw", "ratings.dat", rows.encode()), "Shop")
+    assert raw.tied is not None
+    for row, user in enumerate(raw.user_ids):
+        one, other = (raw.item_ids[item] for item in raw.items(row)[-2:])
+        assert raw.tied[row] == (times[user, one] == times[user, other])
+    assert {"u1", "u2"} <= {raw.user_ids[row] for row in np.flatnonzero(raw.tied)}
+    assert not raw.tied[raw.user_ids.index("u3")]
+    # a file of sequences says no times; the raw file beside the texts does
+    folder = write_sequences(raw, tmp_path / "openp5").parent
+    (folder / "user_sequence.txt").rename(folder / "user_sequence.reconstructed.txt")
+    packed = gzip.compress((folder / "user_sequence.reconstructed.txt").read_bytes())
+    own = read_sequences(made(tmp_path / "mine", "user_sequence.reconstructed.txt.gz", packed), "Shop")
+    assert own.tied is None
+    assert np.array_equal(with_ties(own, tmp_path / "raw").tied, raw.tied)
+    assert with_ties(own, None) is own
+    assert with_ties(own, tmp_path / "mine") is own
+    # OpenP5's own order needs none, and a raw file of other data tells nothing
+    official = replace(own, reconstructed=False)
+    assert with_ties(official, tmp_path / "raw") is official
+    strangers = replace(own, user_ids=[f"x{user}" for user in own.user_ids])
+    assert with_ties(strangers, tmp_path / "raw") is strangers
 
 
 def contents(sequences: Sequences) -> dict[str, list[str]]:

@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -158,15 +159,49 @@ def sequences_from_events(events: pl.DataFrame, name: str, k: int = 5) -> Sequen
     users, lengths = kept["rank"].rle().struct.unnest().get_columns()[::-1]
     items = kept.select("item").unique(maintain_order=True).with_row_index("row")
     values = kept.join(items, on="item", maintain_order="left")["row"].to_numpy().astype(np.int32)
+    times, ends = kept["timestamp"].to_numpy(), np.cumsum(lengths.to_numpy())
     names = dict(zip(order["rank"].to_list(), order["user"].cast(pl.String).to_list(), strict=True))
     return Sequences(
         name,
         [names[rank] for rank in users.to_list()],
         items["item"].cast(pl.String).to_list(),
-        np.concatenate([[0], np.cumsum(lengths.to_numpy())]).astype(np.int64),
+        np.concatenate([[0], ends]).astype(np.int64),
         values,
         reconstructed=True,
+        tied=times[ends - 1] == times[ends - 2],
     )
+
+
+def with_ties(sequences: Sequences, folder: Path | None) -> Sequences:
+    """Look up in raw interactions which users' last two items have the same time.
+
+    Args:
+        sequences: of the same users and items, with the raw file's ids.
+        folder: may hold raw interactions beside the item texts, as MovieLens 100K and 1M do.
+
+    Returns:
+        The sequences with `Sequences.tied`; as they are where the order of equal times is OpenP5's own, no raw
+        interactions are there, or these do not know each user's last two items.
+
+    Raises:
+        DataError: the raw file is broken.
+    """
+    if not sequences.reconstructed or sequences.tied is not None or folder is None or not folder.is_dir():
+        return sequences
+    found = [(path, reader) for pattern, reader in RAW.items() for path in sorted(folder.glob(pattern))]
+    if not found:
+        return sequences
+    path, reader = found[0]
+    times = _checked(reader(path), path).unique(["user", "item"], keep="first").select("user", "item", "timestamp")
+    last = [
+        pl.DataFrame(
+            {"user": sequences.user_ids, "item": [sequences.item_ids[row] for row in sequences.targets(split)]}
+        ).join(times, on=["user", "item"], how="left", maintain_order="left")["timestamp"]
+        for split in ("test", "validation")
+    ]
+    if any(column.null_count() for column in last):
+        return sequences
+    return replace(sequences, tied=(last[0] == last[1]).to_numpy())
 
 
 def write_sequences(sequences: Sequences, folder: Path) -> Path:

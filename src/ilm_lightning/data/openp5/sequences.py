@@ -40,6 +40,8 @@ class Sequences:
         offsets: [U + 1] int64; user u's items are ``values[offsets[u]:offsets[u + 1]]``.
         values: [N] int32 rows of ``item_ids``.
         reconstructed: True where the order of equal timestamps is not OpenP5's own.
+        tied: [U] bool, True where a user's last two items have the same time, so that which is the test item was
+            chance; None where times are not known.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Sequences:
     offsets: NDArray[np.int64]
     values: Rows
     reconstructed: bool = False
+    tied: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -90,6 +93,10 @@ class Sequences:
     def targets(self, split: str) -> Rows:
         """[U] each user's target item of ``validation`` or ``test``."""
         return self.values[self.offsets[1:] + self.target_position(split)]
+
+    def tied_at(self, split: str, users: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+        """`tied` of some users; None for validation targets, which may also be tied with the item before."""
+        return None if self.tied is None or split != "test" else self.tied[users]
 
     @cached_property
     def training_mask(self) -> NDArray[np.bool_]:

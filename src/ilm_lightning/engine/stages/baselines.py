@@ -49,6 +49,7 @@ def rank_baselines(context: Context, prepared: Artifact, embedded: Artifact) -> 
         "split": evaluation.split,
         "filter_seen": evaluation.filter_seen,
         "als": asdict(context.config.encoder.als),
+        "knn_neighbours": evaluation.knn_neighbours,
         "seed": context.config.seed,
     }
     if "sasrec" in evaluation.baselines:
@@ -65,7 +66,7 @@ def read_baselines(ranked: Artifact) -> dict[str, Any]:
 
 def _rank(context: Context, prepared: Artifact, embedded: Artifact, folder: Path) -> dict[str, Any]:
     from ilm_lightning.evaluation.baselines import ranks_of
-    from ilm_lightning.evaluation.ranking import ranking_from_ranks
+    from ilm_lightning.evaluation.ranking import ranking_of_users
     from ilm_lightning.evaluation.sasrec import Sasrec
 
     evaluation = context.config.evaluation
@@ -74,6 +75,7 @@ def _rank(context: Context, prepared: Artifact, embedded: Artifact, folder: Path
     targets = sequences.targets(evaluation.split)[users].astype(np.int64)
     history = sequences.seen(evaluation.split)[users]
     seen = history if evaluation.filter_seen else None
+    tied = sequences.tied_at(evaluation.split, users)
     metrics: dict[str, Any] = {}
     ranks: dict[str, Any] = {"user": [sequences.user_ids[user] for user in users]}
     for name in evaluation.baselines:
@@ -82,7 +84,7 @@ def _rank(context: Context, prepared: Artifact, embedded: Artifact, folder: Path
         else:
             scorer = _scorer(context, name, sequences, embedded, users, history)
         found = ranks_of(scorer, targets, seen)
-        metrics[NAMES[name]] = asdict(ranking_from_ranks(found)) | {"parameters": scorer.parameters}
+        metrics[NAMES[name]] = ranking_of_users(found, tied) | {"parameters": scorer.parameters}
         if isinstance(scorer, Sasrec):
             metrics[NAMES[name]]["passes"] = scorer.epochs
         ranks[NAMES[name]] = found
@@ -104,7 +106,8 @@ def _scorer(
     if name == "popularity":
         return Popularity(sequences.popularity(), len(users))
     if name == "item_knn":
-        return item_knn(sequences.training_interactions().matrix(), history)
+        neighbours = context.config.evaluation.knn_neighbours
+        return item_knn(sequences.training_interactions().matrix(), history, neighbours)
     als = context.config.encoder.als
     factors = ItemVectors.load(embedded.path).raw("behavioral")
     # as of the same history that the model and item-kNN read: the fitted users know less of it at test

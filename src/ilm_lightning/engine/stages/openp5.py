@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ilm_lightning.data.openp5 import Indexing, Sequences, make_indexing, open_sequences, read_indexing
+from ilm_lightning.data.openp5 import Indexing, Sequences, make_indexing, open_sequences, read_indexing, with_ties
 from ilm_lightning.engine.artifacts import Artifact, file_hash, source_hash, write_json
 from ilm_lightning.engine.checks import ConfigError
 from ilm_lightning.engine.stages.context import Context
@@ -40,7 +40,7 @@ def prepare_openp5(context: Context) -> Artifact:
     def build(target: Path) -> dict[str, Any]:
         from ilm_lightning.data.openp5.catalog import build_catalog
 
-        sequences = open_sequences(folder, config.name)
+        sequences = with_ties(open_sequences(folder, config.name), texts)
         indexing = read_indexing(folder, config.indexing, sequences)
         if indexing is None:
             indexing = make_indexing(sequences, config.indexing, config.clusters, config.token_size)
@@ -52,6 +52,7 @@ def prepare_openp5(context: Context) -> Artifact:
         return {
             **sequences.statistics(),
             "reconstructed": sequences.reconstructed,
+            **({} if sequences.tied is None else {"users_tied_at_end": int(sequences.tied.sum())}),
             "indexing": f"{indexing.kind} ({indexing.source})",
             "items_without_text": sum(not item.has_text for item in catalog),
             "terms": "research use; see the data set's own terms",
@@ -69,6 +70,7 @@ def write_sequences(sequences: Sequences, indexing: Indexing, folder: Path) -> N
         {
             "name": sequences.name,
             "reconstructed": sequences.reconstructed,
+            "tied": None if sequences.tied is None else np.flatnonzero(sequences.tied).tolist(),
             "user_ids": sequences.user_ids,
             "item_ids": sequences.item_ids,
             "kind": indexing.kind,
@@ -86,8 +88,11 @@ def load_sequences(prepared: Artifact) -> tuple[Sequences, Indexing]:
     lengths = np.bincount(frame["user"].to_numpy(), minlength=len(meta["user_ids"]))
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     values = frame["item"].to_numpy().astype(np.int32)
+    tied = None
+    if meta["tied"] is not None:
+        tied = np.isin(np.arange(len(lengths)), meta["tied"])
     sequences = Sequences(
-        meta["name"], meta["user_ids"], meta["item_ids"], offsets, values, reconstructed=meta["reconstructed"]
+        meta["name"], meta["user_ids"], meta["item_ids"], offsets, values, meta["reconstructed"], tied
     )
     return sequences, Indexing(meta["kind"], meta["items"], meta["users"], meta["source"])
 

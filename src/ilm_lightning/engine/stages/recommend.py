@@ -201,13 +201,20 @@ def evaluate(context: Context, inputs: Inputs, tuned: Artifact) -> Artifact:
 
 
 def _rank(context: Context, inputs: Inputs, tuned: Artifact, folder: Path) -> dict[str, Any]:
-    from ilm_lightning.evaluation.ranking import compact, ranking_from_ranks, ranking_of_lists, ranks_in_lists
+    from ilm_lightning.evaluation.ranking import (
+        compact,
+        ranking_from_ranks,
+        ranking_of_lists,
+        ranking_of_users,
+        ranks_in_lists,
+    )
 
     evaluation = context.config.evaluation
     model = load_model(context, tuned)
     bench = Bench(context, inputs, model.num_queries)
     users = chosen_users(len(bench.sequences), evaluation.users)
     targets = bench.sequences.targets(evaluation.split)[users].astype(np.int64)
+    tied = bench.sequences.tied_at(evaluation.split, users)
     tables: list[pl.DataFrame] = []
     found: dict[str, dict[str, Any]] = {}
     for name in evaluation.prompt_sets:
@@ -222,7 +229,7 @@ def _rank(context: Context, inputs: Inputs, tuned: Artifact, folder: Path) -> di
                 ranking = ranking_of_lists(lists, targets)
                 # outputs that name no item are taken out, here as in the measures
                 ranks = ranks_in_lists(compact(lists), targets)
-            found.setdefault(name, {})[task] = asdict(ranking)
+            found.setdefault(name, {})[task] = ranking_of_users(ranks, tied, ranking)
             tables.append(_table(bench, examples, lists, ranks, targets, task, name))
     pl.concat(tables).write_parquet(folder / "predictions.parquet")
     metrics = {"ranking": found}

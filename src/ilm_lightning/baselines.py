@@ -33,9 +33,8 @@ def run(config: Config) -> float:
     check_ranking(config)
     if not config.evaluation.baselines:
         raise ConfigError("evaluation.baselines is empty: nothing would be ranked; leave it out for all")
-    # no text is read, so none is encoded
-    data, encoder = replace(config.data, items=None), replace(config.encoder, name="behavioral")
-    config = replace(config, name="baselines", data=data, encoder=encoder)
+    # no text is ranked by, so none is encoded
+    config = replace(config, name="baselines", encoder=replace(config.encoder, name="behavioral"))
 
     from ilm_lightning.engine.artifacts import write_json
     from ilm_lightning.engine.pipeline import open_context, set_threads

@@ -109,6 +109,14 @@ def recommend_for(options: dict[str, str]) -> "tuple[list[Recommended], list[int
     config = stored_config(folder)
     if config.tasks.kind != "openp5":
         raise RecommendError(f"{folder} was trained on language tasks: ask it with python -m ilm_lightning.chat")
+    from ilm_lightning.engine.validate_openp5 import can_learn
+
+    task = options.get("task", "sequential")
+    if not can_learn(config, task):
+        raise RecommendError(
+            f"{folder} learned nothing from {task} prompts: they hold no item, and its language model is frozen; leave "
+            f"task={task} out, or give a run with tuning=lora or tuning=full"
+        )
     from ilm_lightning.engine.artifacts import Store
     from ilm_lightning.engine.stages.context import Context
     from ilm_lightning.engine.stages.data import read_tables
@@ -207,8 +215,12 @@ def main(arguments: list[str] | None = None) -> int:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     console = Console(highlight=False, markup=False)
+    given = sys.argv[1:] if arguments is None else arguments
+    if given and given[0] in ("-h", "--help", "help"):
+        console.print(USAGE)
+        return 0
     try:
-        options = parse(sys.argv[1:] if arguments is None else arguments)
+        options = parse(given)
         found, history, catalog = recommend_for(options)
     except (ValueError, RuntimeError, OSError) as error:
         Console(stderr=True, highlight=False, markup=False).print(f"error: {error}", soft_wrap=True)

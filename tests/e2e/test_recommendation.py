@@ -177,6 +177,11 @@ def test_a_run_recommends_from_what_it_was_trained_on(
     folder, sequences = finished(overrides), data / "Shop" / "user_sequence.txt"
     asked = {"run": str(folder), "user": "u3"}
     before = recommend.recommend_for(asked)[0]
+    # prompts without items taught a frozen language model nothing
+    assert recommend.main([f"run={folder}", "user=u3", "task=straightforward"]) == 1
+    assert "learned nothing from straightforward prompts" in " ".join(capsys.readouterr().err.split())
+    assert recommend.main(["--help"]) == 0
+    assert "run=FOLDER user=ID" in capsys.readouterr().out
     # users that came later move every item's row, and change nothing
     original = sequences.read_text()
     sequences.write_text("new i9 i8 i7 i6\n" + original)

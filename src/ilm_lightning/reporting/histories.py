@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ilm_lightning.reporting.runs import Run
 
 STAGES = ("pretrain", "tune")
@@ -38,9 +40,13 @@ class Curve:
         """Lowest value."""
         return min(self.values)
 
-    def near(self, step: float) -> float:
-        """Value at the step nearest to the given one."""
-        return min(zip(self.steps, self.values, strict=True), key=lambda pair: abs(pair[0] - step))[1]
+    def at(self, step: float) -> float:
+        """Value at a step; between two measured ones on the line between them, outside the nearest one's.
+
+        >>> Curve("pretrain", "val/itg", (100, 200), (4.0, 3.0), (1.0, 2.0)).at(140)
+        3.6
+        """
+        return float(np.interp(step, self.steps, self.values))
 
 
 def histories(run: Run) -> list[Curve]:

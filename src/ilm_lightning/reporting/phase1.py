@@ -120,7 +120,7 @@ def _at_text_steps(run: Run, history: Curve, other: Run) -> float:
     text = float(shares.get("item_text", 0.7))
     kinds = [("iic", "item_item"), ("uic", "user_item")]
     pairs = sum(float(shares.get(kind, 0.3)) for loss, kind in kinds if loss in losses)
-    return history.near(history.steps[-1] * text / (text + pairs))
+    return history.at(history.steps[-1] * text / (text + pairs))
 
 
 def _test(

@@ -1,10 +1,13 @@
 """HR and NDCG of recommenders without a language model: ``python -m ilm_lightning.baselines data=openp5_beauty``."""
 
 import os
+import shlex
 import shutil
 import sys
 from dataclasses import replace
 from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
 
 from ilm_lightning.engine.checks import ConfigError
 from ilm_lightning.engine.command import hydra_command
@@ -40,7 +43,7 @@ def run(config: Config) -> float:
     from ilm_lightning.engine.pipeline import open_context, set_threads
     from ilm_lightning.engine.runs import write_status
     from ilm_lightning.engine.screen import show_ranking
-    from ilm_lightning.engine.stages.baselines import RANKS, rank_baselines, read_baselines
+    from ilm_lightning.engine.stages.baselines import RANKS, rank_baselines, read_baselines, settings_of
     from ilm_lightning.engine.stages.data import embed, prepare
     from ilm_lightning.engine.stages.recommend_export import counts
 
@@ -53,6 +56,7 @@ def run(config: Config) -> float:
         "ranking": {},
         "baselines": read_baselines(ranked),
         "protocol": _protocol(config, prepared.report),
+        "baseline_settings": settings_of(config),
         "counts": counts(prepared.report),
         "run": _facts([prepared, embedded, ranked]),
     }
@@ -65,7 +69,7 @@ def run(config: Config) -> float:
 
 
 def _protocol(config: Config, report: dict[str, Any]) -> dict[str, Any]:
-    from ilm_lightning.engine.stages.baselines import filter_text
+    from ilm_lightning.engine.stages.baselines import filter_text, settings_of
     from ilm_lightning.engine.stages.recommend_export import data_text, users_text
 
     evaluation = config.evaluation
@@ -76,9 +80,10 @@ def _protocol(config: Config, report: dict[str, Any]) -> dict[str, Any]:
         "users": users_text(config, report),
         "candidates": f"all {report['items']:,} items",
         "decoding": f"whole catalogue scored, {filter_text(evaluation)}",
-        "als": "{factors} factors, regularization {regularization}, alpha {alpha}, {iterations} iterations".format(
-            **vars(config.encoder.als)
-        ),
+        **{
+            name: ", ".join(f"{key} {value}" for key, value in settings.items() if value is not None)
+            for name, settings in settings_of(config).items()
+        },
         "seed": config.seed,
     }
 
@@ -87,13 +92,15 @@ def _facts(made: list[Any]) -> dict[str, Any]:
     from ilm_lightning.engine.artifacts import code_version
     from ilm_lightning.engine.hardware_report import hardware_report
 
+    # of a sweep this configuration's own
+    words = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else sys.argv[1:]
     return {
         "artifacts": [artifact.id for artifact in made],
         "seconds": {artifact.stage: artifact.manifest["seconds"] for artifact in made},
         "versions": code_version(),
         "hardware": hardware_report(),
         "command": redact(
-            os.environ.get("ILM_COMMAND", " ".join(["python -m ilm_lightning.baselines", *sys.argv[1:]]))
+            os.environ.get("ILM_COMMAND", shlex.join(["python", "-m", "ilm_lightning.baselines", *words]))
         ),
     }
 

@@ -109,10 +109,10 @@ def recommend_for(options: dict[str, str]) -> "tuple[list[Recommended], list[int
     config = stored_config(folder)
     if config.tasks.kind != "openp5":
         raise RecommendError(f"{folder} was trained on language tasks: ask it with python -m ilm_lightning.chat")
-    from ilm_lightning.engine.validate_openp5 import can_learn
+    from ilm_lightning.engine.validate_openp5 import is_trained_on
 
     task = options.get("task", "sequential")
-    if not can_learn(config, task):
+    if not is_trained_on(config, task):
         raise RecommendError(
             f"{folder} learned nothing from {task} prompts: they hold no item, and its language model is frozen; leave "
             f"task={task} out, or give a run with tuning=lora or tuning=full"

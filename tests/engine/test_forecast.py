@@ -3,13 +3,14 @@
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from ilm_lightning.engine import forecast
-from ilm_lightning.engine.forecast import phase1_forecast, texts_forecast
+from ilm_lightning.engine.forecast import kept_activations, phase1_forecast, phase2_forecast, texts_forecast
 from ilm_lightning.hardware import resident_memory
 from ilm_lightning.pretraining.batches import PairBatches
 from ilm_lightning.pretraining.pairs import ITEM_ITEM, ITEM_TEXT
@@ -55,6 +56,40 @@ def test_phase_1_counts_each_kind_of_batch_as_often_as_it_comes() -> None:
     assert more is not None
     # the batch, and 2.4 times the two tensors of its size that the forward pass keeps
     assert float(more[1]) - here == pytest.approx(0.128 + 2.4 * 2 * 0.128, abs=0.12)
+
+
+class Llama(nn.Module):
+    """As wide and deep as SmolLM2-135M, with other weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lm = nn.Linear(10, 5, bias=False)
+        self.lm.config = SimpleNamespace(hidden_size=576, intermediate_size=1536, num_hidden_layers=30)  # type: ignore
+        self.compute_dtype = torch.bfloat16
+
+
+@pytest.mark.usefixtures("rate")
+def test_the_largest_batch_decides_the_memory_and_too_little_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forecast, "available_memory", lambda: int(64e9))
+    plain = phase2_forecast(Llama(), 1000, 150, CPU)
+    large = phase2_forecast(Llama(), 1000, 150, CPU, largest=6600)
+    assert "largest" not in plain
+    assert "steps of about 1000 tokens, the largest of about 6600" in large
+    sizes = [float(line.split(" GB")[0].split()[-1]) for line in (plain, large)]
+    # measured: 1.4 MB a token, whatever weights and libraries take besides
+    assert sizes[1] - sizes[0] == pytest.approx(5600 * 1.4e-3, rel=0.1)
+    assert "free" not in large
+    again = phase2_forecast(Llama(), 1000, 150, CPU, largest=6600, checkpointed=True)
+    assert float(again.split(" GB")[0].split()[-1]) < sizes[0] + 0.5
+    monkeypatch.setattr(forecast, "available_memory", lambda: int(2e9))
+    told = phase2_forecast(Llama(), 1000, 150, CPU, largest=6600)
+    assert "but 2.0 GB are free: lower tuning.batch_size or set trainer.activation_checkpointing=true" in told
+
+
+@pytest.mark.parametrize("name", ["intermediate_size", "d_ff", "ffn_dim", "n_inner", "nothing"])
+def test_the_inner_width_has_other_names_elsewhere(name: str) -> None:
+    config = SimpleNamespace(hidden_size=8, num_hidden_layers=2, **{name: 32})
+    assert kept_activations(config) == 2 * (24 * 8 + 6 * 32)
 
 
 @pytest.mark.usefixtures("rate")

@@ -46,6 +46,14 @@ def test_another_precision_is_another_artefact(tmp_path: Path, mode: str, dtype:
     assert len(set(found)) == 3
 
 
+@pytest.mark.parametrize("mode", ["frozen", "lora", "full"])
+def test_a_language_model_computes_in_what_was_asked_for_whatever_is_trained(tmp_path: Path, mode: str) -> None:
+    for precision, dtype in (("bf16-mixed", "bfloat16"), ("32-true", "float32")):
+        trainer = TrainerConfig(accelerator="cpu", precision=precision)
+        config = Config(tuning=TuningConfig(mode=mode), trainer=trainer)
+        assert Context(config, Store(tmp_path), tmp_path).lm_dtype == dtype
+
+
 @pytest.fixture
 def inputs(tmp_path: Path) -> Inputs:
     made = Store(tmp_path).get("prepare", {}, {}, lambda folder: {})

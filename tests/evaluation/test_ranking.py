@@ -139,10 +139,17 @@ def test_knn_and_factors_find_planted_structure() -> None:
     assert evaluate(dot_product(users[::-1], items), targets, seen).hr[5] == 0.0
 
 
-def test_fewer_neighbours_keep_fewer_similarities() -> None:
-    train = sparse.csr_matrix(np.ones((4, 6)))
-    one, many = (item_knn(train, train, neighbours) for neighbours in (2, 5))
-    assert (one.parameters, many.parameters) == (6 * 2, 6 * 5)
+def test_an_item_is_no_neighbour_of_itself() -> None:
+    train = sparse.csr_matrix(np.random.default_rng(0).random((40, 12)) < 0.5)
+    for neighbours in (2, 5):
+        kept = item_knn(train, train, neighbours).items.toarray()
+        assert not kept.diagonal().any()
+        assert ((kept > 0).sum(1) == neighbours).all()
+        # what is kept is the most similar of the others
+        norms = np.sqrt(train.sum(0).A1)
+        cosine = (train.T.astype(float) @ train.astype(float)).toarray() / np.outer(norms, norms)
+        np.fill_diagonal(cosine, 0.0)
+        assert kept.max(1) == pytest.approx(cosine.max(1), rel=1e-5)
 
 
 def test_users_without_a_tie_are_counted_apart() -> None:
@@ -150,5 +157,7 @@ def test_users_without_a_tie_are_counted_apart() -> None:
     found = ranking_of_users(ranks, tied)
     assert (found["hr"][5], found["users"]) == (0.5, 4)
     assert (found["untied"]["hr"][5], found["untied"]["users"]) == (1.0, 2)
+    whole = ranking_from_ranks(ranks, invalid=0.25, duplicates=0.5)
+    assert ranking_of_users(ranks, tied, whole)["untied"]["invalid"] == 0.25
     for nothing in (None, np.zeros(4, bool), np.ones(4, bool)):
         assert "untied" not in ranking_of_users(ranks, nothing)

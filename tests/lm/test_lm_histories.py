@@ -173,6 +173,22 @@ def test_tokens_are_those_of_the_trees(
     assert shared.tokens.sum() < apart
 
 
+def test_the_largest_batch_is_known_before_any_is_made(data: tuple[Sequences, Indexing], prompts: PromptSets) -> None:
+    render = renderer(data)
+    index = TrainingIndex(data[0], prompts.training)
+    found = families(render, index)
+    # windows are read whole where a batch holds all of them
+    whole, collate = SharedBatches(found, len(index), 0), SharedCollator(collator(data[0]), packed=True)
+    groups = [[render(example) for example in group] for group in whole(0)]
+    # examples' last tokens are not read, and words that prompts happen to share are read once
+    counted = whole.largest() - len(index)
+    assert 0.9 * counted <= collate(groups).n_tokens <= counted
+    few = SharedBatches(found, 5, 0)
+    steps = range(min(50, few.steps_per_epoch))
+    read = [sum(len(render(example)) for group in few(step) for example in group) for step in steps]
+    assert whole.mean_tokens * 5 < few.largest() <= max(read)
+
+
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_training_on_a_shared_batch_equals_its_examples_apart(
     data: tuple[Sequences, Indexing], prompts: PromptSets, settings: dict[str, object]

@@ -137,6 +137,8 @@ def test_batches_are_a_function_of_the_step_and_cover_an_epoch(
     counts = Counter(example.name(data[0]) + example.prompt.input for batch in epoch for example in batch)
     assert len(counts) == 18
     assert max(counts.values()) == 1
+    padded = [3 * int(lengths(batches.numbers(step)).max()) for step in range(min(50, batches.steps_per_epoch))]
+    assert batches.largest() == max(padded)
     again = StepBatches(index, lengths, 3, seed=1)
     assert [again(step) for step in (5, 0, 7)] == [epoch[5], epoch[0], batches(7)]
     assert [StepBatches(index, lengths, 3, seed=2)(step) for step in range(6)] != epoch

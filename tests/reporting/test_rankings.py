@@ -4,7 +4,7 @@ import csv
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ilm_lightning.evaluation.ranking import ranking_from_ranks
 from ilm_lightning.reporting.claims import RANKED, Claim, go_through
 from ilm_lightning.reporting.decide import Verdict
 from ilm_lightning.reporting.document import build
+from ilm_lightning.reporting.ranking_claims import ranking_parts
 from ilm_lightning.reporting.ranking_tables import Mark, Rankings, RankingTable, marks
 from impossible_parquet import impossible
 
@@ -152,9 +153,28 @@ def test_users_without_a_tie_are_rows_of_their_own_and_decide_no_claim(tmp_path:
     assert cells["ILM-IT-II", part] == 0.25
     assert ("Markov", part) in cells
     assert cells["ILM-IT-II", f"{USERS} of {USERS}"] > cells["ILM-rand", f"{USERS} of {USERS}"]
-    found_8 = claim(tmp_path, 8)
-    assert found_8.verdicts[RANKED] is Verdict.CONFIRMED
-    assert f"{USERS} users" in found_8.parts[RANKED][0].readings[0].numbers
+    assert claim(tmp_path, 8).verdicts[RANKED] is Verdict.CONFIRMED
+    whole = found_in(tmp_path)
+    alone = replace(whole, rows=tuple(row for row in whole.rows if row.without_ties))
+    assert alone.rows
+    assert ranking_parts(8, alone) == ()
+
+
+def test_baselines_of_other_settings_are_rows_apart(tmp_path: Path) -> None:
+    for factors in (32, 64):
+        folder = write_ranking(tmp_path, "ilm", 0.5, data=f"Beauty{factors}")
+        metrics = json.loads((folder / "metrics.json").read_text())
+        row = asdict(ranking_from_ranks(np.full(USERS, factors // 8)))
+        metrics["protocol"]["data"] = "Beauty"
+        metrics |= {"ranking": {}, "baselines": {"ALS": row, "item-kNN": row}}
+        metrics["baseline_settings"] = {"ALS": {"factors": factors, "alpha": 5.0}, "item-kNN": {"neighbours": 20}}
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+    lines = [line for line in table(found_in(tmp_path), "6").lines if not line.row.printed]
+    found = {line.row.label: line.cells["HR@5"][0] for line in lines}
+    assert found["ALS (factors=32)"] == 1.0
+    assert found["ALS (factors=64)"] == 0.0
+    # equal settings are one row
+    assert "item-kNN" in found
 
 
 def test_table_4_is_the_mean_over_tasks(tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ class EvaluationConfig:
     baselines: list[str] = field(default_factory=lambda: ["markov", "popularity", "item_knn", "als"])
     """openp5: recommenders without a language model that are ranked beside; sasrec too, where RePlay is installed."""
     knn_neighbours: int = 20
-    """openp5: similar items that item-kNN keeps of each item."""
+    """openp5: other items that item-kNN keeps of each item."""
     sasrec: SasrecConfig = field(default_factory=SasrecConfig)
     scorer: str = "all-minilm-l6-v2"
     """Asset name, folder or hub name of a sentence-transformers model."""

@@ -77,6 +77,11 @@ def can_learn(config: Config, task: str) -> bool:
     return config.tuning.mode != "frozen" or items or tasks.user_vector != "none" or tasks.head == "item"
 
 
+def is_trained_on(config: Config, task: str) -> bool:
+    """Whether a run learned from a task's prompts, in phase 2 or while the language model read them without vectors."""
+    return can_learn(config, task) or config.tuning.lm_first_steps > 0
+
+
 def _nothing_to_train(config: Config) -> str:
     if not config.tasks.soft_tokens:
         what = "tasks.soft_tokens=false with a frozen language model leaves nothing to train"
@@ -106,6 +111,12 @@ def _check_lists(config: Config) -> "PromptSets":
         raise ConfigError(
             f"evaluation.beams={evaluation.beams} cannot fill lists of evaluation.top_k={evaluation.top_k}; raise it"
         )
+    for name in evaluation.prompt_sets:
+        if not any(is_trained_on(config, task) for task in prompts.tasks(name)):
+            raise ConfigError(
+                f"evaluation.prompt_sets holds {name}, whose prompts teach a frozen language model nothing: set "
+                "tuning=lora or tuning=full, or give prompts with {history}"
+            )
     if evaluation.decoding == "free" and evaluation.filter_seen:
         raise ConfigError("evaluation.filter_seen needs evaluation.decoding=trie: free beams write what they like")
     return prompts

@@ -103,19 +103,24 @@ def item_knn(train: sparse.csr_matrix, history: sparse.csr_matrix, neighbours: i
     Args:
         train: ``[U, I]`` binary training interactions.
         history: ``[U, I]`` what each user is known to have met before the target.
-        neighbours: similar items kept of each item.
+        neighbours: other items kept of each item, the most similar ones.
 
     Returns:
         The scorer.
     """
     from implicit.nearest_neighbours import CosineRecommender
 
-    model = CosineRecommender(K=neighbours)
+    # the library counts each item among its own neighbours
+    model = CosineRecommender(K=neighbours + 1)
     with warnings.catch_warnings():
         # the library warns about a conversion of its own
         warnings.simplefilter("ignore")
         model.fit(train.tocsr().astype(np.float64), show_progress=False)
-    return Linear(history.tocsr().astype(np.float32), model.similarity.tocsr().astype(np.float32))
+    similarity = model.similarity.tolil()
+    similarity.setdiag(0.0)
+    kept = similarity.tocsr().astype(np.float32)
+    kept.eliminate_zeros()
+    return Linear(history.tocsr().astype(np.float32), kept)
 
 
 def dot_product(users: Scores, items: Scores) -> Linear:

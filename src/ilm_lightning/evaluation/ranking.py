@@ -49,11 +49,13 @@ def ranking_of_users(ranks: Ints, tied: NDArray[np.bool_] | None, whole: Ranking
         whole: the measures over all, where they are there already.
 
     Returns:
-        The measures as a mapping; ``untied`` holds the same of the users without a tie, if there are both kinds.
+        The measures as a mapping; ``untied`` holds the same of the users without a tie, if there are both kinds (the
+        shares of invalid and repeated outputs are those of all).
     """
     found = asdict(whole or ranking_from_ranks(ranks))
     if tied is not None and tied.any() and not tied.all():
-        found["untied"] = asdict(ranking_from_ranks(ranks[~tied]))
+        shares = {key: found[key] for key in ("invalid", "duplicates")}
+        found["untied"] = asdict(ranking_from_ranks(ranks[~tied], **shares))
     return found
 
 

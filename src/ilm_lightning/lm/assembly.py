@@ -176,6 +176,11 @@ class StepBatches:
             self._batches, self._mega = self._grouped(epoch, mega), (epoch, mega)
         return np.asarray(self._batches[row], dtype=np.int64)
 
+    def largest(self) -> int:
+        """Tokens of the largest batch of the first stretch, padding included."""
+        stretch = self._grouped(0, 0)
+        return int(self.lengths(stretch.reshape(-1)).reshape(stretch.shape).max(1).max()) * self.batch_size
+
     def __call__(self, step: int) -> list[Example]:
         """The examples of a step."""
         return [self.index[int(number)] for number in self.numbers(step)]

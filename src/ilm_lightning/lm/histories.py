@@ -123,6 +123,12 @@ class SharedBatches:
         """Tokens that an example costs, where no window is cut."""
         return float(self.tokens.sum(dtype=np.int64)) / self.n_examples
 
+    def largest(self) -> int:
+        """Tokens of the largest batch of the first stretch; of a window that is cut, its examples' part."""
+        self(0)
+        windows = self._batches[:, :, 0]
+        return int((self.tokens[windows] / self.sizes[windows]).sum(1).max())
+
     def __call__(self, step: int) -> list[list[Example]]:
         """The examples of a step, grouped by what they share."""
         epoch, place = divmod(step, self.steps_per_epoch)

@@ -215,7 +215,15 @@ def _rows(run: Run) -> Iterator[tuple[RankingRow, tuple[tuple[str, Any], ...]]]:
             measures.get("parameters"),
             {(t, WITHOUT_PROMPTS): measures for t in TASKS},
         )
-        yield row, tuple(sorted((k, v) for k, v in recipe.items() if k.startswith("als.") and name == "ALS"))
+        yield row, _baseline_settings(metrics, name)
+
+
+def _baseline_settings(metrics: Mapping[str, Any], name: str) -> tuple[tuple[str, Any], ...]:
+    """What sets a baseline's rows apart; of an older run ALS's settings are known alone."""
+    stated = metrics.get("baseline_settings", {}).get(name)
+    if stated is None:
+        stated = metrics.get("recipe", {}).get("als", {}) if name == "ALS" else {}
+    return tuple(sorted((key, value) for key, value in stated.items() if value is not None))
 
 
 def _rows_without_ties(run: Run) -> Iterator[tuple[RankingRow, tuple[tuple[str, Any], ...]]]:

@@ -46,6 +46,7 @@ RECOMMENDATION: Mapping[str, Shape] = {
         "tasks": {},
         "pretraining?": {"losses": [str], "steps": int, "batch_size": int},
     },
+    "baseline_settings?": {"*": {}},
     "parameters?": [{"trainable": int}],
     "counts?": {"items": int, "*": int},
     "run?": {},

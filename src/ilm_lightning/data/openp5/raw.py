@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from ilm_lightning.data.errors import DataError
 from ilm_lightning.data.files import UNREADABLE, first_line
 from ilm_lightning.data.openp5.sequences import FILES, MIN_ITEMS, Sequences, read_sequences
 
+log = logging.getLogger("ilm_lightning")
 EVENT = ["user", "item", "rating", "timestamp"]
 
 
@@ -199,7 +201,8 @@ def with_ties(sequences: Sequences, folder: Path | None) -> Sequences:
         ).join(times, on=["user", "item"], how="left", maintain_order="left")["timestamp"]
         for split in ("test", "validation")
     ]
-    if any(column.null_count() for column in last):
+    if unknown := max(column.null_count() for column in last):
+        log.info("prepare   %s does not know the last items of %d users: ties at the end are not told", path, unknown)
         return sequences
     return replace(sequences, tied=(last[0] == last[1]).to_numpy())
 

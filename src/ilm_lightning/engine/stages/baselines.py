@@ -10,7 +10,7 @@ import polars as pl
 
 from ilm_lightning.embeddings.vectors import ItemVectors
 from ilm_lightning.engine.artifacts import Artifact, source_hash, write_json
-from ilm_lightning.engine.config import EvaluationConfig
+from ilm_lightning.engine.config import Config, EvaluationConfig
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.openp5 import load_sequences
 from ilm_lightning.tasks.openp5.examples import chosen_users
@@ -56,6 +56,17 @@ def rank_baselines(context: Context, prepared: Artifact, embedded: Artifact) -> 
         settings["sasrec"] = asdict(evaluation.sasrec)
     inputs: dict[str, Artifact | str] = {"prepare": prepared, "embed": embedded}
     return context.store.get("baselines", settings, inputs, lambda folder: _rank(context, prepared, embedded, folder))
+
+
+def settings_of(config: Config) -> dict[str, dict[str, Any]]:
+    """What each baseline with settings was set to, by its name in tables."""
+    evaluation = config.evaluation
+    known = {
+        "als": asdict(config.encoder.als),
+        "item_knn": {"neighbours": evaluation.knn_neighbours},
+        "sasrec": asdict(evaluation.sasrec),
+    }
+    return {NAMES[name]: known[name] for name in evaluation.baselines if name in known}
 
 
 def read_baselines(ranked: Artifact) -> dict[str, Any]:

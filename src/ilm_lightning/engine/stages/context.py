@@ -45,17 +45,16 @@ class Context:
 
     @property
     def lm_dtype(self) -> str:
-        """Weights of the LLM in phase 2: ``bfloat16`` or ``float32``."""
+        """What the LLM computes in, ``bfloat16`` or ``float32``; weights that are trained stay in float32."""
         from ilm_lightning.engine.training import precision_of
 
         if self.config.lm.dtype != "auto":
             return self.config.lm.dtype
-        trained = self.config.tuning.mode == "full"
-        return "bfloat16" if precision_of(self.config.trainer) == "bf16-mixed" and not trained else "float32"
+        return "bfloat16" if precision_of(self.config.trainer) == "bf16-mixed" else "float32"
 
     @property
     def arithmetic(self) -> dict[str, str]:
-        """What phase 2 trains in, for keys of artefacts: the LLM's weights, and the precision they do not imply."""
+        """What phase 2 trains in, for keys of artefacts: the LLM's arithmetic, and the precision they do not imply."""
         from ilm_lightning.engine.training import precision_of
 
         dtype, precision = self.lm_dtype, precision_of(self.config.trainer)

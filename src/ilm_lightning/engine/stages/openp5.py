@@ -88,9 +88,9 @@ def load_sequences(prepared: Artifact) -> tuple[Sequences, Indexing]:
     lengths = np.bincount(frame["user"].to_numpy(), minlength=len(meta["user_ids"]))
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     values = frame["item"].to_numpy().astype(np.int32)
-    tied = None
-    if meta["tied"] is not None:
-        tied = np.isin(np.arange(len(lengths)), meta["tied"])
+    # an artefact of an earlier version does not say
+    rows = meta.get("tied")
+    tied = None if rows is None else np.isin(np.arange(len(lengths)), rows)
     sequences = Sequences(
         meta["name"], meta["user_ids"], meta["item_ids"], offsets, values, meta["reconstructed"], tied
     )

@@ -24,7 +24,7 @@ from ilm_lightning.engine.stages.pretrain import adapter_key
 from ilm_lightning.engine.stages.recommend_batches import prompt_table, training_batches, tuning_that_matters
 from ilm_lightning.engine.stages.tune import MODEL, Inputs, new_model
 from ilm_lightning.engine.stages.users_before import UsersBefore
-from ilm_lightning.engine.validate_openp5 import can_learn
+from ilm_lightning.engine.validate_openp5 import can_learn, is_trained_on
 from ilm_lightning.tasks.openp5 import Example, held_out_examples, read_prompts
 from ilm_lightning.tasks.openp5.examples import chosen_users
 from ilm_lightning.tasks.openp5.prompts import TASKS
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ilm_lightning")
 CODE = 2
-RANK_CODE = 3
+RANK_CODE = 4
 
 
 class Bench:
@@ -153,7 +153,8 @@ def _fit(context: Context, bench: Bench, model: "ItemLanguageModel", folder: Pat
     tokens = int(batches.tokens_read * tuning.batch_size)
     more = step_flops(model, config, bench.sequences.n_items) if bench.head == "item" else 0.0
     device = training_device(config.trainer)
-    forecast = phase2_forecast(model, tokens, tuning.steps, device, more_flops=more)
+    checkpointed = config.trainer.activation_checkpointing
+    forecast = phase2_forecast(model, tokens, tuning.steps, device, False, more, batches.largest, checkpointed)
     log.info("%-9s %s examples; %s", "tune", f"{batches.examples:,}", forecast)
     settings = optimiser_settings(tuning, tuning.steps)
     data = StreamDataModule(batches.batch, checks)
@@ -219,6 +220,9 @@ def _rank(context: Context, inputs: Inputs, tuned: Artifact, folder: Path) -> di
     found: dict[str, dict[str, Any]] = {}
     for name in evaluation.prompt_sets:
         for task in bench.prompts.tasks(name):
+            if not is_trained_on(context.config, task):
+                log.info("%-9s %s prompts are not tested: nothing was learned from them", "rank", task)
+                continue
             prompt = bench.prompts.tested(task, name)
             examples = held_out_examples(bench.sequences, prompt, evaluation.split, users)
             if bench.head == "item":

@@ -36,6 +36,7 @@ class TrainingBatches:
         steps_per_epoch: batches of one pass.
         mean_tokens: tokens of an example.
         tokens_read: tokens that the language model reads for an example.
+        largest: tokens that it reads for the largest batch of the first stretch.
     """
 
     batch: Callable[[int], Any]
@@ -43,6 +44,7 @@ class TrainingBatches:
     steps_per_epoch: int
     mean_tokens: float
     tokens_read: float
+    largest: int
 
     def report(self, steps: int) -> dict[str, Any]:
         """Numbers for the artefact of a training of so many steps."""
@@ -110,7 +112,7 @@ def training_batches(context: Context, bench: "Bench", model: "ItemLanguageModel
             # where there are fewer examples than processes, one is read and weighs nothing
             return assemble(mine) if len(mine) else assemble(numbers[:1]).weightless()
 
-        return TrainingBatches(apart, len(index), batches.steps_per_epoch, mean, mean)
+        return TrainingBatches(apart, len(index), batches.steps_per_epoch, mean, mean, batches.largest())
     from ilm_lightning.lm.histories import SharedBatches, families
     from ilm_lightning.lm.shared import SharedCollator, idle, own_part, reads_trees
 
@@ -130,7 +132,7 @@ def training_batches(context: Context, bench: "Bench", model: "ItemLanguageModel
     check_sharing(context, model, int(lengths.max()))
     mean = float(lengths.mean())
     log.info("%-9s histories shared: %.0f tokens an example in the place of %.0f", "tune", shared.mean_tokens, mean)
-    return TrainingBatches(together, len(index), shared.steps_per_epoch, mean, shared.mean_tokens)
+    return TrainingBatches(together, len(index), shared.steps_per_epoch, mean, shared.mean_tokens, shared.largest())
 
 
 def check_sharing(context: Context, model: "ItemLanguageModel", longest: int) -> None:

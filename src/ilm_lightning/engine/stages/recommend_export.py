@@ -7,7 +7,7 @@ from typing import Any
 from ilm_lightning.engine.artifacts import Artifact, write_json
 from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.results import log_results
-from ilm_lightning.engine.stages.baselines import RANKS, filter_text, read_baselines
+from ilm_lightning.engine.stages.baselines import RANKS, filter_text, read_baselines, settings_of
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.export import copy_file, copy_folder, copy_traces, run_facts
 from ilm_lightning.engine.stages.recommend import objective
@@ -28,6 +28,7 @@ def export(context: Context, inputs: Inputs, tuned: Artifact, ranked: Artifact, 
     made = [artifact for artifact in stages if artifact is not None]
     metrics["protocol"] = protocol(context, inputs)
     metrics["recipe"] = recipe(context)
+    metrics["baseline_settings"] = settings_of(context.config)
     metrics["parameters"] = tuned.report["parameters"]
     metrics["counts"] = counts(inputs.prepared.report)
     metrics["run"] = run_facts(context, inputs, tuned, ranked)

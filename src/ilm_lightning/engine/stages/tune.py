@@ -285,7 +285,10 @@ def train(
     report = dict(read.report)
     tokens = int(report["mean_tokens"] * tuning.batch_size)
     device, distilled = training_device(config.trainer), read.teacher is not None
-    log.info("%-9s %s", "tune", phase2_forecast(model, tokens, tuning.steps, device, distilled))
+    kept = config.trainer.activation_checkpointing
+    log.info(
+        "%-9s %s", "tune", phase2_forecast(model, tokens, tuning.steps, device, distilled, 0.0, read.largest, kept)
+    )
     for label, steps, mode in phases(tuning.adapter_first_share, tuning.steps, tuning.mode):
         with frozen_lm(model, mode == "frozen" and tuning.mode != "frozen"):
             report[label] = fit(
@@ -310,6 +313,7 @@ class _Read:
         panel: validation examples that are answered meanwhile, None for none.
         teacher: of context distillation, None without.
         report: numbers of examples and tokens.
+        largest: tokens of a batch of the longest examples.
     """
 
     stream: "Stream"
@@ -317,6 +321,7 @@ class _Read:
     panel: "Panel | None"
     teacher: "ContextTeacher | None"
     report: dict[str, Any]
+    largest: int
 
 
 def _what_is_read(context: Context, inputs: Inputs, model: "ItemLanguageModel", reference: str | None) -> _Read:
@@ -343,4 +348,5 @@ def _what_is_read(context: Context, inputs: Inputs, model: "ItemLanguageModel", 
         stream = Stream(rows, sampler, ContextCollator(collator, prompts))
         report["distilled_share"] = len(prompts) / len(read)
     checks = [collator([check_rows[i] for i in part]) for part in sorted_batches([len(r) for r in check_rows], 16)]
-    return _Read(stream, checks, panel, teacher, report)
+    largest = max(len(rows[number]) for number in read) * tuning.batch_size
+    return _Read(stream, checks, panel, teacher, report, largest)

@@ -36,7 +36,6 @@ def run(config: Config) -> float:
     check_ranking(config)
     if not config.evaluation.baselines:
         raise ConfigError("evaluation.baselines is empty: nothing would be ranked; leave it out for all")
-    # no text is ranked by, so none is encoded
     config = replace(config, name="baselines", encoder=replace(config.encoder, name="behavioral"))
 
     from ilm_lightning.engine.artifacts import write_json
@@ -50,7 +49,8 @@ def run(config: Config) -> float:
     set_threads(config)
     context = open_context(config)
     prepared = prepare(context)
-    embedded = embed(context, prepared)
+    # nothing is ranked by text
+    embedded = embed(context, prepared, texts=False)
     ranked = rank_baselines(context, prepared, embedded)
     metrics: dict[str, Any] = {
         "ranking": {},

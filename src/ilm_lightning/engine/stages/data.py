@@ -107,8 +107,8 @@ def _folder_hash(path: Path) -> str:
     return ",".join(f"{p.name}:{file_hash(p)}" for p in sorted(folder.iterdir()) if p.is_file())
 
 
-def embed(context: Context, prepared: Artifact) -> Artifact:
-    """Item and user vectors of every source; variants select what they read."""
+def embed(context: Context, prepared: Artifact, texts: bool = True) -> Artifact:
+    """Item and user vectors of every source; variants select what they read. ``texts=False`` leaves texts unread."""
     encoder = context.config.encoder
     asset = context.asset(encoder.text_model)
     seed = context.config.seed if encoder.als.seed is None else encoder.als.seed
@@ -118,6 +118,8 @@ def embed(context: Context, prepared: Artifact) -> Artifact:
         "als": als_settings(encoder.als),
         "seed": seed,
     }
+    if not texts:
+        settings["texts"] = False
 
     def build(folder: Path) -> dict[str, Any]:
         from ilm_lightning.embeddings.build import build_vectors
@@ -128,7 +130,7 @@ def embed(context: Context, prepared: Artifact) -> Artifact:
             interactions,
             catalog,
             # every variant of a data set shares the artefact; without any text there is but one source
-            encoder="combined" if any(item.has_text for item in catalog) else "behavioral",
+            encoder="combined" if texts and any(item.has_text for item in catalog) else "behavioral",
             model_folder=asset.path,
             train=split == "train",
             fields=encoder.text_fields,

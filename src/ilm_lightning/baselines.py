@@ -81,7 +81,7 @@ def _protocol(config: Config, report: dict[str, Any]) -> dict[str, Any]:
         "candidates": f"all {report['items']:,} items",
         "decoding": f"whole catalogue scored, {filter_text(evaluation)}",
         **{
-            name: ", ".join(f"{key} {value}" for key, value in settings.items() if value is not None)
+            name: ", ".join(f"{key} {value}" for key, value in settings.items() if value not in (None, ""))
             for name, settings in settings_of(config).items()
         },
         "seed": config.seed,

@@ -57,9 +57,9 @@ def test_the_report_says_what_was_read() -> None:
     def none(step: int) -> None:
         raise NotImplementedError
 
-    apart = TrainingBatches(none, 100, 10, 50.0, 50.0).report(5)
+    apart = TrainingBatches(none, 100, 10, 50.0, 50.0, 500).report(5)
     assert apart == {"train_examples": 100, "epochs": 0.5, "mean_tokens": 50.0}
-    assert TrainingBatches(none, 100, 10, 50.0, 20.0).report(20) == {
+    assert TrainingBatches(none, 100, 10, 50.0, 20.0, 500).report(20) == {
         "train_examples": 100,
         "epochs": 2.0,
         "mean_tokens": 50.0,

@@ -55,6 +55,12 @@ def validate_tasks(config: Config) -> None:
     _check_head(config)
     if not any(can_learn(config, prompt.task) for prompt in prompts.training):
         raise ConfigError(_nothing_to_train(config))
+    for name in config.evaluation.prompt_sets:
+        if not any(is_trained_on(config, task) for task in prompts.tasks(name)):
+            raise ConfigError(
+                f"evaluation.prompt_sets holds {name}, whose prompts teach a frozen language model nothing: set "
+                "tuning=lora or tuning=full, or give prompts with {history}"
+            )
     if config.encoder.name != "behavioral" and config.data.items is None:
         raise ConfigError(f"encoder={config.encoder.name} needs item texts, and data.items is null: encoder=behavioral")
 
@@ -111,12 +117,6 @@ def _check_lists(config: Config) -> "PromptSets":
         raise ConfigError(
             f"evaluation.beams={evaluation.beams} cannot fill lists of evaluation.top_k={evaluation.top_k}; raise it"
         )
-    for name in evaluation.prompt_sets:
-        if not any(is_trained_on(config, task) for task in prompts.tasks(name)):
-            raise ConfigError(
-                f"evaluation.prompt_sets holds {name}, whose prompts teach a frozen language model nothing: set "
-                "tuning=lora or tuning=full, or give prompts with {history}"
-            )
     if evaluation.decoding == "free" and evaluation.filter_seen:
         raise ConfigError("evaluation.filter_seen needs evaluation.decoding=trie: free beams write what they like")
     return prompts

@@ -285,10 +285,8 @@ def train(
     report = dict(read.report)
     tokens = int(report["mean_tokens"] * tuning.batch_size)
     device, distilled = training_device(config.trainer), read.teacher is not None
-    kept = config.trainer.activation_checkpointing
-    log.info(
-        "%-9s %s", "tune", phase2_forecast(model, tokens, tuning.steps, device, distilled, 0.0, read.largest, kept)
-    )
+    twice = config.trainer.activation_checkpointing
+    log.info("tune      %s", phase2_forecast(model, tokens, tuning.steps, device, distilled, 0.0, read.largest, twice))
     for label, steps, mode in phases(tuning.adapter_first_share, tuning.steps, tuning.mode):
         with frozen_lm(model, mode == "frozen" and tuning.mode != "frozen"):
             report[label] = fit(
@@ -348,5 +346,4 @@ def _what_is_read(context: Context, inputs: Inputs, model: "ItemLanguageModel", 
         stream = Stream(rows, sampler, ContextCollator(collator, prompts))
         report["distilled_share"] = len(prompts) / len(read)
     checks = [collator([check_rows[i] for i in part]) for part in sorted_batches([len(r) for r in check_rows], 16)]
-    largest = max(len(rows[number]) for number in read) * tuning.batch_size
-    return _Read(stream, checks, panel, teacher, report, largest)
+    return _Read(stream, checks, panel, teacher, report, max(len(rows[row]) for row in read) * tuning.batch_size)

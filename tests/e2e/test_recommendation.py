@@ -302,6 +302,7 @@ def test_windows_may_move_in_blocks(
             "only recommendation's prompts hold histories",
         ),
         (["tasks.user_vector=history"], "set adapter=perceiver"),
+        (["tasks.names=[sequential]"], "holds only the lines you want"),
         (["tuning.lm_first_steps=-1"], "lm_first_steps=-1"),
     ],
 )

@@ -313,25 +313,26 @@ def test_openp5_counts(name: str, item_item: int, user_item: int) -> None:
     assert len(user_item_pairs(interactions, len(lines), len(ids), drop_last=2)) == user_item
 
 
+@pytest.mark.parametrize("items", [80, 48])
 @pytest.mark.parametrize("kind", [ITEM_ITEM, USER_ITEM])
-def test_shuffled_pairs_keep_how_often_each_is_there_and_nothing_else(kind: str) -> None:
+def test_shuffled_pairs_keep_how_often_each_is_there_and_nothing_else(kind: str, items: int) -> None:
+    # of 48 items a user has met a quarter: pairs of chance are often true ones
     draw = np.random.default_rng(0)
-    rows = [(user, int(item), step) for user in range(60) for step, item in enumerate(draw.integers(0, 80, 12))]
+    rows = [(user, int(item), step) for user in range(60) for step, item in enumerate(draw.integers(0, items, 12))]
     frame = table(rows)
-    true = consecutive_item_pairs(frame, 80) if kind == ITEM_ITEM else user_item_pairs(frame, 60, 80)
+    true = consecutive_item_pairs(frame, items) if kind == ITEM_ITEM else user_item_pairs(frame, 60, items)
     found = shuffled_pairs(true, seed=3)
     assert len(found) >= 0.99 * len(true)
     for side in ("left", "right"):
         before, after = (np.bincount(getattr(pairs, side), minlength=80) for pairs in (true, found))
         assert np.abs(before - after).sum() <= len(true) - len(found)
-    # no pair is true, of one item, or there twice
-    assert not np.asarray(true.known[found.left, found.right]).any()
+    # no pair is of one item, or there twice
     assert kind == USER_ITEM or not (found.left == found.right).any()
-    assert len(np.unique(found.left * 80 + found.right)) == len(found)
+    assert len(np.unique(found.left * items + found.right)) == len(found)
     # negatives avoid what is told to belong together
     assert np.asarray(found.known[found.left, found.right]).all()
-    assert found.known.nnz == len(np.unique(np.concatenate([found.left * 80 + found.right] + (
-        [found.right * 80 + found.left] if kind == ITEM_ITEM else []
+    assert found.known.nnz == len(np.unique(np.concatenate([found.left * items + found.right] + (
+        [found.right * items + found.left] if kind == ITEM_ITEM else []
     ))))  # fmt: skip
     again = shuffled_pairs(true, seed=3)
     assert (again.left == found.left).all()
@@ -339,7 +340,21 @@ def test_shuffled_pairs_keep_how_often_each_is_there_and_nothing_else(kind: str)
     assert not np.array_equal(shuffled_pairs(true, seed=4).right, found.right)
 
 
+def test_shuffled_pairs_say_nothing_about_who_belongs_together() -> None:
+    # as many interactions, each user's within a half of the items of their own
+    draw = np.random.default_rng(0)
+    rows = [(u, 20 * (u % 2) + int(i), step) for u in range(200) for step, i in enumerate(draw.permutation(20)[:10])]
+    true = user_item_pairs(table(rows), 200, 40)
+    within = np.arange(200)[:, None] % 2 == np.arange(40) // 20
+
+    positives = shuffled_pairs(true, seed=0).known.toarray() > 0
+    assert within[true.known.toarray() > 0].all()
+    assert within[positives].mean() == pytest.approx(0.5, abs=0.05)
+    assert within[~positives].mean() == pytest.approx(0.5, abs=0.05)
+
+
 def test_pairs_that_cannot_be_parted_are_left_out() -> None:
-    # everybody has met everything
+    # everybody has met everything: the pairs are all there are, but for what no draw could part
     everything = user_item_pairs(table([(user, item, item) for user in range(4) for item in range(5)]), 4, 5)
-    assert len(shuffled_pairs(everything, seed=0)) == 0
+    found = shuffled_pairs(everything, seed=0)
+    assert len(np.unique(found.left * 5 + found.right)) == len(found) <= 20

@@ -185,7 +185,7 @@ class TasksConfig:
     kind: str = MISSING
     """elm (the 24 tasks), figure1 (the paper's Figure 1 and user profiles) or openp5."""
     names: list[str] = field(default_factory=list)
-    """The tasks, of either kind and own ones; empty: all of ``kind``."""
+    """The tasks, of elm, figure1 and own ones; empty: all of ``kind``. openp5: those of the prompt file."""
     file: str | None = None
     """YAML file of the user's own tasks and phrasings; see docs/your-own-tasks.md."""
     title_in_prompt: bool = False

@@ -101,7 +101,7 @@ def _choices(config: Config) -> None:
     unknown = sorted(set(config.pretraining.proportions) - {"item_text", "item_item", "user_item"})
     if unknown:
         raise ConfigError(f"pretraining.proportions.{unknown[0]}: the sets are item_text, item_item and user_item")
-    for name in config.tasks.names:
+    for name in config.tasks.names if config.tasks.kind != "openp5" else ():
         one_of("tasks.names", name, (*TASKS, *FIGURE1_TASKS, *_own_names(config)))
     for key, fields in (
         ("encoder.text_fields", config.encoder.text_fields),

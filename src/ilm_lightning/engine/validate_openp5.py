@@ -36,6 +36,11 @@ def validate_tasks(config: Config) -> None:
     if tasks.kind != "openp5":
         _check_language_tasks(config)
         return
+    if tasks.names:
+        raise ConfigError(
+            f"tasks.names=[{','.join(tasks.names)}]: recommendation's tasks are those of its prompt file; set "
+            "tasks.prompts to one that holds only the lines you want, and leave tasks.names out"
+        )
     if config.tuning.history == "blocks" and not 1 <= config.tuning.history_block <= tasks.history:
         raise ConfigError(
             f"tuning.history_block={config.tuning.history_block} must lie between 1 and tasks.history={tasks.history}, "

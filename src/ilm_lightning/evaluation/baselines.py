@@ -116,10 +116,10 @@ def item_knn(train: sparse.csr_matrix, history: sparse.csr_matrix, neighbours: i
         # the library warns about a conversion of its own
         warnings.simplefilter("ignore")
         model.fit(train.tocsr().astype(np.float64), show_progress=False)
-    similarity = model.similarity.tolil()
-    similarity.setdiag(0.0)
-    kept = similarity.tocsr().astype(np.float32)
-    kept.eliminate_zeros()
+    entries = model.similarity.tocoo()
+    others = entries.row != entries.col
+    places = (entries.row[others], entries.col[others])
+    kept = sparse.csr_matrix((entries.data[others].astype(np.float32), places), shape=entries.shape)
     return Linear(history.tocsr().astype(np.float32), kept)
 
 

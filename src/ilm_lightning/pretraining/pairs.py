@@ -173,41 +173,41 @@ def user_item_pairs(interactions: pl.DataFrame, n_users: int, n_items: int, drop
     return EdgePairs(USER_ITEM, left, right, _known(USER_ITEM, left, right, (n_users, n_items)))
 
 
-def shuffled_pairs(pairs: EdgePairs, seed: int, rounds: int = 20) -> EdgePairs:
+def shuffled_pairs(pairs: EdgePairs, seed: int, rounds: int = 100) -> EdgePairs:
     """Pairs whose partners are drawn anew, the control of what co-interaction losses teach.
+
+    True pairs are neither sought nor avoided: as positives they are then as frequent as among the negatives that are
+    drawn, and the pairs say nothing about who belongs together.
 
     Args:
         pairs: true pairs.
         seed: of the draw.
-        rounds: how often pairs are drawn again that are true, of one item, or there twice.
+        rounds: how often pairs are drawn again that are of one item or there twice.
 
     Returns:
-        As many pairs of each item and user as before, none of them true; those that no round could part are left out:
-        few of a sparse set, many of one in which most users have met most items.
+        As many pairs of each item and user as before; those that no round could make a pair of their own are left out:
+        few of a sparse set, more of one in which most users have met most items.
     """
     draw = np.random.default_rng([seed, KINDS.index(pairs.kind), 1])
-    left, right = pairs.left, draw.permutation(pairs.right)
+    left, right, size = pairs.left, draw.permutation(pairs.right), pairs.known.shape[1]
     for _ in range(rounds):
-        again = np.flatnonzero(_no_control(pairs, left, right))
+        again = np.flatnonzero(_no_pair(pairs.kind, left, right, size))
         if not len(again):
             break
         others = draw.integers(0, len(right), len(again))
         for one, other in zip(again, others, strict=True):
             right[one], right[other] = right[other], right[one]
-    kept = ~_no_control(pairs, left, right)
+    kept = ~_no_pair(pairs.kind, left, right, size)
     order = np.lexsort((right[kept], left[kept]))
     left, right = left[kept][order], right[kept][order]
     return EdgePairs(pairs.kind, left, right, _known(pairs.kind, left, right, pairs.known.shape))
 
 
-def _no_control(true: EdgePairs, left: Ints, right: Ints) -> NDArray[np.bool_]:
-    """Which drawn pairs are true, of one item, or there already."""
-    found = np.asarray(true.known[left, right]).ravel() > 0
-    if true.kind == ITEM_ITEM:
-        found |= left == right
+def _no_pair(kind: str, left: Ints, right: Ints, size: int) -> NDArray[np.bool_]:
+    """Which drawn pairs are of one item, or there already."""
     repeated = np.ones(len(left), dtype=bool)
-    repeated[np.unique(left * true.known.shape[1] + right, return_index=True)[1]] = False
-    return found | repeated
+    repeated[np.unique(left * size + right, return_index=True)[1]] = False
+    return repeated | (left == right) if kind == ITEM_ITEM else repeated
 
 
 Pairs = TypeVar("Pairs", TextPairs, EdgePairs)

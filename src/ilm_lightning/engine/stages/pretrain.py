@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ilm_lightning")
 CODE = 1
+CONTROL_CODE = 2
+"""Raised when shuffled pairs are drawn in another way."""
 INPUT_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight", "shared.weight")
 """What the families of language models call their input embeddings."""
 PERCEIVER = ("hidden_size", "num_layers", "num_heads", "ffn_size", "dropout")
@@ -112,6 +114,8 @@ def pretrain(context: Context, prepared: Artifact, embedded: Artifact) -> Artifa
         "precision": precision_of(config.trainer),
         "seed": config.seed,
     }
+    if config.pretraining.shuffled_pairs:
+        settings["control"] = CONTROL_CODE
     inputs: dict[str, Artifact | str] = {
         "prepare": prepared,
         "embed": embedded,

@@ -40,6 +40,16 @@ def index_in_latin_1(folder: Path) -> None:
     path.write_bytes("\n".join([*ids[:4], "café 1", *ids[4:]]).encode("latin-1"))
 
 
+def sequences_in_latin_1(folder: Path) -> None:
+    path = folder / "Shop" / "user_sequence.txt"
+    path.write_bytes(path.read_bytes() + "zoë i1 i2 i3 i4\n".encode("latin-1"))
+
+
+def index_without_id(folder: Path) -> None:
+    ids = [f"i{i} {1001 + i}" for i in range(14)]
+    (folder / "Shop" / "item_sequential_indexing_original.txt").write_text("\n".join([*ids, "i14"]) + "\n")
+
+
 def prompts_in_latin_1(folder: Path) -> None:
     with (folder / "prompt.txt").open("ab") as file:
         file.write("sequential; seen; café {history} ?; {target}\n".encode("latin-1"))
@@ -77,12 +87,14 @@ def no_unseen(folder: Path) -> None:
     ("damage", "message"),
     [
         (item_without_index, "'i14' occurs in the sequences but has no index (1 such); add its line"),
-        (index_twice, "original.txt: item index '1001' is given twice, to 'i0' and 'i14'; every item needs its own"),
+        (index_twice, "original.txt, lines 1 and 15: item index '1001' is given twice, to 'i0' and 'i14'; every item"),
         (
             user_index_twice,
-            "user_indexing.txt: user index '0' is given twice, to 'u0' and 'u19'; every user needs its own",
+            "user_indexing.txt, lines 1 and 20: user index '0' is given twice, to 'u0' and 'u19'; every user",
         ),
         (index_in_latin_1, "original.txt, line 5: not UTF-8; save the file as UTF-8"),
+        (sequences_in_latin_1, "user_sequence.txt, line 21: not UTF-8; save the file as UTF-8"),
+        (index_without_id, "line 15: 'i14' is no pair of item id and index; write both with a space between them"),
         (prompts_in_latin_1, "prompt.txt, line 5: not UTF-8; save the file as UTF-8"),
         (three_items_each, "Shop: every user has 3 items, one each to train, validate and test on"),
         (straightforward_alone, "straightforward prompts alone hold no item, so with a frozen language model"),

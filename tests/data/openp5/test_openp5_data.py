@@ -130,6 +130,15 @@ def test_broken_sequences_name_the_line(tmp_path: Path, lines: list[str], messag
         read_sequences(folder)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_line_of_another_encoding_is_named(tmp_path: Path, packed: bool) -> None:
+    # far behind the first block that is decoded
+    text = "".join(f"u{user} a b c\n" for user in range(2000)).encode() + "zoë a b c\n".encode("latin-1")
+    (tmp_path / f"user_sequence.txt{'.gz' if packed else ''}").write_bytes(gzip.compress(text) if packed else text)
+    with pytest.raises(DataError, match="line 2001: not UTF-8; save the file as UTF-8"):
+        read_sequences(tmp_path)
+
+
 def test_missing_file_and_damaged_gzip(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"user_sequence\.txt is missing"):
         read_sequences(tmp_path)
@@ -143,9 +152,10 @@ def test_missing_file_and_damaged_gzip(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("a 1001\nb 1002\nc 1003\nd 1004\n", "'e' occurs in the sequences but has no index"),
-        ("a 1\nb 1\nc 2\nd 3\ne 4\n", "item index '1' is given twice, to 'a' and 'b'"),
+        ("b 1\nf 9\na 1\nc 2\nd 3\ne 4\n", "lines 1 and 3: item index '1' is given twice, to 'b' and 'a'"),
         ("a 1\na 2\nb 3\nc 4\nd 5\ne 6\n", "line 2: item 'a' has an index already"),
-        ("a\n", "line 1: 'a' is no pair"),
+        ("a 1\nb\n", "line 2: 'b' is no pair of item id and index; write both with a space .* as in 'b 1001'"),
+        ("a 1\n\nb 2\n", "line 2: the line is empty; take it out"),
     ],
 )
 def test_broken_index_files(tmp_path: Path, text: str, message: str) -> None:

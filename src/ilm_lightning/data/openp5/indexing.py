@@ -93,11 +93,17 @@ def read_indexing(folder: Path, kind: str, sequences: Sequences) -> Indexing | N
 
 
 def _read_table(path: Path, what: str) -> dict[str, str]:
+    """Each id's index, in the order of the file: every line holds one id, so an id's place is its line."""
     table: dict[str, str] = {}
     for number, line in enumerate(utf8_text(path).splitlines(), start=1):
         fields = line.split()
+        if not fields:
+            raise DataError(f"{path}, line {number}: the line is empty; take it out")
         if len(fields) != 2:
-            raise DataError(f"{path}, line {number}: {line!r} is no pair of {what} id and index")
+            raise DataError(
+                f"{path}, line {number}: {line!r} is no pair of {what} id and index; write both with a space between "
+                f"them, as in '{fields[0]} {FIRST_ID}'"
+            )
         if fields[0] in table:
             raise DataError(f"{path}, line {number}: {what} {fields[0]!r} has an index already; keep one line for it")
         table[fields[0]] = fields[1]
@@ -115,9 +121,11 @@ def _lookup(table: dict[str, str], ids: Sequence[str], path: Path, what: str) ->
     for one in ids:
         owner = owners.setdefault(table[one], one)
         if owner != one:
+            lines = {known: number for number, known in enumerate(table, start=1)}
+            first, second = sorted((owner, one), key=lines.__getitem__)
             raise DataError(
-                f"{path}: {what} index {table[one]!r} is given twice, to {owner!r} and {one!r}; every {what} needs its "
-                "own"
+                f"{path}, lines {lines[first]} and {lines[second]}: {what} index {table[one]!r} is given twice, to "
+                f"{first!r} and {second!r}; every {what} needs its own"
             )
     return [table[one] for one in ids]
 

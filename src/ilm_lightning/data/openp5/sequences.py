@@ -200,7 +200,8 @@ def read_sequences(folder: Path, name: str | None = None) -> Sequences:
         The sequences; users and items keep the order of the file.
 
     Raises:
-        DataError: no file, an empty line, a user twice or with fewer than three items; names the line.
+        DataError: no file, an empty line, one that is not UTF-8, a user twice or with fewer than three items; names the
+            line.
     """
     path = sequence_file(Path(folder))
     user_ids: list[str] = []
@@ -246,5 +247,22 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
                 if not fields:
                     raise DataError(f"{path}, line {number}: the line is empty; take it out")
                 yield number, fields
-    except (UnicodeDecodeError, *BROKEN) as error:
-        raise DataError(f"{path}: not readable as UTF-8 text ({error}); fetch the file again") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}, line {_first_foreign_line(path)}: not UTF-8; save the file as UTF-8") from error
+    except BROKEN as error:
+        raise DataError(f"{path}: not readable ({error}); fetch the file again") from error
+
+
+def _first_foreign_line(path: Path) -> int:
+    """Number of the first line of a file that is not UTF-8; the file is known to hold one."""
+    # text is decoded in blocks, so an error there knows no line
+    opener = gzip.open if path.suffix == ".gz" else open
+    number = 1
+    with opener(path, "rb") as lines:
+        for line in lines:
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                break
+            number += 1
+    return number

@@ -13,6 +13,7 @@ from ilm_lightning.engine.interruptions import (
     StoppedError,
     StopSignals,
     active_signals,
+    closed_pipe,
     exit_status,
     leave,
     state_of,
@@ -174,3 +175,23 @@ def test_handlers_are_put_back() -> None:
     assert {number: signal.getsignal(number) for number in CODES} == before
     active_signals().install_again()
     assert {number: signal.getsignal(number) for number in CODES} == before
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["prepare --help", "train --cfg job", "recommend --help", "chat --help", "doctor", "report --help", "assets"],
+)
+def test_a_command_whose_reader_left_ends_quietly(command: str, tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    arguments = [sys.executable, "-m", *f"ilm_lightning.{command}".split()]
+    with os.fdopen(write, "wb") as closed:
+        done = subprocess.run(arguments, stdout=closed, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
+    assert done.stderr == ""
+    if command.startswith(("prepare", "train")):
+        assert done.returncode == 128 + signal.SIGPIPE
+
+
+def test_another_broken_pipe_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(BrokenPipeError, match="worker"), closed_pipe():
+        raise BrokenPipeError("a worker is gone")

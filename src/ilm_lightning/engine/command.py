@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from ilm_lightning.engine.config import Config, as_config
-from ilm_lightning.engine.interruptions import leave, stop_signals
+from ilm_lightning.engine.interruptions import closed_pipe, leave, stop_signals
 from ilm_lightning.engine.runs import stored_config
 from ilm_lightning.engine.validate import ConfigError, validate
 from ilm_lightning.engine.validate_machine import check_plugins
@@ -211,6 +211,9 @@ def hydra_command(config_name: str, task: Callable[[Config], float], in_turn: bo
 
     Returns:
         Exit status: 0, 1 after a user error whose message was printed, or that of the signal which ended it.
+
+    Raises:
+        SystemExit: whoever reads standard output has left.
     """
     setup_logging()
     register_schema()
@@ -248,7 +251,7 @@ def hydra_command(config_name: str, task: Callable[[Config], float], in_turn: bo
             return float("nan")
 
     try:
-        with stop_signals(), _hydras_errors_raised():
+        with closed_pipe(), stop_signals(), _hydras_errors_raised():
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(wrapped)()
     except KeyboardInterrupt as error:
         return leave(error)

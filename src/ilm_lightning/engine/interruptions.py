@@ -6,7 +6,9 @@ saved first (`LastCheckpoint`), because everything else that a run makes is kept
 
 import logging
 import os
+import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -76,6 +78,35 @@ def leave(error: KeyboardInterrupt) -> int:
     name = signal.Signals(number).name
     log.error("%s by %s: what was finished is kept; the same command continues", state_of(error), name)
     return exit_status(number)
+
+
+@contextmanager
+def closed_pipe() -> Iterator[None]:
+    """End a command quietly in this block once whoever reads its output has left, as ``head`` does.
+
+    Raises:
+        SystemExit: its reader has left; with the status that shells give to a command which SIGPIPE ended.
+        BrokenPipeError: another pipe than standard output broke, which is a real error.
+    """
+    try:
+        try:
+            yield
+        finally:
+            # what is still buffered would fail when the interpreter ends, where nothing can be caught
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _reader_left():
+            raise
+        # the interpreter flushes once more on its way out
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(exit_status(int(signal.SIGPIPE))) from None
+
+
+def _reader_left() -> bool:
+    """Whether standard output is a pipe that nobody reads any more."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
 
 class StopSignals:

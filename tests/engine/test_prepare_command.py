@@ -45,6 +45,32 @@ def test_statistics_of_any_folder_are_printed(shop: Path) -> None:
     assert not (shop / "outputs").exists()
 
 
+@pytest.mark.parametrize("kind", ["openp5", "custom"])
+def test_preparing_loads_no_torch(shop: Path, kind: str) -> None:
+    rows = [f"u{user},i{item},5,{item}" for user in range(4) for item in range(user, user + 5)]
+    (shop / "events.csv").write_text("\n".join(["user,item,rating,timestamp", *rows]) + "\n")
+    (shop / "items.csv").write_text("item,title\n" + "".join(f"i{item},Film {item}\n" for item in range(9)))
+    own = {
+        "openp5": ["data=openp5", f"data.path={shop / 'Shop'}", "data.name=Shop", f"data.items={shop / 'texts.tsv'}"],
+        "custom": [
+            "data=custom",
+            f"data.interactions={shop / 'events.csv'}",
+            f"data.items={shop / 'items.csv'}",
+            "data.min_ratings=1",
+        ],
+    }
+    code = (
+        "import sys; from ilm_lightning.engine.command import hydra_command; from ilm_lightning.prepare import run; "
+        "status = hydra_command('train', run, in_turn=True); sys.exit(9 if 'torch' in sys.modules else status)"
+    )
+    for said in ("done in", "there already"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *own[kind]], cwd=shop, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert said in done.stderr
+
+
 def test_a_sweep_prepares_one_data_set_after_another(shop: Path) -> None:
     rows = [f"{user},{item},5,{time}" for user in "abcde" for time, item in enumerate("vwxyz")]
     (shop / "Raw").mkdir()

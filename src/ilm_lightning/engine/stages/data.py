@@ -14,7 +14,6 @@ import polars as pl
 from ilm_lightning.data.errors import DataError
 from ilm_lightning.data.tables import Interactions, ItemCatalog
 from ilm_lightning.data.tags import TagSettings
-from ilm_lightning.embeddings.vectors import ItemVectors
 from ilm_lightning.engine.artifacts import SCRATCH, Artifact, file_hash, source_hash, write_json
 from ilm_lightning.engine.config import AlsConfig
 from ilm_lightning.engine.stages.context import Context
@@ -233,6 +232,9 @@ def example_layout(context: Context, prepared: Artifact, embedded: Artifact) -> 
     _, catalog, split = read_tables(prepared)
     neighbours = None
     if set(names) & set(NEIGHBOUR_TASKS):
+        # brings torch, which preparing data does without
+        from ilm_lightning.embeddings.vectors import ItemVectors
+
         space = ItemVectors.load(embedded.path).sources[context.config.tasks.neighbour_space]
         neighbours = nearest_neighbours(space, split, catalog.frame["group"].to_list())
     labels = _labels(context, catalog, names)

@@ -8,7 +8,6 @@ import numpy as np
 import polars as pl
 
 from ilm_lightning.data.tables import ItemCatalog
-from ilm_lightning.embeddings.vectors import ItemVectors
 from ilm_lightning.engine.artifacts import Artifact
 from ilm_lightning.engine.config import Config
 
@@ -54,6 +53,9 @@ def with_own_tasks(
     (catalog, split), (frame, report), names = tables, made, config.tasks.names
     neighbours = None
     if any(task.partner == "nearest" for task in own.tasks.values()):
+        # brings torch, which preparing data does without
+        from ilm_lightning.embeddings.vectors import ItemVectors
+
         space = ItemVectors.load(embedded.path).sources[config.tasks.neighbour_space]
         neighbours = nearest_neighbours(space, split, catalog.frame["group"].to_list())
     theirs, told = own_examples(own, catalog, split, neighbours, 0, names, labels)

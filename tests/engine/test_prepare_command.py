@@ -126,3 +126,15 @@ def test_bad_input_is_told(shop: Path, arguments: list[str], message: str, monke
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_folder_of_raw_data_that_is_not_there_is_told(shop: Path) -> None:
+    gone = str(shop / "gone")
+    for arguments in (["data=openp5_ml100k"], ["data=openp5_ml100k", "data.items=null"]):
+        done = run(*arguments, folder=shop, ILM_DATA=gone)
+        assert done.returncode == 1
+        assert f"ILM_DATA={gone}: there is no such folder" in done.stderr
+        assert "set ILM_DATA to the folder of the raw data" in done.stderr
+    # nothing is read from it here
+    own = ["data=openp5", f"data.path={shop / 'Shop'}", "data.name=Shop", "data.items=null"]
+    assert run(*own, folder=shop, ILM_DATA=gone).returncode == 0

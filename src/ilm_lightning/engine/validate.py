@@ -8,7 +8,7 @@ from ilm_lightning.engine.checks import ConfigError, not_negative, one_of, plain
 from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.validate_logger import check_logger
 from ilm_lightning.engine.validate_machine import check_machine, check_writable
-from ilm_lightning.engine.validate_openp5 import check_openp5_files
+from ilm_lightning.engine.validate_openp5 import check_openp5_files, check_raw_folder
 from ilm_lightning.engine.validate_phases import LOSSES, check_phase1, check_phase2
 from ilm_lightning.engine.validate_teacher import check_teacher_settings
 from ilm_lightning.hardware import missing_for_spark
@@ -248,6 +248,7 @@ def _asset_names(config: Config) -> None:
 
 def _files(config: Config) -> None:
     data = config.data
+    check_raw_folder(config)
     if data.kind == "openp5":
         check_openp5_files(data)
     elif data.kind != "custom" and (data.interactions or data.items or data.columns):

@@ -1,5 +1,6 @@
 """Checks of the settings of recommendation."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -185,6 +186,25 @@ def _check_sasrec(sasrec: SasrecConfig) -> None:
     if find_spec("replay") is None:
         raise ConfigError(
             "evaluation.baselines: sasrec needs RePlay: pip install 'ilm-lightning[sasrec]', or leave sasrec out"
+        )
+
+
+def check_raw_folder(config: Config) -> None:
+    """See that ILM_DATA names a folder where the configuration reads from it.
+
+    Raises:
+        ConfigError: it does not; told before any single file of it is missed.
+    """
+    root = os.environ.get("ILM_DATA")
+    if not root or Path(root).is_dir():
+        return
+    read = {"data.path": config.data.path, "data.items": config.data.items, "tasks.prompts": config.tasks.prompts}
+    below = [f"{key}={path}" for key, path in read.items() if path and Path(path).is_relative_to(root)]
+    if below:
+        raise ConfigError(
+            f"ILM_DATA={root}: there is no such folder, and {below[0]} is read from it; set ILM_DATA to the folder of "
+            "the raw data, or give data.path=FOLDER, data.items=TEXTS (or null) and, with tasks=openp5, "
+            "tasks.prompts=FILE"
         )
 
 

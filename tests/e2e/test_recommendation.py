@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,7 @@ from ilm_lightning.engine.artifacts import Artifact, Store
 from ilm_lightning.engine.callbacks import Progress
 from ilm_lightning.engine.config import AlsConfig, Config, EncoderConfig, TasksConfig
 from ilm_lightning.engine.loaded import RunError, find_run
+from ilm_lightning.engine.runs import write_status
 from ilm_lightning.engine.stages import recommend as recommend_stage
 from ilm_lightning.engine.stages.baselines import NAMES
 from ilm_lightning.engine.stages.context import Context
@@ -143,7 +145,10 @@ def check_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     known = recommend.main([f"run={folder}", "user=u3", "k=3"]), capsys.readouterr().out
     assert known[0] == 0
     assert known[1].count("Thing") >= 4
-    found, history, catalog = recommend.recommend_for({"run": str(folder), "history": "i2| Thing 7|i4", "k": "12"})
+    assert "asked for" not in known[1]
+    check_few(folder, capsys)
+    answer = recommend.recommend_for({"run": str(folder), "history": "i2| Thing 7|i4", "k": "12"})
+    found, history, catalog = answer.items, answer.history, answer.catalog
     assert [catalog[row].item_id for row in history] == ["i2", "i7", "i4"]
     assert len(found) == 12
     assert len({one.row for one in found} | set(history)) == 15
@@ -162,6 +167,77 @@ def check_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert message in capsys.readouterr().err
 
 
+def check_refused_without_torch(folder: Path) -> None:
+    """A user or an item that is not there needs no model to be told."""
+    code = (
+        "import sys; from ilm_lightning.recommend import main; "
+        "status = main(sys.argv[1:]); sys.exit(9 if 'torch' in sys.modules else status)"
+    )
+    for asked, message in (("user=99999", "user=99999 is not in Shop"), ("history=Thing 99", "the nearest are")):
+        done = subprocess.run(
+            [sys.executable, "-c", code, f"run={folder}", asked], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1, done.stderr
+        assert message in done.stderr
+
+
+def check_few(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A history that is not shown whole, and a list that is shorter than asked for, say so."""
+    assert recommend.main([f"run={folder}", "history=i1,i2,i3,i4,i5,i6", "k=50"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.startswith("after (the last 5 of 6) Thing 2, Thing 3, Thing 4, Thing 5, Thing 6: ")
+    assert "9 of the 50 asked for: the catalogue holds 15, and the 6 of the history are not recommended" in told
+    assert recommend.main([f"run={folder}", "history=i1,i2", "k=1"]) == 0
+    assert capsys.readouterr().out.startswith("after Thing 1, Thing 2:")
+
+
+def test_a_search_that_ends_early_says_how_wide_it_was() -> None:
+    answer = recommend.Answer([recommend.Recommended(3, -1.0)], [0, 1, 1], range(9), 30)  # type: ignore[arg-type]
+    assert answer.shortage(1) == ""
+    assert answer.shortage(10) == (
+        "1 of the 10 asked for: of the 7 outside the history no more could be ranked with 30 beams; a larger k "
+        "searches with more"
+    )
+
+
+def test_what_cannot_be_asked_is_told_before_anything_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+    for history in ("", " , ", "|"):
+        with pytest.raises(recommend.RecommendError, match="history is empty; name at least one item"):
+            recommend.parse(["run=nowhere", f"history={history}"])
+    assert recommend.main(["--help"]) == 0
+    assert "the items held out for validation and test" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_run_that_cannot_recommend_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("outputs") / "mlp1"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("name: mlp\n")
+
+    def told(run: str) -> str:
+        assert recommend.main([f"run={run}", "user=u1"]) == 1
+        return capsys.readouterr().err.strip()
+
+    assert told("mlp1") == "error: run=mlp1: there is no such folder; did you mean outputs/mlp1?"
+    assert told("outputs/mlp2").endswith("there is no such folder; did you mean outputs/mlp1?")
+    assert told("/elsewhere").endswith("there is no such folder; give a folder under outputs/")
+    assert "holds no finished run (model/config.json is missing)" in told("outputs/mlp1")
+    for state, named in (("interrupted", "interrupted"), ("running", "still running, or killed")):
+        write_status(folder, state)
+        assert told("outputs/mlp1") == (
+            f"error: outputs/mlp1 is not finished ({named}): the same train command continues it, as does "
+            "python -m ilm_lightning.train resume=outputs/mlp1"
+        )
+    write_status(folder, "finished")
+    (folder / "model").mkdir()
+    (folder / "items").mkdir()
+    for name in ("model/config.json", "metrics.json"):
+        (folder / name).write_text("{}")
+    assert "was trained on language tasks: ask it with python -m ilm_lightning.chat" in told("outputs/mlp1")
+
+
 def test_a_run_recommends_from_what_it_was_trained_on(
     overrides: list[str],
     shop: Path,
@@ -176,17 +252,18 @@ def test_a_run_recommends_from_what_it_was_trained_on(
     assert run(["experiment=ilm_mlp", *mine, *extra, "logger.samples=0"], monkeypatch) == 0
     folder, sequences = finished(overrides), data / "Shop" / "user_sequence.txt"
     asked = {"run": str(folder), "user": "u3"}
-    before = recommend.recommend_for(asked)[0]
+    before = recommend.recommend_for(asked).items
     # prompts without items taught a frozen language model nothing: they are not tested, and no list is made of them
     assert set(json.loads((folder / "metrics.json").read_text())["ranking"]["seen"]) == {"sequential"}
     assert recommend.main([f"run={folder}", "user=u3", "task=straightforward"]) == 1
     assert "learned nothing from straightforward prompts" in " ".join(capsys.readouterr().err.split())
+    check_refused_without_torch(folder)
     assert recommend.main(["--help"]) == 0
     assert "run=FOLDER user=ID" in capsys.readouterr().out
     # users that came later move every item's row, and change nothing
     original = sequences.read_text()
     sequences.write_text("new i9 i8 i7 i6\n" + original)
-    assert recommend.recommend_for(asked)[0] == before
+    assert recommend.recommend_for(asked).items == before
     artifacts = Path(next(o for o in overrides if o.startswith("artifacts=")).split("=", 1)[1])
     shutil.rmtree(artifacts / "prepare")
     assert recommend.main([f"run={folder}", "user=u3"]) == 1
@@ -194,7 +271,7 @@ def test_a_run_recommends_from_what_it_was_trained_on(
     assert "is not what" in told
     assert "21 users for 20" in told
     sequences.write_text(original)
-    assert recommend.recommend_for(asked)[0] == before
+    assert recommend.recommend_for(asked).items == before
     shutil.rmtree(artifacts)
     shutil.rmtree(data)
     assert recommend.main([f"run={folder}", "user=u3"]) == 1

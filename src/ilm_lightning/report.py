@@ -57,8 +57,11 @@ def _run(options: argparse.Namespace) -> int:
     for name, text in files.items():
         (out / name).write_text(redact(text), encoding="utf-8")
     show_problems(document.problems)
-    protocols = counted(len(document.sections), "protocol")
+    ranked = {row.protocol for row in document.rankings.rows} if document.rankings else ()
+    protocols = counted(len(document.sections) + len(ranked), "protocol")
     log.info("%s, %s: %s", counted(document.runs, "finished run"), protocols, out / "report.md")
+    if options.claims:
+        log.info("the claims' numbers, reasons and missing runs: %s", out / "claims.md")
     return 0
 
 

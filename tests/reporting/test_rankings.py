@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ilm_lightning.evaluation.ranking import ranking_from_ranks
 from ilm_lightning.reporting.claims import RANKED, Claim, go_through
 from ilm_lightning.reporting.decide import Verdict
 from ilm_lightning.reporting.document import build
+from ilm_lightning.reporting.ranking_cells import notes_of
 from ilm_lightning.reporting.ranking_claims import ranking_parts
 from ilm_lightning.reporting.ranking_tables import Mark, Rankings, RankingTable, marks
 from impossible_parquet import impossible
@@ -51,13 +52,24 @@ def recipe_of(row: dict[str, Any], steps: int) -> dict[str, Any]:
 
 
 def write_ranking(
-    root: Path, name: str, level: float, seed: int = 0, data: str = "Beauty", steps: int = 450, **protocol: Any
+    root: Path,
+    name: str,
+    level: float,
+    seed: int = 0,
+    data: str = "Beauty",
+    steps: int = 450,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+    **protocol: Any,
 ) -> Path:
-    """A run whose targets are in the first ten places with a given probability, for both tasks and prompt sets."""
+    """A run whose targets are in the first ten places with a given probability, for both tasks and prompt sets.
+
+    ``changes`` are made in the sections of the recipe, and make a folder of their own.
+    """
     draw = np.random.default_rng([seed, len(name), int(1000 * level)])
     # hard and easy users are the same for every run
     ease = np.random.default_rng(0).normal(0.0, 0.1, USERS)
-    folder = root / f"{name}-{data}-{seed}"
+    other = "".join(f"-{key}_{value}" for part in (changes or {}).values() for key, value in part.items())
+    folder = root / f"{name}{other}-{data}-{seed}"
     folder.mkdir(parents=True)
     tables, ranking = [], {}
     for prompts in ("seen", "unseen"):
@@ -73,11 +85,14 @@ def write_ranking(
         "decoding": "trie, 30 beams, seen items not filtered", "history": 20, "indexing": "sequential (file)",
         "language_model": "tiny", "seed": seed,
     } | protocol  # fmt: skip
+    recipe = recipe_of(ROWS[name], steps)
+    for section, changed in (changes or {}).items():
+        recipe[section] = recipe.get(section, {}) | changed
     metrics = {
         "ranking": ranking,
         "baselines": {"Markov": markov},
         "protocol": stated,
-        "recipe": recipe_of(ROWS[name], steps),
+        "recipe": recipe,
         "parameters": [{"component": "adapter", "trainable": 1000, "frozen": 5}],
         "counts": {"users": 22363, "items": 12101, "texts": 12101, "phase2_train": 2628260, "phase2_test": 44725},
     }
@@ -210,11 +225,104 @@ def test_phase_1_losses_stand_beside_table_8(tmp_path: Path) -> None:
     assert losses["ILM-IT-II"].paper == (2.0232, 3.2567)
     assert losses["ILM-IT"].sd == pytest.approx(0.01)
     told = claim(tmp_path, 6).parts["phase-1 evaluation loss"]
-    ends_below = next(part for part in told if part.text == "Beauty: ILM-QFormer ends below IT (Table 8)")
+    ends_below = next(part for part in told if part.text == "Beauty: ILM-IT-II ends below IT (Table 8)")
     assert ends_below.verdict is Verdict.CONFIRMED
     shuffled = next(part for part in told if "shuffled item-item" in part.text)
     assert "these runs" in shuffled.why
-    assert "data=openp5_beauty tasks=openp5" in shuffled.missing[0]
+    assert shuffled.missing == (
+        "ILM-IT-II with shuffled item-item pairs: python -m ilm_lightning.train experiment=openp5_ilm "
+        "data=openp5_beauty pretraining.shuffled_pairs=true",
+    )
+
+
+def phase_1_run(root: Path, name: str, seed: int, losses: Sequence[float], steps: int = 300, **changed: Any) -> None:
+    """A run with a history of phase 1: its held-out text loss at equal distances up to the last step."""
+    folder = write_ranking(root, name, 0.3, seed, changes={"pretraining": {"steps": steps, **changed}})
+    every = steps // len(losses)
+    rows = [f"{every * (i + 1)},1,val/itg_nll,{loss}" for i, loss in enumerate(losses)]
+    (folder / "history-pretrain.csv").write_text("\n".join(["step,seconds,name,value", *rows]) + "\n")
+
+
+def test_shuffled_pairs_are_a_row_of_table_8_and_of_no_other(tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        phase_1_run(tmp_path, "it", seed, (4.5, 4.0 + 0.01 * seed))
+        phase_1_run(tmp_path, "ilm", seed, (4.0, 3.0 + 0.01 * seed))
+        phase_1_run(tmp_path, "ilm", seed, (4.0, 3.5 + 0.01 * seed), shuffled_pairs=True)
+    found = found_in(tmp_path)
+    losses = {line.name: line for line in found.losses}
+    assert losses["ILM-IT-II"].held_out == pytest.approx(3.01)
+    assert losses["ILM-IT-II (shuffled pairs)"].held_out == pytest.approx(3.51)
+    assert losses["ILM-IT-II (shuffled pairs)"].paper is None
+    assert {line.row.label for line in table(found, "6").lines if line.row.name.startswith("ILM-IT")} == {
+        "ILM-IT (frozen)", "ILM-IT-II (frozen)"
+    }  # fmt: skip
+    told = {part.text: part for part in claim(tmp_path, 6).parts["phase-1 evaluation loss"]}
+    shuffled = told["Beauty: ILM-IT-II with true pairs below shuffled item-item pairs"]
+    assert shuffled.verdict is Verdict.CONFIRMED
+    assert "-0.5000 nats over seeds 0, 1, 2" in shuffled.readings[0].numbers
+
+
+def test_equal_text_steps_are_those_of_a_run_of_that_length_where_there_is_one(tmp_path: Path) -> None:
+    text = "Beauty: ILM-IT-II ends below IT at equal text steps"
+
+    def at_equal_text() -> str:
+        parts = claim(tmp_path, 6).parts["phase-1 evaluation loss"]
+        return next(part for part in parts if part.text == text).readings[0].numbers
+
+    for seed in (0, 1, 2):
+        phase_1_run(tmp_path, "it", seed, (6.0, 5.0, 4.0))
+        phase_1_run(tmp_path, "ilm", seed, (5.0, 4.5, 4.2))
+    # 210 of 300 steps read texts; at 200 and 300 steps IT has 5.0 and 4.0
+    assert at_equal_text().startswith("-0.7000 nats")
+    for seed in (0, 1, 2):
+        phase_1_run(tmp_path, "it", seed, (6.0, 4.4), steps=210)
+    assert at_equal_text().startswith("-0.2000 nats")
+
+
+def test_rows_that_were_trained_otherwise_decide_nothing(tmp_path: Path) -> None:
+    for seed in range(3):
+        write_ranking(tmp_path, "ilm", 0.6, seed, changes={"tuning": {"mode": "full"}})
+        write_ranking(tmp_path, "rand", 0.3, seed)
+    assert "way of tuning" in claim(tmp_path, 8).parts[RANKED][0].why
+    for seed in range(3):
+        write_ranking(tmp_path, "ilm", 0.6, seed, changes={"tuning": {"history": "blocks"}})
+    assert "windows of training" in claim(tmp_path, 8).parts[RANKED][0].why
+    assert "ILM-IT-II (frozen, blocks)" in {row.label for row in found_in(tmp_path).rows}
+    # shared histories are the same examples
+    for seed in range(3):
+        write_ranking(tmp_path, "ilm", 0.6, seed, changes={"tuning": {"history": "shared"}})
+    assert claim(tmp_path, 8).verdicts[RANKED] is Verdict.CONFIRMED
+
+
+def test_validation_items_and_the_item_head_decide_nothing(tmp_path: Path) -> None:
+    for seed in range(4):
+        for name, level in (("ilm", 0.6), ("rand", 0.3)):
+            write_ranking(tmp_path / "validation", name, level, seed, split="validation")
+            write_ranking(tmp_path / "head", name, level, seed, changes={"tasks": {"head": "item"}})
+    assert claim(tmp_path, 8).parts[RANKED][0].why == "these runs are missing"
+    for seed in range(3):
+        for name, level in (("ilm", 0.3), ("rand", 0.6)):
+            write_ranking(tmp_path / "test", name, level, seed)
+    part = claim(tmp_path, 8).parts[RANKED][0]
+    assert part.verdict is Verdict.REFUTED
+    assert "trie, 30 beams" in part.text
+    assert part.readings[0].numbers.endswith("seeds 0, 1, 2")
+
+
+def test_vectors_of_another_kind_or_size_are_rows_apart(tmp_path: Path) -> None:
+    write_ranking(tmp_path, "ilm", 0.3, 0, encoder="behavioral")
+    write_ranking(tmp_path, "ilm", 0.3, 1, encoder="semantic")
+    write_ranking(tmp_path, "ilm", 0.3, 2, encoder="behavioral", changes={"als": {"factors": 8}})
+    # prompts of text alone have no vectors
+    write_ranking(tmp_path, "openp5", 0.3, 0, encoder="behavioral")
+    write_ranking(tmp_path, "openp5", 0.3, 1, encoder="semantic", changes={"als": {"factors": 8}})
+    seeds = {row.label: row.seeds for row in found_in(tmp_path).rows if row.name != "Markov"}
+    assert seeds == {
+        "ILM-IT-II (frozen) (als.factors=64, encoder=behavioral)": (0,),
+        "ILM-IT-II (frozen) (als.factors=64, encoder=semantic)": (1,),
+        "ILM-IT-II (frozen) (als.factors=8, encoder=behavioral)": (2,),
+        "OpenP5 (LoRA)": (0, 1),
+    }
 
 
 @pytest.mark.parametrize(
@@ -308,7 +416,7 @@ def test_rows_that_cannot_be_compared_are_not(tmp_path: Path) -> None:
         write_ranking(tmp_path, "rand", 0.3, seed, decoding="trie, 10 beams, seen items filtered")
         write_ranking(tmp_path, "mlp1", 0.3, seed, steps=900)
     assert "share protocol" in claim(tmp_path, 8).parts[RANKED][0].why
-    assert "share protocol, budget" in claim(tmp_path, 9).parts[RANKED][0].why
+    assert "budget and a seed" in claim(tmp_path, 9).parts[RANKED][0].why
     part = claim(tmp_path, 10).parts[RANKED][0]
     assert part.why == "these runs are missing"
     assert "experiment=openp5_text" in part.missing[0]
@@ -358,6 +466,15 @@ def test_settings_apart_are_rows_apart(tmp_path: Path) -> None:
     write_ranking(tmp_path, "rand", 0.3, 1, steps=900)
     labels = {row.label for row in found_in(tmp_path).rows if row.name.startswith("ILM-rand")}
     assert labels == {"ILM-rand (frozen) (steps=(450, 8))", "ILM-rand (frozen) (steps=(900, 8))"}
+
+
+def test_rows_that_counting_pairs_beats_are_named(tmp_path: Path) -> None:
+    # Markov's target is in the first ten for half of the users
+    for name, level in (("ilm", 0.8), ("rand", 0.2)):
+        write_ranking(tmp_path, name, level)
+    found = table(found_in(tmp_path), "6")
+    assert found.below_markov == ("ILM-rand (frozen)",)
+    assert notes_of(found)[0] == "Not above Markov's HR@10 on the same users: ILM-rand (frozen)."
 
 
 def test_best_and_next_best_are_of_one_protocol_and_one_set_of_prompts(tmp_path: Path) -> None:

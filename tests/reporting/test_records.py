@@ -40,6 +40,13 @@ def test_a_record_is_smaller_and_written_only_when_the_run_changed(tmp_path: Pat
     assert (record / "metrics.json").read_bytes() == metrics.read_bytes()
 
 
+def test_a_record_keeps_the_ranks_of_recommenders_without_a_language_model(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", config_of("ilm_mlp"), predictions_of(50.0, 0))
+    pl.DataFrame({"user": ["u1"], "Markov": [3]}).write_parquet(run / "baselines.parquet")
+    assert keep_record(run, tmp_path / "kept" / "run")
+    assert pl.read_parquet(tmp_path / "kept" / "run" / "baselines.parquet")["Markov"].to_list() == [3]
+
+
 def test_a_record_does_not_say_where_the_data_lay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = write_run(tmp_path / "run", config_of("ilm_mlp"), predictions_of(50.0, 0))
     config = run / "config.yaml"

@@ -44,24 +44,31 @@ def decide_phase_1(group: Group | None, measures: tuple[str, ...]) -> list[Part]
     return phase_1_parts([] if group is None else [run for column in group.columns for run in column.runs.values()])
 
 
-def phase_1_parts(runs: Sequence[Run], extra: str = "") -> list[Part]:
+def phase_1_parts(runs: Sequence[Run], rows: Mapping[str, tuple[str, str]] | None = None) -> list[Part]:
     """The same tests on any runs of one data set.
 
     Args:
         runs: with their training histories.
-        extra: what the commands of missing runs need besides.
+        rows: what a row of ours is called there, and the overrides that make it.
     """
-    return [part for name, what in WITH for part in _parts(runs, name, what, extra)]
+    called = rows or {row: (row, COMMANDS[row]) for row in (BASE, *(name for name, _ in WITH))}
+    return [part for name, what in WITH for part in _parts(runs, name, what, called)]
 
 
-def _parts(runs: Sequence[Run], name: str, what: str, extra: str) -> list[Part]:
-    curves = [_curves(runs, BASE, False), _curves(runs, name, False), _curves(runs, name, True)]
+def _parts(runs: Sequence[Run], row: str, what: str, called: Mapping[str, tuple[str, str]]) -> list[Part]:
+    curves = [_curves(runs, BASE, False), _curves(runs, row, False), _curves(runs, row, True)]
+    name, overrides = called[row]
     settings = _shared(curves[0], curves[1])
     base, true, mixed = (found.get(settings, {}) for found in curves)
     equal, read = _at_equal_text(curves[0], base, true, settings)
-    commands = {row: f"python -m ilm_lightning.train {COMMANDS[row]}{extra}" for row in (BASE, name)}
-    need = [f"{row}: {command}" for row, command in commands.items()]
-    shuffled = [need[1], f"{name} with shuffled {what} pairs: {commands[name]} pretraining.shuffled_pairs=true"]
+    train = "python -m ilm_lightning.train"
+    lines = (
+        f"{called[BASE][0]}: {train} {called[BASE][1]}",
+        f"{name}: {train} {overrides}",
+        f"{name} with shuffled {what} pairs: {train} {overrides} pretraining.shuffled_pairs=true",
+    )
+    absent = [() if found else (line,) for found, line in zip(curves, lines, strict=True)]
+    need, shuffled = (*absent[0], *absent[1]), (*absent[1], *absent[2])
     tests = (
         (f"{name} ends below IT (Table 8)", base, _last, _last, False, need),
         (f"{name} ends below IT at equal text steps", equal, _last, read, True, need),
@@ -70,8 +77,7 @@ def _parts(runs: Sequence[Run], name: str, what: str, extra: str) -> list[Part]:
     )
     found = []
     for text, other, ours, theirs, counted, missing in tests:
-        both = bool(curves[1] and curves[2 if other is mixed else 0])
-        found.append(_test(text, true, other, ours, theirs, counted, (UNLIKE if both else MISSING, missing)))
+        found.append(_test(text, true, other, ours, theirs, counted, (MISSING if missing else UNLIKE, missing)))
     return found
 
 
@@ -83,11 +89,11 @@ def _curves(runs: Sequence[Run], name: str, shuffled: bool) -> dict[Settings, di
             continue
         history = curve(run, "pretrain", *LOSSES)
         if history is not None and run.is_control == shuffled:
-            found.setdefault(_settings(run), {}).setdefault(run.seed, (run, history))
+            found.setdefault(phase_1_settings(run), {}).setdefault(run.seed, (run, history))
     return found
 
 
-def _settings(run: Run) -> Settings:
+def phase_1_settings(run: Run) -> Settings:
     """All of phase 1 but which losses and pairs it has: what has to be the same for two losses to be compared."""
     kept = (
         (key, str(value))

@@ -42,7 +42,7 @@ def _curve(group: Group | None, name: str, source_tokens: int, measures: tuple[s
     columns = {} if group is None else _columns(group, name, source_tokens, measures[0])
     shared = "" if group is None else group.shared_overrides
     missing = tuple(
-        f"{q} tokens: python -m ilm_lightning.train {COMMANDS[name]} encoder={ENCODER} "
+        f"{q} {'query' if q == 1 else 'queries'}: python -m ilm_lightning.train {COMMANDS[name]} encoder={ENCODER} "
         f"adapter.source_tokens={source_tokens} adapter.num_queries={q}{shared}"
         for q in QUERIES
         if q not in columns

@@ -1,5 +1,6 @@
 """Claims 6, 8, 9 and 10 on recommendation runs: paired over users, seeds outside, users inside."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -16,9 +17,9 @@ from ilm_lightning.evaluation.statistics import resample
 from ilm_lightning.reporting.decide import LEAST_SEEDS, Part, Reading, Verdict, few_seeds, sizes
 from ilm_lightning.reporting.groups import Comparison
 from ilm_lightning.reporting.phase1 import phase_1_parts
-from ilm_lightning.reporting.ranking_runs import ENCODER_DECODER, RankingRow
+from ilm_lightning.reporting.ranking_runs import BLOCKS, ENCODER_DECODER, ITEM_HEAD, RankingRow
 from ilm_lightning.reporting.ranking_tables import Rankings, base_data
-from ilm_lightning.reporting.runs import RANKING, Run, RunError
+from ilm_lightning.reporting.runs import RANKING, Run, RunError, shared_overrides
 
 Floats = NDArray[np.float64]
 CUT = 10
@@ -36,22 +37,29 @@ COMMANDS = {
     CAUSAL: f"{_ON}=openp5_text",
     SEQ2SEQ: f"{_ON}=openp5_encoder_decoder lm.name=FOLDER_OF_A_T5",
 }
+PHASE_1 = {
+    "ILM-IT": ("ILM-IT", "openp5_ilm_it"),
+    "ILM-QFormer": (ILM, "openp5_ilm"),
+    "ILM-IT-UI": ("ILM-IT-UI", "openp5_ilm_it_ui"),
+}
+"""Rows of claim 6 among the language tasks -> Table 8's name and the experiment."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """One row above another: what claims 8, 9 and 10 say."""
+    """One row above another: claims 8, 9 and 10; those of claim 10 are each tuned in a way of their own."""
 
     above: str
     below: str
     task: str = "sequential"
     counted: bool = True
+    same_tuning: bool = True
 
 
 ORDERS: Mapping[int, tuple[Order, ...]] = {
     8: (Order(ILM, RAND), Order(ILM, RAND, "straightforward", counted=False)),
     9: (Order(ILM, DIRECT), Order(ILM, DIRECT, "straightforward", counted=False)),
-    10: (Order(ILM, CAUSAL), Order(SEQ2SEQ, ILM)),
+    10: (Order(ILM, CAUSAL, same_tuning=False), Order(SEQ2SEQ, ILM, same_tuning=False)),
 }
 
 
@@ -83,11 +91,9 @@ def phase_1_ranking_parts(found: Rankings | None) -> list[Part]:
         if run.metrics[RANKING]:
             by_data.setdefault(base_data(str(run.metrics["protocol"].get("data", "unknown"))), []).append(run)
     for data, runs in sorted(by_data.items()):
-        extra = f" data={DATA_SETS.get(data, 'openp5')} tasks=openp5 encoder=behavioral"
-        parts += [
-            Part(f"{data}: {p.text}", p.verdict, p.readings, p.why, p.missing, p.counted)
-            for p in phase_1_parts(runs, extra)
-        ]
+        on = f" data={DATA_SETS.get(data, 'openp5')}{_shared(runs)}"
+        called = {row: (name, f"experiment={experiment}{on}") for row, (name, experiment) in PHASE_1.items()}
+        parts += [replace(part, text=f"{data}: {part.text}") for part in phase_1_parts(runs, called)]
     return parts
 
 
@@ -97,29 +103,41 @@ def _order_part(order: Order, rows: Sequence[RankingRow], data: str, resamples: 
     sides = [_candidates(of_data, name) for name in (order.above, order.below)]
     damaged = "; ".join(dict.fromkeys(why for found in sides for _, reasons in found for why in reasons))
     usable = [[row for row, _ in found if row.runs] for found in sides]
+    shared = _shared([run for row in of_data for run in row.runs.values() if run.metrics[RANKING]])
     missing = tuple(
-        f"{name}: {COMMANDS[name].replace('openp5_ml100k', DATA_SETS.get(data, 'openp5'))}"
+        f"{name}: {COMMANDS[name].replace('openp5_ml100k', DATA_SETS.get(data, 'openp5'))}{shared}"
         for name, found in zip((order.above, order.below), usable, strict=True)
         if not found
     )
     if missing:
         why = f"these runs are missing{f' ({damaged})' if damaged else ''}"
         return Part(text, Verdict.UNDECIDED, (), why, missing, order.counted)
-    pairs = [(a, b) for a in usable[0] for b in usable[1] if _comparable(a, b)]
+    pairs = [(a, b) for a in usable[0] for b in usable[1] if _comparable(a, b, order)]
     if not pairs:
-        why = "no runs of the two rows share protocol, budget and a seed"
+        tuning = "way of tuning, " if order.same_tuning else ""
+        why = f"no runs of the two rows share protocol, windows of training, {tuning}budget and a seed"
         return Part(text, Verdict.UNDECIDED, (), why, (), order.counted)
     # most common seeds, then the settings that most runs have
     above, below = max(pairs, key=lambda pair: (len(_common(*pair)), -sum(bool(row.apart) for row in pair)))
-    part = _decided(f"{text} ({above.label}; {below.label})", above, below, order, resamples)
+    named = f"{above.label}; {below.label}; {above.protocol.decoding}"
+    part = _decided(f"{text} ({named})", above, below, order, resamples)
     return replace(part, why="; ".join(filter(None, (part.why, damaged)))) if damaged else part
 
 
+def _shared(runs: Sequence[Run]) -> str:
+    """Overrides that the commands of all runs have, but for the data set: so a missing one is trained like them."""
+    words = shlex.split(shared_overrides(runs)) if runs else []
+    return "".join(f" {shlex.quote(word)}" for word in words if not word.startswith("data="))
+
+
 def _candidates(rows: Sequence[RankingRow], name: str) -> list[tuple[RankingRow, list[str]]]:
-    """Rows of a name with the runs whose ranks can be read, and why others cannot; controls are no candidates."""
+    """Rows of a name with the runs whose ranks can be read, and why others cannot.
+
+    No candidates are the item head, which is ours and not the paper's, and rankings of validation items.
+    """
     found = []
     for row in rows:
-        if not row.is_called(name) or any(run.is_control for run in row.runs.values()):
+        if not row.is_called(name) or row.name.endswith(ITEM_HEAD) or row.protocol.split == "validation":
             continue
         kept, reasons = {}, []
         for seed, run in row.runs.items():
@@ -137,11 +155,14 @@ def _common(first: RankingRow, second: RankingRow) -> list[int]:
     return sorted(set(first.runs) & set(second.runs))
 
 
-def _comparable(first: RankingRow, second: RankingRow) -> bool:
-    """Equal protocol but for the language model, which claim 10 itself compares, and equal budget."""
+def _comparable(first: RankingRow, second: RankingRow, order: Order) -> bool:
+    """Equal protocol but for the language model, which claim 10 itself compares, equal budget and training set."""
     fields = [line for line in first.protocol.lines() if line[0] != "language model"]
     others = [line for line in second.protocol.lines() if line[0] != "language model"]
-    return fields == others and first.budget == second.budget and bool(_common(first, second))
+    alike = first.budget == second.budget and (BLOCKS in first.name) == (BLOCKS in second.name)
+    if order.same_tuning:
+        alike &= first.tuned == second.tuned
+    return fields == others and alike and bool(_common(first, second))
 
 
 def _decided(text: str, above: RankingRow, below: RankingRow, order: Order, resamples: int) -> Part:

@@ -15,17 +15,19 @@ PROMPTS = ("seen", "unseen")
 MEASURES = ("HR@5", "NDCG@5", "HR@10", "NDCG@10")
 WITHOUT_PROMPTS = "—"
 ENCODER_DECODER = "OpenP5 with an encoder-decoder"
+Settings = tuple[tuple[str, Any], ...]
 _PHASE_1 = {
     frozenset({"itc", "itm", "itg"}): "ILM-IT",
     frozenset({"itc", "itm", "itg", "iic"}): "ILM-IT-II",
     frozenset({"itc", "itm", "itg", "uic"}): "ILM-IT-UI",
 }
+ITEM_HEAD, BLOCKS = ", item head", ", blocks"
 _TUNED = {"frozen": "frozen", "lora": "LoRA", "full": "full"}
 # settings that a row's name or protocol holds, or that do nothing to the numbers
 _NOT_APART = {
     "adapter.kind", "adapter.init", "adapter.num_queries", "tuning.mode", "tuning.steps", "tuning.batch_size",
     "tuning.checkpoint_every_s", "tuning.val_examples", "tuning.lm_first_steps", "pretraining.losses",
-    "tasks.history", "tasks.soft_tokens", "tasks.user_vector", "tasks.head",
+    "tasks.history", "tasks.soft_tokens", "tasks.user_vector", "tasks.head", "tuning.history", "als.spark_master",
 }  # fmt: skip
 
 
@@ -85,6 +87,7 @@ class RankingRow:
         runs: by seed.
         printed: whether the numbers are a publication's.
         without_ties: whether only users count whose last two items have times of their own.
+        tuned: what phase 2 trained: frozen, lora or full; empty without a language model.
     """
 
     name: str
@@ -98,6 +101,7 @@ class RankingRow:
     runs: Mapping[int, Run] = field(default_factory=dict)
     printed: bool = False
     without_ties: bool = False
+    tuned: str = ""
 
     @property
     def label(self) -> str:
@@ -130,15 +134,18 @@ def rows_of(runs: Sequence[Run]) -> list[RankingRow]:
     Returns:
         Rows by data set, protocol and name; of several runs with one seed the first counts.
     """
-    gathered: dict[tuple[str, RankingProtocol], dict[tuple[tuple[str, Any], ...], list[RankingRow]]] = {}
+    gathered: dict[tuple[str, str], dict[Settings, dict[RankingProtocol, list[RankingRow]]]] = {}
     for run in runs:
         for row, settings in chain(_rows(run), _rows_without_ties(run)):
-            gathered.setdefault((row.name, row.protocol), {}).setdefault(settings, []).append(row)
+            by_settings = gathered.setdefault((row.name, row.protocol.data), {}).setdefault(settings, {})
+            by_settings.setdefault(row.protocol, []).append(row)
     rows = []
-    for by_settings in gathered.values():
-        ordered = sorted(by_settings, key=lambda settings: (-len(by_settings[settings]), repr(settings)))
+    for every in gathered.values():
+        # one recommender has one name under all protocols
+        ordered = sorted(every, key=lambda settings: (-max(map(len, every[settings].values())), repr(settings)))
         apart = differing(dict(enumerate(ordered)))
-        rows += [_joined(by_settings[settings], apart[place]) for place, settings in enumerate(ordered)]
+        for place, settings in enumerate(ordered):
+            rows += [_joined(found, apart[place]) for found in every[settings].values()]
     return sorted(rows, key=lambda row: (row.protocol, row.name, row.apart))
 
 
@@ -168,14 +175,17 @@ def protocol_of(run: Run, name: str | None = None) -> RankingProtocol:
 def name_of(run: Run) -> str:
     """Name a recommendation run by its recipe, not by what it was called: an override may have changed it.
 
-    Rows without soft tokens are OpenP5, a Perceiver over the history is User-LLM.
+    Rows without soft tokens are OpenP5, a Perceiver over the history is User-LLM; windows in blocks are another
+    training set, which shared histories are not.
     """
     recipe = run.metrics.get("recipe")
     if not recipe:
         return str(run.metrics["protocol"].get("name", run.name))
     adapter, tuning, tasks = recipe["adapter"], recipe["tuning"], recipe["tasks"]
     mode = _TUNED.get(str(tuning["mode"]), str(tuning["mode"]))
-    ending = ", item head" if tasks.get("head", "text") == "item" else ""
+    if tuning.get("history") == "blocks":
+        mode += BLOCKS
+    ending = ITEM_HEAD if tasks.get("head", "text") == "item" else ""
     user = tasks.get("user_vector", "none")
     if not tasks.get("soft_tokens", True) and user == "none":
         base = ENCODER_DECODER if recipe.get("encoder_decoder") else "OpenP5"
@@ -195,7 +205,7 @@ def name_of(run: Run) -> str:
     return ("ILM-rand" if adapter["init"] == "random" else f"ILM-{adapter['init']}") + ending
 
 
-def _rows(run: Run) -> Iterator[tuple[RankingRow, tuple[tuple[str, Any], ...]]]:
+def _rows(run: Run) -> Iterator[tuple[RankingRow, Settings]]:
     metrics = run.metrics
     recipe = dict(_flat(metrics.get("recipe", {}), ""))
     if metrics["ranking"]:
@@ -204,9 +214,14 @@ def _rows(run: Run) -> Iterator[tuple[RankingRow, tuple[tuple[str, Any], ...]]]:
         tuning = metrics.get("recipe", {}).get("tuning", {})
         budget = (int(tuning["steps"]), int(tuning["batch_size"])) if "steps" in tuning else None
         row = _row(run, name_of(run), protocol_of(run), trained or None, found)
-        apart = {key: value for key, value in recipe.items() if key not in _NOT_APART and not key.startswith("als.")}
-        apart |= {"steps": budget}
-        yield replace(row, budget=budget), tuple(sorted((k, v) for k, v in apart.items() if v not in (None, False, 0)))
+        text_alone = not recipe.get("tasks.soft_tokens", True) and recipe.get("tasks.user_vector", "none") == "none"
+        idle = ["als."] if text_alone else []
+        if recipe.get("tuning.history") != "blocks":
+            idle.append("tuning.history_block")
+        apart = {k: v for k, v in recipe.items() if k not in _NOT_APART and not k.startswith(tuple(idle))}
+        apart |= {"steps": budget, "encoder": None if text_alone else metrics["protocol"].get("encoder")}
+        settings = tuple(sorted((key, value) for key, value in apart.items() if value not in (None, False, 0)))
+        yield replace(row, budget=budget, tuned=str(tuning.get("mode", ""))), settings
     for name, measures in metrics["baselines"].items():
         row = _row(
             run,
@@ -218,15 +233,16 @@ def _rows(run: Run) -> Iterator[tuple[RankingRow, tuple[tuple[str, Any], ...]]]:
         yield row, _baseline_settings(metrics, name)
 
 
-def _baseline_settings(metrics: Mapping[str, Any], name: str) -> tuple[tuple[str, Any], ...]:
+def _baseline_settings(metrics: Mapping[str, Any], name: str) -> Settings:
     """What sets a baseline's rows apart; of an older run ALS's settings are known alone."""
     stated = metrics.get("baseline_settings", {}).get(name)
     if stated is None:
-        stated = metrics.get("recipe", {}).get("als", {}) if name == "ALS" else {}
+        unknown = {"item-kNN": {"neighbours": "not stated"}}.get(name, {})
+        stated = metrics.get("recipe", {}).get("als", {}) if name == "ALS" else unknown
     return tuple(sorted((key, value) for key, value in stated.items() if value is not None))
 
 
-def _rows_without_ties(run: Run) -> Iterator[tuple[RankingRow, tuple[tuple[str, Any], ...]]]:
+def _rows_without_ties(run: Run) -> Iterator[tuple[RankingRow, Settings]]:
     """The same rows over the users whose test item the times tell, where the run has these numbers."""
     metrics = run.metrics
     told = {

@@ -9,7 +9,7 @@ import numpy as np
 
 from ilm_lightning.reporting.histories import curve
 from ilm_lightning.reporting.paper import table
-from ilm_lightning.reporting.phase1 import LOSSES
+from ilm_lightning.reporting.phase1 import LOSSES, phase_1_settings
 from ilm_lightning.reporting.protocol import letters
 from ilm_lightning.reporting.ranking_paper import OURS, TASK_TABLES, printed_rows
 from ilm_lightning.reporting.ranking_runs import (
@@ -23,6 +23,7 @@ from ilm_lightning.reporting.ranking_runs import (
     rows_of,
 )
 from ilm_lightning.reporting.runs import Run
+from ilm_lightning.reporting.variants import differing
 
 COUNTS = {
     "item_text_pairs": "texts",
@@ -41,6 +42,7 @@ TITLES = {
     "straightforward": "straightforward recommendation",
     "both": "phase-1 losses, mean over both tasks (our reading: the paper does not say)",
 }
+_Losses = tuple[float | None, float, float]
 PHASE_1_ROWS = ("ILM-IT", "ILM-IT-II", "ILM-IT-UI")
 
 
@@ -80,6 +82,7 @@ class RankingTable:
         lines: the paper's first, then ours by HR@10.
         protocols: letter -> protocol.
         mismatches: how our protocols differ from the paper's rows.
+        below_markov: our rows with a language model that Markov's counts beat on the same users.
     """
 
     number: str
@@ -88,6 +91,7 @@ class RankingTable:
     lines: tuple[RankingLine, ...]
     protocols: Mapping[str, RankingProtocol]
     mismatches: tuple[str, ...]
+    below_markov: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,8 @@ def rankings(runs: Sequence[Run]) -> Rankings | None:
     """Lay out recommendation runs; None where there are none."""
     if not runs:
         return None
-    rows = rows_of(runs)
+    # claim 6's control is a row of Table 8 alone
+    rows = rows_of([run for run in runs if not run.is_control])
     names = sorted({base_data(row.protocol.data) for row in rows})
     named = {data: _letters(rows, data) for data in names}
     made = [ranking_table(rows, task, data, named[data]) for data in names for task in (*TASKS, "both")]
@@ -188,7 +193,18 @@ def ranking_table(
         tuple(both),
         {named[line.row.protocol]: line.row.protocol for line in both},
         tuple(_mismatches(printed, [line.row for line in order], named)),
+        tuple(dict.fromkeys(line.row.label for line in both if _is_below_markov(line))),
     )
+
+
+def _is_below_markov(line: RankingLine) -> bool:
+    """Whether a row of ours has no higher HR@10 than Markov's counts of the same users, mean over seeds."""
+    if line.prompts == WITHOUT_PROMPTS or line.row.printed or "HR@10" not in line.cells:
+        return False
+    counts = [(run.metrics["baselines"].get("Markov") or {}).get("hr", {}) for run in line.row.runs.values()]
+    if not all("10" in hr for hr in counts):
+        return False
+    return line.cells["HR@10"][0] <= float(np.mean([float(hr["10"]) for hr in counts]))
 
 
 def marks(table: RankingTable) -> list[dict[str, Mark]]:
@@ -282,8 +298,8 @@ def _agreement(name: str, ours: int, paper: int | None) -> str:
 
 
 def _losses(runs: Sequence[Run]) -> list[LossLine]:
-    """Table 8: rows by data set, losses of phase 1 and budget; phase 2 does not matter to it."""
-    found: dict[tuple[str, str, str], dict[int, tuple[float | None, float, float]]] = {}
+    """Table 8: rows by data set, losses and other settings of phase 1; phase 2 does not matter to it."""
+    found: dict[tuple[str, str, bool, str], dict[tuple[tuple[str, str], ...], dict[int, _Losses]]] = {}
     for run in runs:
         phase_1 = run.metrics.get("recipe", {}).get("pretraining")
         held_out = curve(run, "pretrain", *LOSSES)
@@ -291,30 +307,31 @@ def _losses(runs: Sequence[Run]) -> list[LossLine]:
             continue
         train = curve(run, "pretrain", "train/itg_nll", "train/itg")
         name = name_of(run).partition(" (")[0]
-        key = (
-            base_data(str(run.metrics["protocol"].get("data", "unknown"))),
-            name,
-            f"{phase_1['steps']} × {phase_1['batch_size']}",
-        )
+        data = base_data(str(run.metrics["protocol"].get("data", "unknown")))
+        budget = f"{phase_1['steps']} × {phase_1['batch_size']}"
         value = (None if train is None else train.last, held_out.last, held_out.best)
-        found.setdefault(key, {}).setdefault(run.seed, value)
+        by_settings = found.setdefault((data, name, run.is_control, budget), {})
+        by_settings.setdefault(phase_1_settings(run), {}).setdefault(run.seed, value)
     lines = []
-    for (data, name, budget), by_seed in sorted(found.items()):
-        last = [value[1] for value in by_seed.values()]
-        train_values = [value[0] for value in by_seed.values() if value[0] is not None]
-        printed = table("8").rows.get(name, {})
-        paper = (printed[f"{data} train"], printed[f"{data} eval"]) if f"{data} eval" in printed else None
-        lines.append(
-            LossLine(
-                data=data,
-                name=name,
-                train=float(np.mean(train_values)) if train_values else None,
-                held_out=float(np.mean(last)),
-                best=float(np.mean([value[2] for value in by_seed.values()])),
-                sd=float(np.std(last, ddof=1)) if len(last) > 1 else None,
-                seeds=len(by_seed),
-                budget=budget,
-                paper=paper,
-            )
-        )
+    for (data, name, control, budget), by_settings in sorted(found.items()):
+        apart = differing(dict(enumerate(by_settings)))
+        for place, by_seed in enumerate(by_settings.values()):
+            told = ", ".join(filter(None, ("shuffled pairs" if control else "", apart[place])))
+            lines.append(_loss_line(data, name, told, budget, list(by_seed.values())))
     return lines
+
+
+def _loss_line(data: str, name: str, apart: str, budget: str, values: Sequence[_Losses]) -> LossLine:
+    last, train = [value[1] for value in values], [value[0] for value in values if value[0] is not None]
+    printed = table("8").rows.get(name, {}) if not apart.startswith("shuffled") else {}
+    return LossLine(
+        data=data,
+        name=f"{name} ({apart})" if apart else name,
+        train=float(np.mean(train)) if train else None,
+        held_out=float(np.mean(last)),
+        best=float(np.mean([value[2] for value in values])),
+        sd=float(np.std(last, ddof=1)) if len(last) > 1 else None,
+        seeds=len(values),
+        budget=budget,
+        paper=(printed[f"{data} train"], printed[f"{data} eval"]) if f"{data} eval" in printed else None,
+    )

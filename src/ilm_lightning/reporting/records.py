@@ -6,6 +6,8 @@ from pathlib import Path
 
 from ilm_lightning.reporting.runs import CONFIG, METRICS, PREDICTIONS, STATUS
 
+BASELINES = "baselines.parquet"
+"""Ranks of the recommenders without a language model, user by user."""
 CONDITIONS = ("own", "blind")
 """What tables, differences and claims are computed from; means of the other conditions stand in the metrics."""
 LEFT_OUT = ("prompt", "items", "place")
@@ -28,7 +30,7 @@ def keep_record(run: Path, target: Path) -> bool:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     histories = [file.name for file in run.glob("history*.csv")]
-    for name in (CONFIG, METRICS, STATUS, *histories):
+    for name in (CONFIG, METRICS, STATUS, BASELINES, *histories):
         if (run / name).is_file():
             shutil.copyfile(run / name, part / name)
     _hide_data_folder(part / CONFIG)

@@ -180,7 +180,7 @@ class StopSignals:
         if self.pending is None:
             self.pending = number
             if self._waiting:
-                log.warning("%s: finishes this step and saves; Ctrl-C leaves at once", signal.Signals(number).name)
+                log.warning("%s: finishes this step, and the validation where one is due, and saves; Ctrl-C leaves at once", signal.Signals(number).name)
                 return
             raise StoppedError(number)
         if repeated:

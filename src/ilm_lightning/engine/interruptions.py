@@ -180,7 +180,8 @@ class StopSignals:
         if self.pending is None:
             self.pending = number
             if self._waiting:
-                log.warning("%s: finishes this step, and the validation where one is due, and saves; Ctrl-C leaves at once", signal.Signals(number).name)
+                told = "finishes this step, and the validation where one is due, and saves; Ctrl-C leaves at once"
+                log.warning("%s: %s", signal.Signals(number).name, told)
                 return
             raise StoppedError(number)
         if repeated:

@@ -16,7 +16,7 @@ import yaml
 from ilm_lightning import report
 from ilm_lightning.evaluation.ranking import ranking_from_ranks
 from ilm_lightning.reporting.claims import RANKED, Claim, go_through
-from ilm_lightning.reporting.decide import Verdict
+from ilm_lightning.reporting.decide import Part, Verdict
 from ilm_lightning.reporting.document import build
 from ilm_lightning.reporting.ranking_cells import notes_of
 from ilm_lightning.reporting.ranking_claims import ranking_parts
@@ -265,18 +265,44 @@ def test_shuffled_pairs_are_a_row_of_table_8_and_of_no_other(tmp_path: Path) -> 
 def test_equal_text_steps_are_those_of_a_run_of_that_length_where_there_is_one(tmp_path: Path) -> None:
     text = "Beauty: ILM-IT-II ends below IT at equal text steps"
 
-    def at_equal_text() -> str:
+    def at_equal_text() -> Part:
         parts = claim(tmp_path, 6).parts["phase-1 evaluation loss"]
-        return next(part for part in parts if part.text == text).readings[0].numbers
+        return next(part for part in parts if part.text.startswith(text))
 
     for seed in (0, 1, 2):
         phase_1_run(tmp_path, "it", seed, (6.0, 5.0, 4.0))
         phase_1_run(tmp_path, "ilm", seed, (5.0, 4.5, 4.2))
     # 210 of 300 steps read texts; at 200 and 300 steps IT has 5.0 and 4.0
-    assert at_equal_text().startswith("-0.7000 nats")
-    for seed in (0, 1, 2):
+    part = at_equal_text()
+    assert part.readings[0].numbers.startswith("-0.7000 nats")
+    # which favours the pairs
+    assert part.text.endswith("read on its way")
+    assert part.verdict is Verdict.UNDECIDED
+    assert part.missing[0].endswith("pretraining.steps=210")
+    # fewer seeds than there are of the longer run
+    phase_1_run(tmp_path, "it", 0, (6.0, 4.4), steps=210)
+    phase_1_run(tmp_path, "it", 7, (6.0, 4.4), steps=210)
+    assert at_equal_text().readings[0].numbers.startswith("-0.7000 nats")
+    for seed in (1, 2):
         phase_1_run(tmp_path, "it", seed, (6.0, 4.4), steps=210)
-    assert at_equal_text().startswith("-0.2000 nats")
+    part = at_equal_text()
+    assert part.readings[0].numbers.startswith("-0.2000 nats")
+    assert (part.text, part.verdict) == (text, Verdict.CONFIRMED)
+
+
+def test_what_favours_the_pairs_can_refute_them(tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        phase_1_run(tmp_path, "it", seed, (4.0, 3.9, 3.8))
+        phase_1_run(tmp_path, "ilm", seed, (5.0, 4.5, 4.2))
+    parts = claim(tmp_path, 6).parts["phase-1 evaluation loss"]
+    part = next(part for part in parts if part.text.endswith("read on its way"))
+    assert part.verdict is Verdict.REFUTED
+
+
+def test_weights_of_the_losses_are_rows_apart(tmp_path: Path) -> None:
+    phase_1_run(tmp_path, "ilm", 0, (4.0, 3.0), loss_weights={"iic": 1.0})
+    phase_1_run(tmp_path, "ilm", 1, (4.0, 2.0), loss_weights={"iic": 0.1})
+    assert sorted(line.held_out for line in found_in(tmp_path).losses) == [2.0, 3.0]
 
 
 def test_rows_that_were_trained_otherwise_decide_nothing(tmp_path: Path) -> None:
@@ -292,6 +318,66 @@ def test_rows_that_were_trained_otherwise_decide_nothing(tmp_path: Path) -> None
     for seed in range(3):
         write_ranking(tmp_path, "ilm", 0.6, seed, changes={"tuning": {"history": "shared"}})
     assert claim(tmp_path, 8).verdicts[RANKED] is Verdict.CONFIRMED
+
+
+@pytest.mark.parametrize(
+    ("changes", "stated"),
+    [
+        ({}, {"encoder": "semantic"}),
+        ({"als": {"factors": 8}}, {}),
+        ({"tasks": {"user_vector": "fold_in"}}, {}),
+        ({"tuning": {"lm_first_steps": 50}}, {}),
+    ],
+)
+def test_rows_with_other_inputs_decide_nothing(
+    tmp_path: Path, changes: Mapping[str, Mapping[str, Any]], stated: Mapping[str, str]
+) -> None:
+    for seed in range(3):
+        encoder = stated.get("encoder", "behavioral")
+        write_ranking(tmp_path, "ilm", 0.6, seed, changes=changes, encoder=encoder)
+        write_ranking(tmp_path, "rand", 0.3, seed, encoder="behavioral")
+    part = claim(tmp_path, 8).parts[RANKED][0]
+    assert part.verdict is Verdict.UNDECIDED
+    assert "share protocol, windows of training, vectors, way of tuning" in part.why
+
+
+def test_blocks_of_another_length_decide_nothing(tmp_path: Path) -> None:
+    for seed in range(3):
+        for name, level, length in (("ilm", 0.6, 2), ("rand", 0.3, 20)):
+            write_ranking(
+                tmp_path, name, level, seed, changes={"tuning": {"history": "blocks", "history_block": length}}
+            )
+    assert "windows of training" in claim(tmp_path, 8).parts[RANKED][0].why
+
+
+def test_numbers_of_queries_are_rows_apart(tmp_path: Path) -> None:
+    write_ranking(tmp_path, "ilm", 0.3, 0)
+    write_ranking(tmp_path, "ilm", 0.3, 1, changes={"adapter": {"num_queries": 1}})
+    seeds = {row.label: row.seeds for row in found_in(tmp_path).rows if row.name != "Markov"}
+    assert seeds == {
+        "ILM-IT-II (frozen) (adapter.num_queries=1)": (1,), "ILM-IT-II (frozen) (adapter.num_queries=8)": (0,)
+    }  # fmt: skip
+
+
+def test_the_command_of_a_missing_row_is_trained_like_its_counterpart(tmp_path: Path) -> None:
+    folder = write_ranking(tmp_path, "ilm", 0.3)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    words = "data=openp5_beauty lm.name=smollm2-360m-instruct tuning.history=blocks tuning.steps=450"
+    metrics["run"] = {"command": f"python -m ilm_lightning.train experiment=openp5_ilm {words} seed=0"}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (below,) = claim(tmp_path, 8).parts[RANKED][0].missing
+    assert (
+        below == f"ILM-rand: python -m ilm_lightning.train data=openp5_beauty experiment=openp5_ilm_rand {words[19:]}"
+    )
+    (above,) = claim(tmp_path, 10).parts[RANKED][1].missing
+    assert above.endswith("experiment=openp5_encoder_decoder lm.name=FOLDER_OF_A_T5 tuning.steps=450")
+
+
+def test_controls_alone_say_what_is_missing(tmp_path: Path) -> None:
+    phase_1_run(tmp_path, "ilm", 0, (4.0, 3.0), shuffled_pairs=True)
+    part = claim(tmp_path, 8).parts[RANKED][0]
+    assert part.why == "these runs are missing"
+    assert len(part.missing) == 2
 
 
 def test_validation_items_and_the_item_head_decide_nothing(tmp_path: Path) -> None:
@@ -473,8 +559,10 @@ def test_rows_that_counting_pairs_beats_are_named(tmp_path: Path) -> None:
     for name, level in (("ilm", 0.8), ("rand", 0.2)):
         write_ranking(tmp_path, name, level)
     found = table(found_in(tmp_path), "6")
-    assert found.below_markov == ("ILM-rand (frozen)",)
-    assert notes_of(found)[0] == "Not above Markov's HR@10 on the same users: ILM-rand (frozen)."
+    letter = next(line.letter for line in found.lines if line.row.name.startswith("ILM-rand"))
+    named = {f"ILM-rand (frozen), {prompts}, {letter}" for prompts in ("seen", "unseen")}
+    assert set(found.below_markov) == named
+    assert notes_of(found)[0] == f"Not above Markov's HR@10 on the same users: {'; '.join(found.below_markov)}."
 
 
 def test_best_and_next_best_are_of_one_protocol_and_one_set_of_prompts(tmp_path: Path) -> None:

@@ -88,12 +88,17 @@ def closed_pipe() -> Iterator[None]:
         SystemExit: its reader has left; with the status that shells give to a command which SIGPIPE ended.
         BrokenPipeError: another pipe than standard output broke, which is a real error.
     """
+    if sys.stdout is None:  # closed before the start
+        yield
+        return
     try:
         try:
             yield
-        finally:
-            # what is still buffered would fail when the interpreter ends, where nothing can be caught
+        except SystemExit:
             sys.stdout.flush()
+            raise
+        # what is still buffered would fail when the interpreter ends, where nothing can be caught
+        sys.stdout.flush()
     except BrokenPipeError:
         if not _reader_left():
             raise
@@ -105,7 +110,10 @@ def closed_pipe() -> Iterator[None]:
 def _reader_left() -> bool:
     """Whether standard output is a pipe that nobody reads any more."""
     poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
+    try:
+        poll.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):  # no file of the system, as in a notebook
+        return False
     return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
 

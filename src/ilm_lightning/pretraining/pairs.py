@@ -176,8 +176,8 @@ def user_item_pairs(interactions: pl.DataFrame, n_users: int, n_items: int, drop
 def shuffled_pairs(pairs: EdgePairs, seed: int, rounds: int = 100) -> EdgePairs:
     """Pairs whose partners are drawn anew, the control of what co-interaction losses teach.
 
-    True pairs are neither sought nor avoided: as positives they are then as frequent as among the negatives that are
-    drawn, and the pairs say nothing about who belongs together.
+    True pairs are neither sought nor avoided: they come as often as how often each item and user is met makes them
+    come, and the pairs say nothing else about who belongs together.
 
     Args:
         pairs: true pairs.

@@ -57,7 +57,7 @@ def title_of(table: RankingTable) -> str:
 
 def notes_of(table: RankingTable) -> tuple[str, ...]:
     """What to know beside a table: what Markov beats, protocols unlike the printed rows', the paper's gaps."""
-    below = f"Not above Markov's HR@10 on the same users: {', '.join(table.below_markov)}."
+    below = f"Not above Markov's HR@10 on the same users: {'; '.join(table.below_markov)}."
     own = (below,) if table.below_markov else ()
     return (*own, *table.mismatches, *(paper_table(table.number).notes if table.data in DATA else ()))
 

@@ -17,7 +17,7 @@ from ilm_lightning.evaluation.statistics import resample
 from ilm_lightning.reporting.decide import LEAST_SEEDS, Part, Reading, Verdict, few_seeds, sizes
 from ilm_lightning.reporting.groups import Comparison
 from ilm_lightning.reporting.phase1 import phase_1_parts
-from ilm_lightning.reporting.ranking_runs import BLOCKS, ENCODER_DECODER, ITEM_HEAD, RankingRow
+from ilm_lightning.reporting.ranking_runs import ENCODER_DECODER, ITEM_HEAD, RankingRow
 from ilm_lightning.reporting.ranking_tables import Rankings, base_data
 from ilm_lightning.reporting.runs import RANKING, Run, RunError, shared_overrides
 
@@ -74,7 +74,7 @@ def ranking_parts(number: int, found: Rankings | None, resamples: int = 5000) ->
     Returns:
         A part for each data set and order; without runs one that names what is missing.
     """
-    if found is None:
+    if found is None or not found.rows:
         rows = dict.fromkeys(name for order in ORDERS[number] for name in (order.above, order.below))
         missing = tuple(f"{row}: {COMMANDS[row]}" for row in rows)
         return (Part("on OpenP5's data", Verdict.UNDECIDED, (), "these runs are missing", missing),)
@@ -91,7 +91,7 @@ def phase_1_ranking_parts(found: Rankings | None) -> list[Part]:
         if run.metrics[RANKING]:
             by_data.setdefault(base_data(str(run.metrics["protocol"].get("data", "unknown"))), []).append(run)
     for data, runs in sorted(by_data.items()):
-        on = f" data={DATA_SETS.get(data, 'openp5')}{_shared(runs)}"
+        on = f" data={DATA_SETS.get(data, 'openp5')}"
         called = {row: (name, f"experiment={experiment}{on}") for row, (name, experiment) in PHASE_1.items()}
         parts += [replace(part, text=f"{data}: {part.text}") for part in phase_1_parts(runs, called)]
     return parts
@@ -103,10 +103,9 @@ def _order_part(order: Order, rows: Sequence[RankingRow], data: str, resamples: 
     sides = [_candidates(of_data, name) for name in (order.above, order.below)]
     damaged = "; ".join(dict.fromkeys(why for found in sides for _, reasons in found for why in reasons))
     usable = [[row for row, _ in found if row.runs] for found in sides]
-    shared = _shared([run for row in of_data for run in row.runs.values() if run.metrics[RANKING]])
     missing = tuple(
-        f"{name}: {COMMANDS[name].replace('openp5_ml100k', DATA_SETS.get(data, 'openp5'))}{shared}"
-        for name, found in zip((order.above, order.below), usable, strict=True)
+        _missing(name, data, [run for row in other for run in row.runs.values()])
+        for name, found, other in zip((order.above, order.below), usable, reversed(usable), strict=True)
         if not found
     )
     if missing:
@@ -114,7 +113,7 @@ def _order_part(order: Order, rows: Sequence[RankingRow], data: str, resamples: 
         return Part(text, Verdict.UNDECIDED, (), why, missing, order.counted)
     pairs = [(a, b) for a in usable[0] for b in usable[1] if _comparable(a, b, order)]
     if not pairs:
-        tuning = "way of tuning, " if order.same_tuning else ""
+        tuning = "vectors, way of tuning, " if order.same_tuning else ""
         why = f"no runs of the two rows share protocol, windows of training, {tuning}budget and a seed"
         return Part(text, Verdict.UNDECIDED, (), why, (), order.counted)
     # most common seeds, then the settings that most runs have
@@ -124,10 +123,19 @@ def _order_part(order: Order, rows: Sequence[RankingRow], data: str, resamples: 
     return replace(part, why="; ".join(filter(None, (part.why, damaged)))) if damaged else part
 
 
-def _shared(runs: Sequence[Run]) -> str:
-    """Overrides that the commands of all runs have, but for the data set: so a missing one is trained like them."""
-    words = shlex.split(shared_overrides(runs)) if runs else []
-    return "".join(f" {shlex.quote(word)}" for word in words if not word.startswith("data="))
+def _missing(name: str, data: str, others: Sequence[Run]) -> str:
+    """A row that is not there, with the command that trains it like those it is to be compared with."""
+    words = shlex.split(COMMANDS[name].replace("openp5_ml100k", DATA_SETS.get(data, "openp5")))
+    # an encoder reads every history apart
+    left_out = {word.partition("=")[0] for word in words} | ({"tuning.history"} if name == SEQ2SEQ else set())
+    words += [word for word in _shared(others) if word.partition("=")[0] not in left_out]
+    note = ", beside rows of tuning.history=expanded or shared" if name == SEQ2SEQ else ""
+    return f"{name}{note}: {shlex.join(words)}"
+
+
+def _shared(runs: Sequence[Run]) -> list[str]:
+    """Overrides that the commands of all runs have."""
+    return shlex.split(shared_overrides(runs)) if runs else []
 
 
 def _candidates(rows: Sequence[RankingRow], name: str) -> list[tuple[RankingRow, list[str]]]:
@@ -159,9 +167,9 @@ def _comparable(first: RankingRow, second: RankingRow, order: Order) -> bool:
     """Equal protocol but for the language model, which claim 10 itself compares, equal budget and training set."""
     fields = [line for line in first.protocol.lines() if line[0] != "language model"]
     others = [line for line in second.protocol.lines() if line[0] != "language model"]
-    alike = first.budget == second.budget and (BLOCKS in first.name) == (BLOCKS in second.name)
+    alike = first.budget == second.budget and first.windows == second.windows
     if order.same_tuning:
-        alike &= first.tuned == second.tuned
+        alike &= first.trained == second.trained
     return fields == others and alike and bool(_common(first, second))
 
 

@@ -21,11 +21,12 @@ _PHASE_1 = {
     frozenset({"itc", "itm", "itg", "iic"}): "ILM-IT-II",
     frozenset({"itc", "itm", "itg", "uic"}): "ILM-IT-UI",
 }
+_TRAINED_ALIKE = ("tuning.mode", "tuning.lm_first_steps", "tasks.user_vector", "tasks.soft_tokens")
 ITEM_HEAD, BLOCKS = ", item head", ", blocks"
 _TUNED = {"frozen": "frozen", "lora": "LoRA", "full": "full"}
 # settings that a row's name or protocol holds, or that do nothing to the numbers
 _NOT_APART = {
-    "adapter.kind", "adapter.init", "adapter.num_queries", "tuning.mode", "tuning.steps", "tuning.batch_size",
+    "adapter.kind", "adapter.init", "tuning.mode", "tuning.steps", "tuning.batch_size",
     "tuning.checkpoint_every_s", "tuning.val_examples", "tuning.lm_first_steps", "pretraining.losses",
     "tasks.history", "tasks.soft_tokens", "tasks.user_vector", "tasks.head", "tuning.history", "als.spark_master",
 }  # fmt: skip
@@ -87,7 +88,9 @@ class RankingRow:
         runs: by seed.
         printed: whether the numbers are a publication's.
         without_ties: whether only users count whose last two items have times of their own.
-        tuned: what phase 2 trained: frozen, lora or full; empty without a language model.
+        trained: what has to be equal, beside the budget, for a difference to lie in the adapter: mode, vectors, user's
+            vector, steps of the language model alone; empty without one.
+        windows: of training: empty, or those in blocks and their length.
     """
 
     name: str
@@ -101,7 +104,8 @@ class RankingRow:
     runs: Mapping[int, Run] = field(default_factory=dict)
     printed: bool = False
     without_ties: bool = False
-    tuned: str = ""
+    trained: Mapping[str, Any] = field(default_factory=dict)
+    windows: tuple[Any, ...] = ()
 
     @property
     def label(self) -> str:
@@ -214,14 +218,18 @@ def _rows(run: Run) -> Iterator[tuple[RankingRow, Settings]]:
         tuning = metrics.get("recipe", {}).get("tuning", {})
         budget = (int(tuning["steps"]), int(tuning["batch_size"])) if "steps" in tuning else None
         row = _row(run, name_of(run), protocol_of(run), trained or None, found)
+        blocks = ("blocks", recipe.get("tuning.history_block")) if recipe.get("tuning.history") == "blocks" else ()
         text_alone = not recipe.get("tasks.soft_tokens", True) and recipe.get("tasks.user_vector", "none") == "none"
-        idle = ["als."] if text_alone else []
-        if recipe.get("tuning.history") != "blocks":
-            idle.append("tuning.history_block")
+        idle = ["als.", "adapter.num_queries"] if text_alone else []
+        # an MLP's name holds them
+        idle += ["adapter.num_queries"] if recipe.get("adapter.kind") == "mlp" else []
+        idle += [] if blocks else ["tuning.history_block"]
         apart = {k: v for k, v in recipe.items() if k not in _NOT_APART and not k.startswith(tuple(idle))}
         apart |= {"steps": budget, "encoder": None if text_alone else metrics["protocol"].get("encoder")}
         settings = tuple(sorted((key, value) for key, value in apart.items() if value not in (None, False, 0)))
-        yield replace(row, budget=budget, tuned=str(tuning.get("mode", ""))), settings
+        alike = {key: recipe.get(key) for key in _TRAINED_ALIKE} | {"encoder": apart["encoder"]}
+        alike |= {key: value for key, value in recipe.items() if key.startswith("als.") and not text_alone}
+        yield replace(row, budget=budget, trained=alike, windows=blocks), settings
     for name, measures in metrics["baselines"].items():
         row = _row(
             run,

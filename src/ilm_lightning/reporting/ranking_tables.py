@@ -82,7 +82,7 @@ class RankingTable:
         lines: the paper's first, then ours by HR@10.
         protocols: letter -> protocol.
         mismatches: how our protocols differ from the paper's rows.
-        below_markov: our rows with a language model that Markov's counts beat on the same users.
+        below_markov: our rows with a language model that Markov's counts beat on the same users, prompts and protocol.
     """
 
     number: str
@@ -193,7 +193,7 @@ def ranking_table(
         tuple(both),
         {named[line.row.protocol]: line.row.protocol for line in both},
         tuple(_mismatches(printed, [line.row for line in order], named)),
-        tuple(dict.fromkeys(line.row.label for line in both if _is_below_markov(line))),
+        tuple(f"{line.row.label}, {line.prompts}, {line.letter}" for line in both if _is_below_markov(line)),
     )
 
 
@@ -311,7 +311,9 @@ def _losses(runs: Sequence[Run]) -> list[LossLine]:
         budget = f"{phase_1['steps']} × {phase_1['batch_size']}"
         value = (None if train is None else train.last, held_out.last, held_out.best)
         by_settings = found.setdefault((data, name, run.is_control, budget), {})
-        by_settings.setdefault(phase_1_settings(run), {}).setdefault(run.seed, value)
+        weights = [(key, run.setting(f"pretraining.{key}")) for key in ("loss_weights", "proportions")]
+        settings = (*phase_1_settings(run), *((key, str(dict(told))) for key, told in weights if told))
+        by_settings.setdefault(settings, {}).setdefault(run.seed, value)
     lines = []
     for (data, name, control, budget), by_settings in sorted(found.items()):
         apart = differing(dict(enumerate(by_settings)))

@@ -12,6 +12,7 @@ from ilm_lightning.engine.launcher.plan import Budget, Entry, PlanError, expand,
 from ilm_lightning.engine.launcher.runner import Runner, RunnerSettings
 from ilm_lightning.queue import Queue, main
 
+PLANS = sorted((Path(__file__).parents[2] / "experiments").glob("*/*.yaml"))
 PLAN = """
 common: budget=tiny outputs={folder}/outputs trainer.accelerator=cpu
 results: {folder}/results
@@ -157,3 +158,10 @@ def test_labels_name_what_differs(path: Path) -> None:
     path.write_text("runs:\n  - overrides: a=1\n    what: 1")
     with pytest.raises(PlanError, match="unknown key"):
         read_plan(path)
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_the_experiments_plans_can_be_read(plan: Path) -> None:
+    found = read_plan(plan)
+    jobs = [tuple(job) for entry in found.entries for job in expand(entry, list(found.common))]
+    assert len(set(jobs)) == len(jobs) > 1

@@ -46,7 +46,7 @@ def test_grounded_run_with_every_control(
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["all"]["sc"]["own"] == pytest.approx(objective)
     assert set(metrics["all"]["sc"]) == set(CONDITIONS)
-    assert metrics["protocol"]["teacher"] == "facts-2"
+    assert metrics["protocol"]["teacher"] == "facts-3"
     assert metrics["run"]["hardware"]["cores"] >= 1
     assert metrics["run"]["peak_memory_gib"] > 0.1
     (column,) = build([folder], 200).sections[0].group.columns

@@ -56,8 +56,8 @@ def test_the_command_learns_from_an_endpoint_and_hides_the_key(
     assert server.bodies[0]["top_k"] == 3
     folder = next((tmp_path / "outputs").glob("*/metrics.json")).parent
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert metrics["protocol"]["teacher"] == "endpoint org/tiny (prompts-1, greedy)"
-    assert "teacher: endpoint org/tiny (prompts-1, greedy)" in " ".join(done.stderr.split())
+    assert metrics["protocol"]["teacher"] == "endpoint org/tiny (prompts-2, greedy)"
+    assert "teacher: endpoint org/tiny (prompts-2, greedy)" in " ".join(done.stderr.split())
     taught = metrics["run"]["taught"]
     assert (taught["asked"], taught["targets"], taught["usage"]["answer_tokens"]) == (42, 42, 42 * 50)
     assert taught["settings"]["request"] == {"max_tokens": 256, "temperature": 0.0, "top_k": 3}
@@ -112,7 +112,7 @@ def test_a_local_model_teaches(tiny_overrides: list[str], tmp_path: Path, monkey
     overrides = [*QUICK[:1], "tasks.names=[summary,interpolation]", *QUICK[2:], *tiny_overrides, *CAPS]
     _, results = run([*overrides, "teacher=lm", f"teacher.model={folder}", "teacher.dtype=float32"])
     protocol = json.loads((results / "metrics.json").read_text())["protocol"]
-    assert protocol["teacher"] == "lm parrot (prompts-1, greedy)"
+    assert protocol["teacher"] == "lm parrot (prompts-2, greedy)"
     assert set(pl.read_parquet(results / "predictions.parquet")["target"]) == {SAYING}
     stores = list((tmp_path / "cache" / "teachers").glob("parrot-*.sqlite"))
     assert len(stores) == 1

@@ -1,6 +1,7 @@
 """The facts teacher: what its targets say, and that they read as English."""
 
 import re
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -201,6 +202,60 @@ def test_reasons_for_leaving_a_film_out(teacher: FactsTeacher) -> None:
     assert teacher.write("diff_than_nn", SPARSE, Item(**{**SPARSE.__dict__, "item_id": "8"})) == NOTHING_APART
 
 
+def test_awards_are_told_without_a_number_the_source_cannot_know() -> None:
+    assert "Oscars won: at least 2. Oscar nominations: at least 3." in facts_prompt(
+        RICH, CatalogContext.from_items([RICH])
+    )
+    for won, named in ((1, 1), (8, 9), (0, 1), (0, 5)):
+        film = replace(RICH, oscars_won=won, oscar_nominations=named)
+        (award,) = [opinion for opinion in strengths(film, 1) if opinion.kind == "awards"]
+        assert not re.search(r"\d|\ban? Oscar (win|nomination)\b|two|five|eight|nine", award.clause + award.thing)
+
+
+def test_of_several_languages_none_is_called_the_films_own() -> None:
+    def kinds(*languages: str) -> set[str]:
+        return {opinion.kind for opinion in strengths(replace(RICH, languages=languages), 1)}
+
+    assert "language" in kinds("Italian")
+    assert "language" in kinds("Italian", "Sign Language")
+    assert "language" not in kinds("German", "Italian")
+    assert "language" not in kinds("English")
+
+
+def test_a_nation_is_told_only_where_the_countries_say_whose_film_it_is() -> None:
+    def card(*countries: str) -> str | None:
+        film = Film.of(replace(RICH, countries=countries), CatalogContext.from_items([RICH]))
+        return film.pieces["nation"][0] if "nation" in film.pieces else None
+
+    assert card("Italy") == "Italian"
+    assert card("Italy", "Spain") == "Italian-Spanish"
+    assert card("Czech Republic", "Germany", "United States") == "American"
+    assert card("France", "Germany", "Italy") is None
+    context = CatalogContext()
+    assert Film.of(RICH, context).pieces["card"][0].startswith("1950s Italian-Spanish")
+    assert Film.of(OTHER, context).pieces["card"][0] == "1990s romantic comedy"
+    assert Film.of(OTHER, context).pieces["nation_card"][0] == "1990s American romantic comedy"
+
+
+def test_a_co_production_has_all_its_nations_or_none() -> None:
+    def facts(one: tuple[str, ...], two: tuple[str, ...]) -> tuple[str, str]:
+        films = [replace(RICH, countries=one), replace(OTHER, countries=two)]
+        context = CatalogContext.from_items(films)
+        pieces = Pair.of(*(Film.of(film, context) for film in films), context).pieces
+        told = [
+            " ".join(text for name, (text, _) in pieces.items() if name.startswith(side)) for side in ("both", "apart")
+        ]
+        return told[0], told[1]
+
+    assert "the first is an Italian film, the second a French film" in facts(("Italy",), ("France",))[1]
+    assert "the first is a French-American film, the second" in facts(("France", "United States"), ("Italy",))[1]
+    assert "film, the second" not in facts(("France", "Germany", "Spain"), ("Italy",))[1]
+    assert "are Italian productions" in facts(("Italy", "Spain"), ("Italy",))[0]
+    both = facts(("France", "United States"), ("France", "United States"))[0]
+    assert "French productions" not in both
+    assert "are American productions" in both
+
+
 def test_wrong_calls_are_refused(teacher: FactsTeacher) -> None:
     with pytest.raises(ValueError, match="unknown task 'poem'; choose from summary"):
         teacher.write("poem", RICH)
@@ -212,7 +267,7 @@ def test_wrong_calls_are_refused(teacher: FactsTeacher) -> None:
 
 def test_opinions_follow_from_facts() -> None:
     good = {opinion.kind: opinion.clause for opinion in strengths(RICH, following=3)}
-    assert good["awards"] == "it won two Oscars"
+    assert good["awards"] == "it is an Oscar winner"
     assert good["reception"] == "91% of critics praised it"
     assert good["length"] == "its 187 minutes have epic sweep"
     bad = {opinion.kind: opinion.clause for opinion in weaknesses(RICH, following=3)}
@@ -347,14 +402,6 @@ def test_any_film_gives_good_english_and_its_own_facts(item: Item, partner: Item
         assert found["genres"], target.text
 
 
-def test_of_many_countries_the_united_states_stay() -> None:
-    many = Item(**{**RICH.__dict__, "countries": ("Canada", "Germany", "United States")})
-    assert Film.of(many, CatalogContext()).pieces["nation"][0] == "Canadian-American"
-    assert Film.of(RICH, CatalogContext()).pieces["card"][0].startswith("1950s Italian-Spanish")
-    assert Film.of(OTHER, CatalogContext()).pieces["card"][0] == "1990s romantic comedy"
-    assert Film.of(OTHER, CatalogContext()).pieces["nation_card"][0] == "1990s American romantic comedy"
-
-
 def test_films_with_a_shared_country_do_not_differ_by_country() -> None:
     context = CatalogContext()
 
@@ -365,4 +412,4 @@ def test_films_with_a_shared_country_do_not_differ_by_country() -> None:
     shared = differences(Item(**{**OTHER.__dict__, "countries": ("Italy", "United States")}))
     assert len(shared) > 0
     assert not any("Italian" in text for text in shared)
-    assert "the first is an Italian film, the second an American film" in differences(OTHER)
+    assert "the first is an Italian-Spanish film, the second an American film" in differences(OTHER)

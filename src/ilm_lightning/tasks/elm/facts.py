@@ -165,7 +165,7 @@ def _fact_pieces(item: Item, following: int) -> dict[str, Piece]:
         pieces |= {"year": _named(str(item.year), "era"), "dec": _named(decade, "era")}
         pieces |= {"decade": _named(f"the {decade}", "era"), "era": _named(era(item.year), "era")}
         pieces["flavour"] = _named(era(item.year).removeprefix("the "), "era")
-    countries = _main_countries(known_countries(item.countries))
+    countries = main_countries(known_countries(item.countries))
     if countries:
         pieces["nation"] = _named("-".join(DEMONYMS[country] for country in countries), "nation")
         if countries != ("United States",):
@@ -184,10 +184,11 @@ def _fact_pieces(item: Item, following: int) -> dict[str, Piece]:
     return pieces
 
 
-def _main_countries(countries: tuple[str, ...]) -> tuple[str, ...]:
-    """At most two countries; of a longer list, which catalogues sort by name, the United States stay."""
-    home = "United States"
-    return (countries[0], home) if home in countries[2:] else countries[:2]
+def main_countries(countries: tuple[str, ...]) -> tuple[str, ...]:
+    """One or two countries; of a longer list, which catalogues sort by name, the United States alone or none."""
+    if len(countries) <= 2:
+        return countries
+    return tuple(name for name in countries if name == "United States")
 
 
 def usable(names: Sequence[str]) -> list[str]:
@@ -291,8 +292,8 @@ def facts_prompt(item: Item, context: CatalogContext) -> str:
         _line("Cast", _cast(item, context)[:3]),
         f"Length: {item.runtime} minutes" if item.runtime else "",
         "" if score is None else f"Critics: {score}% positive",
-        f"Oscars won: {item.oscars_won}" if item.oscars_won else "",
-        f"Oscar nominations: {item.oscar_nominations}" if item.oscar_nominations else "",
+        f"Oscars won: at least {item.oscars_won}" if item.oscars_won else "",
+        f"Oscar nominations: at least {item.oscar_nominations}" if item.oscar_nominations else "",
         f"Certificate: {item.certificate}" if item.certificate in RATED else "",
         f"Audience: {AUDIENCES[context.following(item)]}",
     ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ilm_lightning.data.item import Item
 from ilm_lightning.tasks.elm.vocabulary import known_languages
-from ilm_lightning.tasks.elm.wording import article, number
+from ilm_lightning.tasks.elm.wording import article
 
 ERAS = {
     1880: "the flickering 1880s",
@@ -55,11 +55,14 @@ def critic_score(item: Item) -> int | None:
 
 
 def foreign_language(item: Item) -> str | None:
-    """The film's first language where it has no English; otherwise None."""
+    """The film's language where it has one alone, and not English; otherwise None.
+
+    Of several the source does not say which one is spoken most.
+    """
     languages = known_languages(item.languages)
     # "Sign Language" would read "Sign Language-language".
     spoken = [name for name in languages if not name.lower().endswith("language")]
-    return spoken[0] if spoken and "English" not in languages else None
+    return spoken[0] if len(spoken) == 1 and "English" not in languages else None
 
 
 def era(year: int) -> str:
@@ -80,13 +83,10 @@ def strengths(item: Item, following: int) -> tuple[Opinion, ...]:
     """
     found: list[Opinion] = []
     if item.oscars_won:
-        wins = "an Oscar" if item.oscars_won == 1 else f"{number(item.oscars_won)} Oscars"
-        thing = "an Oscar win" if item.oscars_won == 1 else f"{number(item.oscars_won)} Oscar wins"
-        found.append(Opinion("awards", f"it won {wins}", thing))
+        # no number: the source knows a part of the awards
+        found.append(Opinion("awards", "it is an Oscar winner", "Oscar glory"))
     elif item.oscar_nominations:
-        one = item.oscar_nominations == 1
-        thing = "an Oscar nomination" if one else f"{number(item.oscar_nominations)} Oscar nominations"
-        found.append(Opinion("awards", f"it earned {thing}", thing))
+        found.append(Opinion("awards", "it was in the running for an Oscar", "the Academy's attention"))
     score = critic_score(item)
     if score is not None and score >= 60:
         verb = "praised" if score >= 80 else "liked"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ilm_lightning.data.item import Item
-from ilm_lightning.tasks.elm.facts import AUDIENCES, CatalogContext, Film, Piece, usable
+from ilm_lightning.tasks.elm.facts import AUDIENCES, CatalogContext, Film, Piece, main_countries, usable
 from ilm_lightning.tasks.elm.opinions import BRISK, LONG, RATED, critic_score, foreign_language
 from ilm_lightning.tasks.elm.vocabulary import DEMONYMS, GENRES, genre_label, known_countries
 from ilm_lightning.tasks.elm.wording import article, listing
@@ -132,8 +132,9 @@ def _shared_facts(one: Item, two: Item, context: CatalogContext) -> Iterator[tup
     language = foreign_language(one)
     if language and language == foreign_language(two):
         yield "language", f"have {language}-language dialogue"
+    home = "United States"
     shared = [country for country in known_countries(one.countries) if country in known_countries(two.countries)]
-    if shared and shared[0] != "United States":
+    if shared and home not in shared:
         yield "nation", f"are {DEMONYMS[shared[0]]} productions"
     if one.year is not None and two.year is not None and one.year // 10 == two.year // 10:
         yield "era", f"come from the {one.year // 10 * 10}s"
@@ -154,15 +155,15 @@ def _shared_facts(one: Item, two: Item, context: CatalogContext) -> Iterator[tup
             yield "length", "take their time"
     if one.certificate == two.certificate and one.certificate in RATED:
         yield "certificate", f"are rated {one.certificate}"
-    if shared and shared[0] == "United States":
+    if home in shared:
         yield "nation", "are American productions"
 
 
 def _differences(one: Item, two: Item, context: CatalogContext) -> Iterator[tuple[str, str]]:
     """Yield (kind, clause) for each fact that parts the two, most telling first."""
-    nations = [known_countries(item.countries) for item in (one, two)]
-    if nations[0] and nations[1] and not set(nations[0]) & set(nations[1]):
-        names = [article(f"{DEMONYMS[nation[0]]} film") for nation in nations]
+    nations = [main_countries(known_countries(item.countries)) for item in (one, two)]
+    if nations[0] and nations[1] and not set(known_countries(one.countries)) & set(known_countries(two.countries)):
+        names = [article(f"{'-'.join(DEMONYMS[country] for country in nation)} film") for nation in nations]
         yield "nation", f"the first is {names[0]}, the second {names[1]}"
     if one.year is not None and two.year is not None and one.year != two.year:
         decades = [f"the {item.year // 10 * 10}s" for item in (one, two) if item.year is not None]

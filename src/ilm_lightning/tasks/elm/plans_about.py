@@ -61,7 +61,7 @@ ABOUT: dict[str, tuple[Plan, ...]] = {
             "At the heart of this {nation_card}: {theme}.",
             "Its world: {setting}; its tone: {mood}.",
             "Made in {year}, it runs {minutes}[ and was {verdict}]. | It is {popular}.",
-            "{director} leads {cast}. | {director} directs.",
+            "{director} directs {cast}. | {director} directs.",
         ),
     ),
     "movie_to_viewer": (
@@ -93,7 +93,7 @@ ABOUT: dict[str, tuple[Plan, ...]] = {
         (
             "{hook}.",
             "This {card}[ by {director}] sells itself[: {plus1}].",
-            "{cast} lead the way.",
+            "{cast} appear in it.",
         ),
         (
             "Imagine {hook1}. | Imagine {hook}.",

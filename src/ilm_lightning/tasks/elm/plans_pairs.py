@@ -67,7 +67,7 @@ PAIRS: dict[str, tuple[Plan, ...]] = {
             "Both {both.fact1}.",
         ),
         (
-            "Who liked {1.draw1} in {a 1.card} will like {both.next}[ for {apart.draw2}].",
+            "Anyone who liked {1.draw1} in {a 1.card} will like {both.next}[ for {apart.draw2}].",
             "The two {both.fact1}[ and {both.fact2}].",
         ),
         (

@@ -15,7 +15,7 @@ from ilm_lightning.tasks.elm.plans_pairs import PAIRS
 from ilm_lightning.tasks.elm.plans_persuade import PERSUADE
 
 PLANS: Mapping[str, tuple[Plan, ...]] = {**ABOUT, **OPINION, **PERSUADE, **PAIRS}
-TEACHER_VERSION = "facts-2"
+TEACHER_VERSION = "facts-3"
 LEAST_FACTS = 2
 # Words and punctuation marks; a longer first sentence stays.
 LONGEST = 58

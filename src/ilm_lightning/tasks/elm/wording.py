@@ -1,9 +1,8 @@
-"""English in small: articles, lists, numbers in words, sentence case."""
+"""English in small: articles, lists, sentence case."""
 
 import re
 from collections.abc import Sequence
 
-_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 # Read letter by letter, beginning with a vowel's sound.
 _SPELLED_OUT = ("R", "NC-17", "X", "R-rated")
 # Spelled with a vowel but spoken with a consonant.
@@ -33,15 +32,6 @@ def listing(parts: Sequence[str]) -> str:
     'drama, crime and war'
     """
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-
-
-def number(value: int) -> str:
-    """Write small counts in words.
-
-    >>> number(2), number(40)
-    ('two', '40')
-    """
-    return _NUMBERS[value] if value < len(_NUMBERS) else str(value)
 
 
 def sentence_case(text: str) -> str:

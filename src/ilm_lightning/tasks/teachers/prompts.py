@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ilm_lightning.data.item import Item
 from ilm_lightning.tasks.elm.names import PAIR_TASKS
 
-PROMPT_VERSION = "prompts-1"
+PROMPT_VERSION = "prompts-2"
 """To be raised with any change of a word below: answers to other prompts are other data."""
 MAX_TAGS = 15
 MAX_CAST = 6
@@ -102,8 +102,8 @@ def describe_film(item: Item) -> str:
         _line("Languages", item.languages),
         f"Length: {item.runtime} minutes" if item.runtime else "",
         "" if item.critic_score is None else f"Critics who liked it: {item.critic_score}%",
-        f"Oscars won: {item.oscars_won}" if item.oscars_won else "",
-        f"Oscar nominations: {item.oscar_nominations}" if item.oscar_nominations else "",
+        f"Oscars won: at least {item.oscars_won}" if item.oscars_won else "",
+        f"Oscar nominations: at least {item.oscar_nominations}" if item.oscar_nominations else "",
         f"Rated: {item.certificate}" if item.certificate else "",
         f"Plot: {plot[:MAX_PLOT]}" if plot else "",
     ]

@@ -65,9 +65,25 @@ def test_the_facts_that_are_known_and_no_others() -> None:
         ("  A film.\n\nWith two\tparts. ", "A film. With two parts."),
         ("<think>\nThe user wants\n</think>\n\nA film.", "A film."),
         ("<think>never ends", ""),
+        ("I keep it brief.</think>\n\nA film.", "A film."),
+        ("<thinking>one</thinking>two</thinking>A film.", "A film."),
+        ("A film. <think>hm</think>Its end.", "A film. Its end."),
         ("```text\nA film.\n```", "A film."),
         ("Sure! Here is the summary:\n\nA film.", "A film."),
         ("Here's a summary of it:\nA film.", "A film."),
+        ("Here is the summary: A film.", "A film."),
+        ("Sure! Here is a short review of the film: A film.", "A film."),
+        ("Okay. Here's my balanced review of this movie: A film.", "A film."),
+        ("**Here is the pitch:** A film.", "A film."),
+        ("**Summary:** A film.", "A film."),
+        ("Here is the text:\n\n**Positive review:** A film.", "A film."),
+        ("## Plot summary\n\nA film.", "A film."),
+        # what is no introduction stays, colons or not
+        ("Here is a film with everything: a heist, a chase.", "Here is a film with everything: a heist, a chase."),
+        ("Picture this: a heist.", "Picture this: a heist."),
+        ("Two thieves: one old, one young.", "Two thieves: one old, one young."),
+        ("Summary justice rules: a judge kills.", "Summary justice rules: a judge kills."),
+        ("Sure, it is slow: but it pays.", "Sure, it is slow: but it pays."),
         ('"A film."', "A film."),
         ('"A film" and "another"', '"A film" and "another"'),
         ("**A** film.\n# Heading", "A film. Heading"),
@@ -107,6 +123,10 @@ def test_lists_keep_their_lines() -> None:
         ("What (is) [this]+?", "(500) Days of Summer", False),
         ("See (500) Days of Summer now.", "(500) Days of Summer", True),
         ("Schindler's List moved me.", "Schindler’s List", True),
+        ("It follows two men. It's long.", "It", False),
+        ("Her is lonely.", "Her", False),
+        ("They watch It together.", "It", True),
+        ("It (2017) is long.", "It", True),
         ("anything", "", False),
     ],
 )
@@ -136,6 +156,58 @@ def test_what_makes_an_answer_unfit(answer: Answer, fault: str | None) -> None:
     assert target_of("summary", answer, (HEAT,))[1] == fault
     if fault:
         assert note_on(fault, "summary")
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [
+        "I can't help but love this film.",
+        "I cannot help smiling at it.",
+        "I can’t help secretly rooting for the thief.",
+        "I'm sorry, but I can't help finding it dull.",
+        "A man meets a woman revealed as an AI with plans of her own.",
+        "She shines as an AI I came to love.",
+        "Unfortunately, what I found here is a cold film.",
+        "I'm sorry to say this film is cold.",
+        "I'm sorry I waited so long to see it.",
+        "I'm afraid I can't recommend it.",
+        "I am unable to forget it.",
+        "Sorry, but I can tell you how it ends.",
+    ],
+)
+def test_a_viewers_words_are_no_refusal(opening: str) -> None:
+    assert target_of("summary", Answer(f"{opening} {PROSE}"), (HEAT,)) == (
+        f"{opening} {PROSE}".replace("’", "'").strip(),
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [
+        "I can't help with this.",
+        "I cannot help you with a review.",
+        "I’m sorry, but I can’t discuss this film.",
+        "Sorry, I won't be able to do that.",
+        "I am unable to summarise it.",
+        "I'm not able to provide a review.",
+        "Unfortunately, I am unable to find it.",
+        "I'm sorry, but I'm not familiar with it.",
+        "Sorry, I don't have access to films.",
+        "As an AI, I have no taste.",
+        "As an AI I do not watch films.",
+        "As an AI language model, it is not for me to say.",
+        "I do not have any specific information about it.",
+    ],
+)
+def test_refusals_are_found(opening: str) -> None:
+    assert target_of("summary", Answer(f"{opening} {PROSE}"), (HEAT,))[1] == "refused"
+
+
+def test_a_film_that_is_called_it_can_be_written_about() -> None:
+    it = Item(4, "10", "It", 2017)
+    assert target_of("summary", Answer(PROSE), (it,)) == (PROSE.strip(), None)
+    assert target_of("summary", Answer(f'I saw "It" twice. {PROSE}'), (it,))[1] == "names the title"
 
 
 def test_lists_have_five_points() -> None:

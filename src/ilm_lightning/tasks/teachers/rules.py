@@ -6,7 +6,7 @@ from ilm_lightning.data.item import Item
 from ilm_lightning.tasks.teachers.prompts import FIVE, TASK_PROMPTS
 from ilm_lightning.tasks.teachers.request import Answer
 
-RULES_VERSION = "rules-1"
+RULES_VERSION = "rules-2"
 """To be raised with any change that lets other answers through or cleans them otherwise."""
 REFUSED = "refused"
 EMPTY = "empty"
@@ -17,15 +17,42 @@ NAMES_TITLE = "names the title"
 NOT_FIVE = "not five points"
 
 _THOUGHTS = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
+_UNOPENED = re.compile(r"\A.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 _FENCE = re.compile(r"\A```\w*\n(.*?)\n?```\Z", re.DOTALL)
 _MARKUP = re.compile(r"\*\*|__|^#+\s+|^>\s+", re.MULTILINE)
-_PREAMBLE = re.compile(r"\A(?:sure|certainly|of course|okay|here(?:'s| is| are))\b[^\n]*:\s*\n+", re.IGNORECASE)
+_YES = r"(?:sure|certainly|of course|okay)"
+_KIND = (
+    r"(?:summary|synopsis|description|review|pitch|critique|criticism|comparison|text|answer|version|list|"
+    r"characteristics)(?: (?:of|for) (?:it|(?:the|this|both|these)(?: two)? (?:film|movie)s?))?"
+)
+_ADJECTIVES = (
+    r"(?:(?:short|brief|concise|long|detailed|plot|film|movie|positive|negative|neutral|balanced|funnier|sadder|scarier|"
+    r"improved|requested|five) )*"
+)
+# what stands before a colon in one line may be the text itself: only the name of a kind of text is an introduction
+_INTRODUCTION = re.compile(
+    rf"\A(?:(?:{_YES}|here(?:'s| is| are))\b[^\n]*:\s*\n+"
+    rf"|(?:{_YES}[!,.] +)?here(?:'s| is| are) (?:(?:the|an?|my|your) )?{_ADJECTIVES}{_KIND}:\s*"
+    rf"|(?:{_YES}[!,.]\s+)?{_ADJECTIVES}{_KIND}(?::\s*|\s*\n+))+",
+    re.IGNORECASE,
+)
+_SORRY = r"\A\W*(?:(?:(?:i'?m|i am) (?:very |so )?)?(?:sorry|afraid)|apologies|unfortunately)\b[^.]{0,20}"
+_UNABLE = r"\bi(?: am|'m) (?:unable|not able) to"
+_CANNOT = rf"(?:\bi (?:cannot|can'?t|can not|won'?t|will not)(?: be able to)?|{_UNABLE})"
+# of those who cannot, some cannot but have an opinion
+_OPINION = (
+    r"(?! help (?:but|it|myself|(?:\w+ly )?\w+ing)\b"
+    r"| (?:\w+ly )?(?:recommend|forgive|forget|call|agree|praise|enjoy|watch|sit|stop|say (?:i|that))\b)"
+)
 _REFUSALS = re.compile(
-    r"\A\W*(?:(?:i'?m|i am) (?:sorry|afraid|unable|not able)\b|(?:sorry|apologies|unfortunately)\b[^.]{0,20}\bi\b)"
-    r"|\bi (?:cannot|can'?t|can not|won'?t|will not|am not able to|'m not able to) "
-    r"(?:help|assist|provide|write|fulfil|comply|answer|create|generate|complete)"
-    r"|\bas an? (?:ai|artificial intelligence|language model)\b"
-    r"|\bi (?:don'?t|do not) have (?:any |enough |sufficient |access to )?(?:information|knowledge|details|data)\b",
+    rf"{_SORRY}{_CANNOT}{_OPINION}|\A\W*{_UNABLE}{_OPINION}"
+    rf"|{_SORRY}\bi(?: am|'m) not (?:familiar|aware)\b"
+    rf"|{_SORRY}\bi (?:don'?t|do not) (?:have access|know (?:this|of|anything|enough))\b"
+    rf"|{_CANNOT}{_OPINION} (?:help|assist|provide|write|fulfil|comply|answer|create|generate|complete)"
+    r"|\bas an? (?:(?:ai|large) )?language model\b"
+    r"|\bas an? (?:ai|artificial intelligence)(?: model| assistant| system)?(?:, i\b| i(?:'m| (?:am|do|have|can)))"
+    r"|\bi (?:don'?t|do not) have (?:(?:any|enough|sufficient|specific|access to) )*"
+    r"(?:information|knowledge|details|data)\b",
     re.IGNORECASE,
 )
 _ARTICLE = re.compile(r"\A(?:the|an?) (?=\S)", re.IGNORECASE)
@@ -33,6 +60,7 @@ _VERBS = (
     r"(?:is|was|isn't|has|tells|follows|takes|offers|brings|delivers|explores|stars|shows|blends|combines|presents|"
     r"features|remains|proves|lacks|fails|feels|falls|suffers|tries|wastes|drags)\b"
 )
+_PRONOUNS = {"i", "it", "he", "she", "we", "you", "they", "him", "her", "us", "them", "this", "that"}
 _QUOTES = {'"': '"', "“": "”", "'": "'", "«": "»"}
 
 
@@ -49,10 +77,10 @@ def clean(text: str, lines: bool = False) -> str:
     >>> clean("<think>A short one.</think>Here is a summary:\n\n**Two** thieves\nmeet.")
     'Two thieves meet.'
     """
-    text = _THOUGHTS.sub("", text).replace("’", "'").strip()
+    text = _UNOPENED.sub("", _THOUGHTS.sub("", text)).replace("’", "'").strip()
     fenced = _FENCE.match(text)
     text = fenced.group(1).strip() if fenced else text
-    text = _MARKUP.sub("", _PREAMBLE.sub("", text)).strip()
+    text = _INTRODUCTION.sub("", _MARKUP.sub("", text).lstrip()).strip()
     if len(text) > 1 and _QUOTES.get(text[0]) == text[-1] and text[0] not in text[1:-1]:
         text = text[1:-1].strip()
     rows = [" ".join(row.split()) for row in text.splitlines()]
@@ -64,7 +92,7 @@ def names_title(text: str, title: str) -> bool:
 
     Only the title's own spelling counts: "a love story" does not name Love Story. A single word may be a word of the
     language, so it counts inside a sentence, in quotes, before a year, and at the start of a sentence only where a verb
-    follows as after a name; a number counts in quotes and before a year only.
+    follows as after a name, and a pronoun not even there; a number counts in quotes and before a year only.
 
     >>> names_title("Heat rises.", "Heat"), names_title("Heat is tense.", "Heat"), names_title("See Heat.", "Heat")
     (False, True, True)
@@ -84,7 +112,8 @@ def _names_part(text: str, name: str) -> bool:
     if not name[:1].isupper():
         return re.search(marked, text) is not None
     inside = rf"(?<=[\w,;)] ){word}"
-    return re.search(rf"{marked}|{inside}|{word} {_VERBS}|{word}'s", text) is not None
+    opening = "" if name.lower() in _PRONOUNS else rf"|{word} {_VERBS}|{word}'s"
+    return re.search(marked + "|" + inside + opening, text) is not None
 
 
 def target_of(

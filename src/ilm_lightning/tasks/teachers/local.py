@@ -131,7 +131,7 @@ def _own_sampling(requests: Sequence[Request], temperature: float, top_p: float)
     import torch
     from transformers import LogitsProcessor, TopPLogitsWarper
 
-    # 63 bits of the question's hash, which holds the seed
+    # 60 bits of the question's hash, which holds the seed
     generators = [torch.Generator().manual_seed(int(request.key[:15], 16)) for request in requests]
     nucleus = TopPLogitsWarper(top_p) if top_p < 1 else None
 

@@ -41,12 +41,13 @@ class Fault:
 
 @dataclass
 class ChatServer:
-    """``faults`` are answered first, one a question; then ``reply`` writes the text and ``finish`` how it ended."""
+    """``faults`` are answered first, one a question; then ``fault_of`` a question, or else ``reply`` and ``finish``."""
 
     url: str = ""
     reply: Callable[[dict[str, Any]], str] = plausible
     finish: str = "stop"
     faults: list[Fault] = field(default_factory=list)
+    fault_of: Callable[[dict[str, Any]], Fault | None] = lambda _: None
     models_status: int = 200
     bodies: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
@@ -84,7 +85,7 @@ def handler(server: ChatServer) -> type[http.server.BaseHTTPRequestHandler]:
             if server.hold_first and first:
                 server.second.wait(20)
             try:
-                self._send(fault or self._good(body))
+                self._send(fault or server.fault_of(body) or self._good(body))
             finally:
                 with server.lock:
                     server.under_way -= 1

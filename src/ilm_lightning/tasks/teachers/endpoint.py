@@ -11,15 +11,15 @@ from typing import Any
 from ilm_lightning.progress import track
 from ilm_lightning.tasks.teachers.errors import TeacherError
 from ilm_lightning.tasks.teachers.pace import Pace, backoff
-from ilm_lightning.tasks.teachers.request import Request
+from ilm_lightning.tasks.teachers.request import Answer, Request
 from ilm_lightning.tasks.teachers.store import AnswerStore
-from ilm_lightning.tasks.teachers.wire import PassingError, RejectedError, Wire, completions_url
+from ilm_lightning.tasks.teachers.wire import ForbiddenError, PassingError, RejectedError, Wire, completions_url
 
 log = logging.getLogger("ilm_lightning")
 LONGEST_WAIT_S = 900.0
 """An endpoint that asks for a longer wait has a daily limit: the run ends and says so."""
 UNANSWERED_IN_A_ROW = 5
-"""Questions that fail after every attempt, one after the other, before the run ends."""
+"""Questions that fail after every attempt, one after the other, before the endpoint itself is doubted."""
 NO_ANSWER = "no answer"
 REJECTED = "rejected by the endpoint"
 
@@ -49,8 +49,10 @@ class EndpointTeacher:
     draw: Callable[[], float] = field(default_factory=lambda: random.Random().random)
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _proving: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _failed_in_a_row: int = 0
     _answered: int = 0
+    _proof: Request | None = None
 
     def answer(self, requests: Sequence[Request], store: AnswerStore) -> dict[str, str]:
         """Ask all that the store does not hold; each answer is kept the moment it comes.
@@ -70,7 +72,9 @@ class EndpointTeacher:
             return {}
         self.wire.check()
         self._stop.clear()
-        self._failed_in_a_row = self._answered = 0
+        self._failed_in_a_row = 0
+        missing = {request.key for request in pending}
+        self._proof = next((request for request in requests if request.key not in missing), self._proof)
         failures: dict[str, str] = {}
         pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="teacher")
         try:
@@ -102,6 +106,18 @@ class EndpointTeacher:
             raise
 
     def _ask(self, request: Request, store: AnswerStore) -> str | None:
+        try:
+            answer = self._send(request)
+        except RejectedError as rejection:
+            return self._rejected(rejection)
+        except PassingError as failure:
+            return self._unanswered(str(failure))
+        store.put([(request, answer)])
+        self._succeeded(request)
+        return None
+
+    def _send(self, request: Request) -> Answer:
+        """Send one question, again after failures that pass, and raise the last of them."""
         tokens = request.prompt_tokens + int(request.settings.get("max_tokens") or 0)
         for attempt in range(1, self.attempts + 1):
             self._wait(self.pace.reserve(tokens))
@@ -111,21 +127,21 @@ class EndpointTeacher:
                 raise _StoppedError
             try:
                 answer = self.wire.ask(body_of(request))
-            except RejectedError as rejection:
-                return self._rejected(str(rejection))
             except PassingError as failure:
                 if attempt == self.attempts:
-                    return self._unanswered(str(failure))
+                    raise
                 self._before_next(attempt, failure)
                 continue
             used = (answer.prompt_tokens or 0) + (answer.answer_tokens or 0)
             self.pace.correct(tokens, used or tokens)
-            store.put([(request, answer)])
-            with self._lock:
-                self._failed_in_a_row = 0
-                self._answered += 1
-            return None
+            return answer
         raise AssertionError("unreachable")
+
+    def _succeeded(self, request: Request) -> None:
+        with self._lock:
+            self._failed_in_a_row = 0
+            self._answered += 1
+            self._proof = request
 
     def _before_next(self, attempt: int, failure: PassingError) -> None:
         """Wait as long as asked, or longer each time."""
@@ -144,24 +160,45 @@ class EndpointTeacher:
         self._wait(failure.wait + jitter)
 
     def _unanswered(self, reason: str) -> str:
-        with self._lock:
-            self._failed_in_a_row += 1
-            failed = self._failed_in_a_row
-        if failed >= UNANSWERED_IN_A_ROW:
+        failed, _ = self._failed()
+        if failed >= UNANSWERED_IN_A_ROW and not self._still_answers():
             raise TeacherError(self.wire.down(f"{failed} questions in a row got no answer, the last one: {reason}"))
         return NO_ANSWER
 
-    def _rejected(self, reason: str) -> str:
-        with self._lock:
-            self._failed_in_a_row += 1
-            failed, answered = self._failed_in_a_row, self._answered
-        if not answered and failed >= UNANSWERED_IN_A_ROW:
+    def _rejected(self, rejection: RejectedError) -> str:
+        failed, answered = self._failed()
+        many = failed >= UNANSWERED_IN_A_ROW
+        if isinstance(rejection, ForbiddenError):
+            if (many or not answered) and not self._still_answers():
+                raise TeacherError(str(rejection))
+        elif many and not answered and not self._still_answers():
             raise TeacherError(
-                f"the teacher's endpoint {self.wire.url} takes no question ({reason}); check teacher.model, "
+                f"the teacher's endpoint {self.wire.url} takes no question ({rejection}); check teacher.model, "
                 "teacher.max_answer_tokens and teacher.body"
             )
-        log.debug("a question was rejected: %s", reason)
+        log.debug("a question was rejected: %s", rejection)
         return REJECTED
+
+    def _failed(self) -> tuple[int, int]:
+        """Count a question without an answer; returns how many came in a row, and how many were answered."""
+        with self._lock:
+            self._failed_in_a_row += 1
+            return self._failed_in_a_row, self._answered
+
+    def _still_answers(self) -> bool:
+        """Ask again what was answered before, in this run or an earlier one: is the endpoint at fault?"""
+        with self._proving:
+            if not self._failed_in_a_row:
+                # another question was answered meanwhile
+                return True
+            if self._proof is None:
+                return False
+            try:
+                self._send(self._proof)
+            except (RejectedError, PassingError):
+                return False
+            self._succeeded(self._proof)
+            return True
 
     def _wait(self, seconds: float) -> None:
         if seconds <= 0:

@@ -40,6 +40,10 @@ class RejectedError(Exception):
     """This very question is not taken; others may be."""
 
 
+class ForbiddenError(RejectedError):
+    """Either this very question is not taken or the key is not: an answer to another question tells which."""
+
+
 def completions_url(url: str) -> str:
     """Complete an endpoint's address.
 
@@ -131,6 +135,7 @@ class Wire:
         Raises:
             PassingError: busy, broken, slow or garbled; another attempt may succeed.
             RejectedError: the endpoint does not take this question.
+            ForbiddenError: the same, or it refuses the key.
             TeacherError: no question will be answered: wrong key, address or model, nothing left to pay with.
         """
         start = self.now()
@@ -215,7 +220,8 @@ class Wire:
     def _by_status(self, code: int, said: str, kind: str, headers: Mapping[str, str] | Any) -> Exception:
         told = f"HTTP {code}" + (f": {self.masked(said)}" if said else "")
         if code in (401, 403):
-            return TeacherError(
+            # gateways answer 403 to a question that they moderate as well
+            return (TeacherError if code == 401 else ForbiddenError)(
                 f"the teacher's endpoint {self.url} refuses the API key ({told}); set the right one in the environment "
                 "variable that teacher.api_key_env names"
             )

@@ -1,6 +1,7 @@
 """Tags of people and of the tag genome: cleaned, counted, and the best of each item."""
 
 import html
+import re
 import unicodedata
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from ilm_lightning.data.errors import DataError
 
 LONGEST = 60
 """Longer tags are remarks ("If you liked the drama of this film I recommend ...")."""
+_QUOTED = re.compile(r'["“”„]+([^"“”„]*)["“”„]+')
 # Marks of UTF-8 that was read as Latin-1 or Windows-1252: "RenÃ©e".
 _MISREAD = frozenset("ÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖ×ØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñòóô")
 
@@ -45,8 +47,8 @@ def clean_tag(raw: str) -> str:
         raw: the tag.
 
     Returns:
-        Lower case, HTML entities and misread UTF-8 mended, no control characters, no outer quotes, single spaces;
-        empty where no letter or digit is left or the tag is longer than `LONGEST`.
+        Lower case, HTML entities and misread UTF-8 mended, no control characters, no quotes around the whole, single
+        spaces; empty where no letter or digit is left or the tag is longer than `LONGEST`.
 
     >>> clean_tag(' Wallace &amp; Gromit'), clean_tag("RenÃ©e Zellweger"), clean_tag('"Film Noir"'), clean_tag(":-)")
     ('wallace & gromit', 'renée zellweger', 'film noir', '')
@@ -57,7 +59,9 @@ def clean_tag(raw: str) -> str:
         # format characters join emoji and scripts, the rest of "C" cannot be seen
         text = "".join(char if unicodedata.category(char) not in ("Cc", "Cs", "Co", "Cn") else " " for char in text)
         text = unicodedata.normalize("NFC", text).replace("\ufffd", " ")
-    text = " ".join(text.split()).strip('"“”„ ').lower()
+    text = " ".join(text.split()).lower()
+    if quoted := _QUOTED.fullmatch(text):
+        text = quoted[1].strip()
     return text if len(text) <= LONGEST and any(char.isalnum() for char in text) else ""
 
 

@@ -10,7 +10,7 @@ from ilm_lightning.data.files import TABLE_SIZE, Column, read_columns, rows_of
 
 COLUMNS = {
     "user": Column(pl.UInt32),
-    "score": Column(pl.Float32, most=5.0),
+    "score": Column(pl.Float32, least=0.5, most=5.0),
     "time": Column(pl.Int64),
     "note": Column(pl.String),
 }
@@ -46,6 +46,8 @@ def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
         ("4,nan,1,x", "column 'score' holds 'nan', which is not a number"),
         ("4,inf,1,x", "column 'score' holds 'inf'"),
         ("4,5.5,1,x", "column 'score' holds '5.5', more than 5"),
+        ("4,0.4,1,x", "line 6 is broken: column 'score' holds '0.4', less than 0.5"),
+        ("4,-4,1,x", "column 'score' holds '-4', less than 0.5"),
         ("four,1,1,x", "column 'user' holds 'four', which is not a whole number"),
         ("-4,1,1,x", "column 'user' holds '-4', which is not a whole number"),
         ("4.0,1,1,x", "column 'user' holds '4.0', which is not a whole number"),
@@ -83,7 +85,10 @@ def test_an_empty_line_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("", "not readable"), ("user,time,note\n1,2,x\n", "column 'score' is missing; the file has user, time, note")],
+    [
+        ("", "not readable .*; get the file again"),
+        ("user,time,note\n1,2,x\n", "column 'score' is missing; the file has user, time, note"),
+    ],
 )
 def test_a_file_without_the_columns(content: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"

@@ -144,12 +144,25 @@ def test_a_reconstructed_file_is_read_and_named(tmp_path: Path) -> None:
         ("ml_latest_small", "ratings.csv", "userId,movieId,rating,timestamp\n", "no interactions"),
         ("ml_latest_small", "ratings.csv", "userId,movieId,rating,timestamp\n,10,5,5\n", "line 2 .*'userId' is empty"),
         ("ml_latest_small", "ratings.csv", "userId,movieId,rating,timestamp\n1,99,5,5\n", "same ids in both"),
-        ("ml_latest_small", "ratings.csv", "", "not readable"),
+        (
+            "ml_latest_small",
+            "ratings.csv",
+            "userId,movieId,rating,timestamp\n1,10,-4,5\n",
+            "line 2 .*'-4', less than 0.5",
+        ),
+        (
+            "ml_latest_small",
+            "ratings.csv",
+            "userId,movieId,rating,timestamp\n1,10,500,5\n",
+            "line 2 .*'500', more than 5",
+        ),
+        ("ml_latest_small", "ratings.csv", "", "not readable .*; get the file again"),
+        ("ml_latest_small", "links.csv", "movieId,tmdbId\n10,5\n", "links.csv: column 'imdbId' is missing"),
         ("ml_latest_small", "movies.csv", "movieId,title,genres\n10,A,\n10,B,\n", "'10' more than once"),
         ("movielens_small", "movies.parquet", "not parquet", "movies.parquet: not readable"),
         ("ml_100k", "u.item", "10|A (1995)|x\n", "line 1 has 3 fields"),
         ("ml_1m", "movies.dat", "10::A (1995)\n", "line 1 is not"),
-        ("ml_1m", "ratings.dat", "1,10,5,3\n", "ratings.dat: line 1 is not"),
+        ("ml_1m", "ratings.dat", "1,10,5,3\n", "ratings.dat: line 1 has 1 field instead of 4"),
     ],
 )
 def test_bad_files_are_named(kind: str, name: str, content: str, message: str, tmp_path: Path) -> None:
@@ -158,6 +171,80 @@ def test_bad_files_are_named(kind: str, name: str, content: str, message: str, t
     with pytest.raises(DataError, match=message) as error:
         load_dataset(kind, {"ratings": tmp_path})
     assert "\n" not in str(error.value)
+
+
+# per file its kind of data and what parts its fields
+HEADLESS = {"u.data": ("ml_100k", "\t"), "ratings.dat": ("ml_1m", "::")}
+
+
+@pytest.mark.parametrize("name", HEADLESS)
+@pytest.mark.parametrize("before", [0, 3, 20_000])
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("2,10", "has 2 fields instead of 4"),
+        ("2,10,3,4,5", "has 5 fields instead of 4"),
+        ("2;10;3;4", "has 1 field instead of 4"),
+        ("2,10,five,4", "is broken: column 'rating' holds 'five', which is not a number"),
+        ("2,10,,4", "is broken: column 'rating' is empty"),
+        ("2,10,500,4", "is broken: column 'rating' holds '500', more than 5"),
+        ("2,10,3,", "is broken: column 'timestamp' is empty"),
+        ("2,x,3,4", "is broken: column 'item' holds 'x', which is not a whole number"),
+        ('2,"10,3,4', "is broken: column 'item' holds"),
+        ("2,10,\u00e9,4", r"is not UTF-8 \(column 'rating'\)"),
+    ],
+)
+def test_a_broken_line_without_header_is_named(line: str, message: str, before: int, name: str, tmp_path: Path) -> None:
+    kind, separator = HEADLESS[name]
+    WRITERS[kind](tmp_path)
+    lines = [*["1,10,5,3"] * before, line, "1,20,4.5,2", ""]
+    # ";" stands for half a separator of two characters
+    text = "\n".join(lines).replace(",", separator).replace(";", separator[0] if len(separator) == 2 else " ")
+    (tmp_path / name).write_bytes(text.encode("latin-1"))
+    with pytest.raises(DataError, match=f"{name}: line {before + 1} {message}.*correct or delete it") as error:
+        load_dataset(kind, {"ratings": tmp_path})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", HEADLESS)
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_lines_without_header_may_end_in_any_way(ending: str, name: str, tmp_path: Path) -> None:
+    kind, separator = HEADLESS[name]
+    WRITERS[kind](tmp_path)
+    text = ending.join(["1,10,5,3", "2,20,0.5,4"]).replace(",", separator)
+    for whole in (text, text + ending):
+        (tmp_path / name).write_bytes(whole.encode())
+        frame = load_dataset(kind, {"ratings": tmp_path}).interactions.frame
+        assert frame.rows() == [(0, 0, 5.0, 3), (1, 1, 0.5, 4)]
+
+
+def test_a_broken_line_of_a_compressed_file_is_named(tmp_path: Path) -> None:
+    write_1m(tmp_path)
+    whole = (tmp_path / "ratings.dat").read_bytes()
+    (tmp_path / "ratings.dat").unlink()
+    path = tmp_path / "ratings.reconstructed.dat.gz"
+    path.write_bytes(gzip.compress(whole + b"2::2"))
+    with pytest.raises(DataError, match="gz: line 5 has 2 fields instead of 4"):
+        load_dataset("ml_1m", {"ratings": tmp_path})
+    path.write_bytes(gzip.compress(whole * 5_000)[:-20])
+    with pytest.raises(DataError, match=r"gz: not readable .*; get the file again"):
+        load_dataset("ml_1m", {"ratings": tmp_path})
+
+
+def test_links_that_are_not_utf8_are_named(tmp_path: Path) -> None:
+    write_latest(tmp_path)
+    (tmp_path / "links.csv").write_bytes(b"movieId,imdbId,tmdbId\n10,0109446,1\n20,caf\xe9,2\n")
+    with pytest.raises(DataError, match=r"links\.csv: line 3 is not UTF-8 \(column 'imdbId'\)"):
+        read_imdb_ids(tmp_path)
+    (tmp_path / "links.csv").write_bytes(b"movieId,imdbId,tmdbId\n10,,1\n")
+    assert read_imdb_ids(tmp_path) == {}
+
+
+def test_own_ratings_may_have_any_scale(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("user,item,rating\n1,10,-4\n2,10,500\n")
+    (tmp_path / "i.csv").write_text("item,title\n10,Heat\n")
+    dataset = load_dataset("custom", {"interactions": tmp_path / "e.csv", "items": tmp_path / "i.csv"})
+    assert dataset.interactions.frame["rating"].to_list() == [-4.0, 500.0]
 
 
 def test_bad_calls_are_named(tmp_path: Path) -> None:

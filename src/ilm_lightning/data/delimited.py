@@ -45,7 +45,7 @@ def header_line(path: Path) -> str:
         DataError: the file is empty or UTF-16.
     """
     try:
-        with _open(path) as stream:
+        with open_bytes(path) as stream:
             line = stream.readline(1 << 16)
     except BROKEN as error:
         raise DataError(f"{path}: not readable ({error}); get the file again") from error
@@ -100,13 +100,13 @@ def explain(path: Path) -> str | None:
 
 def _explain(path: Path) -> str | None:
     separator = separator_of(header_line(path))
-    with _open(path) as stream:
+    with open_bytes(path) as stream:
         for number, line in enumerate(stream, start=1):
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError:
                 return f"line {number} is not UTF-8; save the file as UTF-8 (spreadsheets call it 'CSV UTF-8')"
-    with _open(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text:
+    with open_bytes(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text:
         rows = csv.reader(text, delimiter=separator)
         width = len(next(rows))
         begin = rows.line_num + 1
@@ -121,14 +121,15 @@ def _explain(path: Path) -> str | None:
 def _open_quote(path: Path) -> str | None:
     """The line that opens a quote which is not closed before the file ends."""
     opened = 0
-    with _open(path) as stream:
+    with open_bytes(path) as stream:
         for number, line in enumerate(stream, start=1):
             if line.count(b'"') % 2:
                 opened = 0 if opened else number
     return f"line {opened} opens a quote that is not closed" if opened else None
 
 
-def _open(path: Path) -> IO[bytes]:
+def open_bytes(path: Path) -> IO[bytes]:
+    """Open a file, compressed or not."""
     with path.open("rb") as stream:
         packed = stream.read(2) == _GZIP
     return gzip.open(path) if packed else path.open("rb")  # type: ignore[return-value]

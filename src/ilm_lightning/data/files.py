@@ -1,8 +1,9 @@
 """Opening raw files: a missing file or column is named at once, a broken row with its line."""
 
 import csv
+import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from ilm_lightning.data.delimited import BROKEN, open_bytes
 from ilm_lightning.data.errors import DataError
 
 DataType = pl.DataType | type[pl.DataType]
@@ -22,6 +24,7 @@ _PLAIN_TEXT = "[ -!#-+\\--~]*"
 _WHOLE = re.compile(r"\d+")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _BITS: Mapping[DataType, int] = {pl.UInt16: 16, pl.UInt32: 32, pl.Int64: 63}
+_REMEDY = "correct or delete it, or get the file again"
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,13 @@ class Column:
 
     Attributes:
         dtype: an unsigned or 64-bit integer (whole numbers from 0), a float (finite numbers) or a string.
+        least: smallest number allowed.
         most: largest number allowed.
         empty: whether a cell may be empty.
     """
 
     dtype: DataType
+    least: float | None = None
     most: float | None = None
     empty: bool = False
 
@@ -45,7 +50,11 @@ class Column:
             return _PLAIN_TEXT
         if self.dtype in _BITS:
             return rf"\d{{1,{len(str(2 ** _BITS[self.dtype] // 10))}}}"
-        return r"\d{1,9}(?:\.\d{1,30})?" if self.most is None else r"0(?:\.\d{1,30})?"
+        if self.most is None and self.least is None:
+            return r"\d{1,9}(?:\.\d{1,30})?"
+        low, high = self.least or 0, 10 if self.most is None else self.most
+        sure = "".join(str(digit) for digit in range(10) if low <= digit <= high - 1)
+        return rf"[{sure}](?:\.\d{{1,30}})?" if sure else "(?!)"
 
     def fault(self, text: str) -> str | None:
         """Say what is wrong with a cell, None where it is right."""
@@ -59,6 +68,8 @@ class Column:
             return None if right else f"holds {shown}, which is not a whole number"
         if not _NUMBER.fullmatch(text):
             return f"holds {shown}, which is not a number"
+        if self.least is not None and float(text) < self.least:
+            return f"holds {shown}, less than {self.least:g}"
         return f"holds {shown}, more than {self.most:g}" if self.most is not None and float(text) > self.most else None
 
     def faulty(self, name: str) -> pl.Expr:
@@ -70,6 +81,8 @@ class Column:
             wrong |= ~pl.col(name).is_finite().fill_null(value=True)
         if self.dtype == pl.Int64:
             wrong |= (pl.col(name) < 0).fill_null(value=False)
+        if self.least is not None:
+            wrong |= (pl.col(name) < self.least).fill_null(value=False)
         return wrong if self.most is None else wrong | (pl.col(name) > self.most).fill_null(value=False)
 
 
@@ -106,7 +119,7 @@ def select(frame: pl.LazyFrame, columns: Sequence[str], path: Path) -> pl.LazyFr
     try:
         have = frame.collect_schema().names()
     except UNREADABLE as error:
-        raise DataError(f"{path}: not readable ({first_line(error)})") from error
+        raise DataError(f"{path}: not readable ({first_line(error)}); get the file again") from error
     missing = [column for column in columns if column not in have]
     if missing:
         raise DataError(f"{path}: column {missing[0]!r} is missing; the file has {', '.join(have)}")
@@ -129,14 +142,46 @@ def read_columns(path: Path, columns: Mapping[str, Column]) -> pl.DataFrame:
     types = {name: column.dtype for name, column in columns.items()}
     select(scan_csv(path), list(columns), path)
     rows = pl.scan_csv(path, infer_schema=False, schema_overrides=types).select(*columns)
+    wrong = [column.faulty(name) for name, column in columns.items()]
+    return _checked(rows, wrong, path, lambda: _broken_row(path, columns))
+
+
+def read_headless(path: Path, columns: Mapping[str, Column], separator: str) -> pl.DataFrame:
+    """Read a file without header and quotes, every column of it.
+
+    Args:
+        path: UTF-8 file, compressed or not.
+        columns: name -> what it must hold, in the file's order.
+        separator: stands between two fields; one character, or the same one twice.
+
+    Returns:
+        The columns.
+
+    Raises:
+        DataError: the first broken row by its line.
+    """
+    schema: dict[str, DataType] = {}
+    wrong: list[pl.Expr] = []
+    for place, (name, column) in enumerate(columns.items()):
+        if place and len(separator) == 2:
+            # half of the separator leaves an empty column between any two fields
+            schema[f"gap {place}"] = pl.String
+            wrong.append(pl.col(f"gap {place}").is_not_null())
+        schema[name] = column.dtype
+        wrong.append(column.faulty(name))
+    rows = pl.scan_csv(path, separator=separator[0], has_header=False, schema=schema, quote_char=None)
+    return _checked(rows, wrong, path, lambda: _broken_line(path, columns, separator)).select(*columns)
+
+
+def _checked(rows: pl.LazyFrame, wrong: list[pl.Expr], path: Path, look: Callable[[], str | None]) -> pl.DataFrame:
+    """Read rows; where that fails, or one is wrong, ``look`` finds the first broken one."""
     try:
         frame = rows.collect(engine="streaming")
     except (*UNREADABLE, UnicodeDecodeError) as error:
-        raise DataError(_broken_row(path, columns) or f"{path}: not readable ({first_line(error)})") from error
+        raise DataError(look() or f"{path}: not readable ({first_line(error)}); get the file again") from error
     assert isinstance(frame, pl.DataFrame)
-    wrong = frame.select(pl.any_horizontal(column.faulty(name) for name, column in columns.items()).any()).item()
-    if wrong:
-        raise DataError(_broken_row(path, columns) or f"{path}: holds impossible values; use the original file")
+    if frame.select(pl.any_horizontal(wrong).any()).item():
+        raise DataError(look() or f"{path}: holds impossible values; use the original file")
     return frame
 
 
@@ -199,8 +244,26 @@ def _broken_row(path: Path, columns: Mapping[str, Column]) -> str | None:
             if not fault and "".join(taken).count('"') % 2:
                 fault = "holds a single quote mark"
             if fault:
-                return f"{path}: line {line} {fault}; correct or delete it, or get the file again"
+                return f"{path}: line {line} {fault}; {_REMEDY}"
             line += len(taken) - 1
+    return None
+
+
+def _broken_line(path: Path, columns: Mapping[str, Column], separator: str) -> str | None:
+    """As `_broken_row`, for a file without header and quotes."""
+    plain = re.compile(re.escape(separator).join(column.plain for column in columns.values()) + r"\r?\n?")
+    try:
+        with open_bytes(path) as raw:
+            stream = io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="\n")
+            for line, text in enumerate(stream, start=1):
+                if plain.fullmatch(text):
+                    continue
+                row = text.rstrip("\r\n")
+                fault = _fault(list(columns), row.split(separator) if row else [], columns)
+                if fault:
+                    return f"{path}: line {line} {fault}; {_REMEDY}"
+    except BROKEN as error:
+        return f"{path}: not readable ({error}); get the file again"
     return None
 
 

@@ -7,7 +7,7 @@ import polars as pl
 from ilm_lightning.data.dataset import Dataset, assemble
 from ilm_lightning.data.delimited import header_line
 from ilm_lightning.data.errors import DataError
-from ilm_lightning.data.files import existing, select
+from ilm_lightning.data.files import Column, existing, read_headless, select
 from ilm_lightning.data.schema import string_lists
 from ilm_lightning.data.titles import parse_title
 
@@ -31,6 +31,9 @@ _FLAGS_100K += [
     "War",
     "Western",
 ]
+NUMBER = Column(pl.UInt32)
+STARS = Column(pl.Float32, least=0.5, most=5.0)
+SECONDS = Column(pl.Int64)
 MovieRow = tuple[str, str | None, float | None, list[str]]
 
 
@@ -92,10 +95,7 @@ def read_ml_100k(folder: Path) -> Dataset:
         title = "" if parts[1] == "unknown" else parts[1]
         genres = [name for name, flag in zip(_FLAGS_100K, parts[5:], strict=True) if flag == "1"]
         rows.append((parts[0], title, None, genres))
-    names = ["user", "item", "rating", "timestamp"]
-    _check_first(ratings, "\t", names)
-    events = pl.scan_csv(ratings, separator="\t", has_header=False, new_columns=names, infer_schema=False)
-    return assemble(select(events, names, ratings), movie_table(rows), ratings, "ml-100k", CLOSED_TERMS)
+    return assemble(_headless(ratings, "\t"), movie_table(rows), ratings, "ml-100k", CLOSED_TERMS)
 
 
 def read_ml_1m(folder: Path) -> Dataset:
@@ -122,13 +122,8 @@ def read_ml_1m(folder: Path) -> Dataset:
                 f"{movies}: line {number} is not MovieID::Title::Genres; use the file as GroupLens gives it"
             )
         rows.append((parts[0], parts[1], None, parts[2].split("|")))
-    # The single colon as separator leaves an empty column between any two fields.
-    _check_first(ratings, "::", ["UserID", "MovieID", "Rating", "Timestamp"])
-    names = ["user", "", "item", " ", "rating", "  ", "timestamp"]
-    raw = pl.scan_csv(ratings, separator=":", has_header=False, new_columns=names, infer_schema=False)
-    events = select(raw, names[::2], ratings)
     name = "ml-1m" if official else "ml-1m (reconstructed order)"
-    return assemble(events, movie_table(rows), ratings, name, CLOSED_TERMS)
+    return assemble(_headless(ratings, "::"), movie_table(rows), ratings, name, CLOSED_TERMS)
 
 
 def _ratings(frame: pl.LazyFrame, path: Path) -> pl.LazyFrame:
@@ -136,12 +131,11 @@ def _ratings(frame: pl.LazyFrame, path: Path) -> pl.LazyFrame:
     return select(frame, list(names), path).rename(names)
 
 
-def _check_first(path: Path, separator: str, names: list[str]) -> None:
-    """Refuse a file whose first line does not have the fields that it must have."""
-    parts = header_line(path).split(separator)
-    if len(parts) != len(names):
-        wanted = separator.join(names).replace("\t", "<tab>")
-        raise DataError(f"{path}: line 1 is not {wanted}; use the file as GroupLens gives it")
+def _headless(path: Path, separator: str) -> pl.LazyFrame:
+    # an empty or UTF-16 file is told apart from a broken line
+    header_line(path)
+    columns = {"user": NUMBER, "item": NUMBER, "rating": STARS, "timestamp": SECONDS}
+    return read_headless(path, columns, separator).lazy()
 
 
 def _latin_lines(path: Path) -> list[str]:

@@ -7,9 +7,9 @@ from pathlib import Path
 import polars as pl
 
 from ilm_lightning.data.dataset import Dataset, assemble_numbered
-from ilm_lightning.data.files import Column, existing, read_columns, scan_csv, select
+from ilm_lightning.data.files import Column, existing, read_columns
 from ilm_lightning.data.genome import GenomeScores, read_genome, read_genome_tags
-from ilm_lightning.data.movielens import CLOSED_TERMS, SHARED_TERMS, movie_table
+from ilm_lightning.data.movielens import CLOSED_TERMS, NUMBER, SECONDS, SHARED_TERMS, STARS, movie_table
 from ilm_lightning.data.tables import ItemCatalog
 from ilm_lightning.data.tags import TagSettings, best_user_tags
 
@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 GENERATED = "generated.json"
 """Beside files that were made up to test scale: their name then says so."""
 RATINGS_25M = 25_000_095
-_ID = Column(pl.UInt32)
-_RATINGS = {"userId": _ID, "movieId": _ID, "rating": Column(pl.Float32), "timestamp": Column(pl.Int64)}
-_MOVIES = {"movieId": _ID, "title": Column(pl.String), "genres": Column(pl.String)}
-_TAGS = {"userId": _ID, "movieId": _ID, "tag": Column(pl.String)}
+_RATINGS = {"userId": NUMBER, "movieId": NUMBER, "rating": STARS, "timestamp": SECONDS}
+_MOVIES = {"movieId": NUMBER, "title": Column(pl.String), "genres": Column(pl.String)}
+_LINKS = {"movieId": NUMBER, "imdbId": Column(pl.String)}
+_TAGS = {"userId": NUMBER, "movieId": NUMBER, "tag": Column(pl.String)}
 
 
 def read_ml_latest_small(folder: Path, settings: TagSettings | None = None) -> Dataset:
@@ -70,12 +70,15 @@ def read_imdb_ids(folder: Path) -> dict[str, str]:
 
     Returns:
         Movie id -> IMDb id as "tt0114709"; empty where the release has no links.csv.
+
+    Raises:
+        DataError: a missing column, or a broken row by its line.
     """
     path = folder / "links.csv"
     if not path.is_file():
         return {}
-    links = select(scan_csv(path), ["movieId", "imdbId"], path).drop_nulls().collect()
-    return {movie: f"tt{imdb.zfill(7)}" for movie, imdb in links.iter_rows()}
+    links = read_columns(path, _LINKS).drop_nulls()
+    return {str(movie): f"tt{imdb.zfill(7)}" for movie, imdb in links.iter_rows()}
 
 
 def _read(folder: Path, name: str, terms: str, settings: TagSettings, genome: bool) -> Dataset:

@@ -93,6 +93,32 @@ def test_the_guides_example(own: OwnTasks, catalog: ItemCatalog, split: np.ndarr
     assert set(phrasings) == {0, 1}
 
 
+@pytest.mark.parametrize(
+    ("target", "with_runtime", "without"),
+    [
+        ('["[It runs {minutes}.]", "It is {a label}."]', "It runs 99 minutes. It is a crime drama.", None),
+        (
+            '["It is {a label}.", "[It runs {minutes}.]"]',
+            "It is a crime drama. It runs 99 minutes.",
+            "It is a crime drama.",
+        ),
+        ('"[{minutes}] | {name}"', "99 minutes.", "Film 1 (1951)."),
+        ('"[{minutes}] [{runtime}]"', "99 minutes 99.", None),
+    ],
+)
+def test_a_sentence_that_comes_out_empty_is_not_filled(
+    target: str, with_runtime: str, without: str | None, tmp_path: Path
+) -> None:
+    text = f"tasks:\n  tagline:\n    phrasings: ['Pitch {{item}}.']\n    target: {target}\n"
+    rows = [{"item_id": f"m{i}", "title": f"Film {i}", "year": 1950 + i, **RICH} for i in range(2)]
+    rows[1]["runtime"] = None
+    frame, report = own_examples(
+        read_own_tasks(write(tmp_path, text)), ItemCatalog.from_rows(rows), ["train", "train"], None
+    )
+    assert frame["target"].to_list() == [with_runtime, *([without] if without else [])]
+    assert sum(report["left_out"]["tagline"].values()) == (without is None)
+
+
 def test_every_documented_slot_can_be_filled(catalog: ItemCatalog) -> None:
     item = catalog[3]
     film = Film.of(item, CatalogContext.from_items(catalog))
@@ -181,6 +207,11 @@ GOOD = "phrasings: ['Pitch {item}.']\ntarget: '{title}'"
             "line 4, task 'tagline': target must be text, not a mapp",
         ),
         (one(GOOD, "summary"), "line 2, task 'summary': one of the 24 tasks is called so"),
+        (
+            one(GOOD, "rating"),
+            "line 2, task 'rating': long_summary, genome_tags, rating, next_item, user_profile, all na",
+        ),
+        (one(GOOD, "all"), "line 2, task 'all': long_summary,"),
         (one(GOOD, "My-Task"), "line 2, task 'My-Task': a name is lower-case letters"),
         (one(GOOD, "5"), "line 2: a key of tasks must be text, not 5; put it in quotes"),
         (one(GOOD) + one(GOOD).removeprefix("tasks:\n"), "line 5: 'tagline' is there twice, first in line 2"),
@@ -220,6 +251,15 @@ GOOD = "phrasings: ['Pitch {item}.']\ntarget: '{title}'"
         ),
         (one("phrasings: 'a {item}'\ntarget: '{title'"), "line 4, task 'tagline': a brace of '{title' has no partner"),
         (one("phrasings: 'a {item}'\ntarget: 'a [b'"), "a square bracket of 'a [b' has no partner"),
+        (one("phrasings: 'a {item}'\ntarget: ' | '"), "line 4, task 'tagline': an alternative of ' | ' is empty"),
+        (
+            one("phrasings: 'a {item}'\ntarget:\n- x\n- 'a |'"),
+            "line 6, task 'tagline': an alternative of 'a |' is empty",
+        ),
+        (one("phrasings: 'a {item}'\ntarget: '| a'"), "an alternative of '| a' is empty; write a text on either side"),
+        ("tasks: " + "[" * 3000, "line 1: nested too deeply"),
+        ("tasks:\n  a:" + "\n    [" * 3000, "line 10: nested too deeply"),
+        ("\n".join(" " * depth + "a:" for depth in range(3000)), "line 10: nested too deeply"),
         (one("phrasings: 'a {item}'\ntarget: ''"), "line 4, task 'tagline': target is empty"),
         (one("phrasings: 'a {item}'\ntarget: 1999"), "target must be text, not 1999; put it in quotes"),
         (one("phrasings: 'a {item}'\ntargets: nowhere.csv"), "line 4, task 'tagline': there is no file"),

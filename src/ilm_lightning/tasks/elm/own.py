@@ -12,6 +12,7 @@ import yaml
 
 from ilm_lightning.tasks.elm.names import INTERPOLATION, TASKS, TWO_SLOT_TASKS
 from ilm_lightning.tasks.elm.prompts import SLOT
+from ilm_lightning.tasks.figure1.names import FIGURE1_TASKS
 
 COLUMNS = (
     *("title", "name", "year", "decade", "genres", "tags", "genome_tags", "directors", "writers", "cast"),
@@ -28,6 +29,10 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _FIELD = re.compile(r"(?:a )?([12]\.)?(\w+)")
 _STRING = "tag:yaml.org,2002:str"
+_DEEPEST = 9
+"""Levels that are certainly too many; a task file has four."""
+_TAKEN = (*FIGURE1_TASKS, "all")
+"""Names that results have for other things: tasks of ``tasks=figure1`` and the mean over all tasks."""
 
 
 class TaskFileError(ValueError):
@@ -115,6 +120,8 @@ class _Reader:
             mark = error.problem_mark or error.context_mark
             line = mark.line + 1 if mark else 1
             self._fail(line, f"not readable as YAML ({error.problem}); texts with {{ }} or a colon need quotes")
+        except RecursionError:
+            self._fail(_deep_line(text), "nested too deeply; the guide docs/your-own-tasks.md shows what a file holds")
         except yaml.YAMLError as error:
             self._fail(1, f"not readable as YAML ({str(error).splitlines()[0]})")
         if root is None:
@@ -173,6 +180,8 @@ class _Reader:
             self._fail(key, "a name is lower-case letters, digits and _, a letter first")
         if name in TASKS:
             self._fail(key, "one of the 24 tasks is called so; choose another name, or add to it under 'phrasings:'")
+        if name in _TAKEN:
+            self._fail(key, f"{', '.join(_TAKEN)} name other results; choose another name")
         parts = self._mapping(node, "a task", _KEYS["task"])
         items = self._items(parts)
         partner = self._one_of(parts["partner"][1], "partner", PARTNERS) if "partner" in parts else PARTNERS[0]
@@ -240,6 +249,8 @@ class _Reader:
                 self._fail(entry, f"a brace of '{text}' has no partner")
             if re.search(r"[\[\]]", re.sub(r"\[[^\[\]]*\]", "", text)):
                 self._fail(entry, f"a square bracket of '{text}' has no partner; brackets hold what may be left out")
+            if not all(option.strip() for option in f" {text} ".split(" | ")):
+                self._fail(entry, f"an alternative of '{text}' is empty; write a text on either side of ' | '")
         return tuple(text for _, text in sentences)
 
     def _targets(self, node: yaml.Node, items: int) -> Path:
@@ -264,6 +275,16 @@ def _kind(node: yaml.Node) -> str:
     if isinstance(node, yaml.SequenceNode):
         return "a list"
     return "a mapping" if isinstance(node, yaml.MappingNode) else f"'{node.value}'" if node.value else "nothing"
+
+
+def _deep_line(text: str) -> int:
+    """The first line that is nested too deeply."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            return int(event.start_mark.line) + 1
+    return 1
 
 
 def _near(name: str, known: Sequence[str]) -> str:

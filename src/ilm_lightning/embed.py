@@ -24,6 +24,7 @@ from ilm_lightning.engine.loaded import (
     whole_number,
 )
 from ilm_lightning.engine.new_items import FACTS, NewItems, read_new_items, sources_told, split_list, vectors_of
+from ilm_lightning.engine.validate_machine import check_writable
 from ilm_lightning.permissions import follow_umask
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ USAGE = f"""usage: python -m ilm_lightning.embed [run=FOLDER] DESCRIPTION and/or
 
   DESCRIPTION  {" ".join(f"{name}=" for name in FACTS)}
                (several values parted by | or commas), or items=FILE with one row per item
-  RATINGS      ratings=FILE (columns user and, for several items, item) or users=ID,ID,...
+  RATINGS      ratings=FILE (columns user and, for several items, item) or, for one item, users=ID,ID,...
   tasks=       tasks to answer, as tasks=[summary,pitch] or tasks=all; two-item tasks need other="TITLE (YEAR)"
   out=         folder for vectors.safetensors, soft_tokens.safetensors, items.parquet, answers.parquet, report.json
 Without run= the run that was finished last is taken."""
@@ -213,13 +214,13 @@ def run_command(options: Mapping[str, str], console: Console) -> None:
         ValueError: something cannot be used; told before the language model is loaded.
     """
     longest, words = whole_number(dict(options), "max_new_tokens", 96), whole_number(dict(options), "words", 3)
+    out = Path(options["out"]).expanduser() if "out" in options else None
+    if out is not None:
+        check_writable("out", str(out))
     run = open_run(find_run(options.get("run")))
     other = run.catalog.find(options["other"]) if "other" in options else None
     tasks = chosen_tasks(run, options.get("tasks", ""), options.get("other"))
     items = read_new_items(run, options)
-    out = Path(options["out"]).expanduser() if "out" in options else None
-    if out is not None and out.exists() and not out.is_dir():
-        raise RunError(f"out={out} is a file; give a folder")
     found = embed_items(run, items, tasks, other, longest)
     show(found, console, words)
     if out is not None:

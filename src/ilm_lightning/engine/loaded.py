@@ -287,6 +287,7 @@ def whole_number(options: dict[str, str], key: str, otherwise: int) -> int:
         RunError: it is none.
     """
     text = options.get(key, str(otherwise))
-    if not text.isdigit() or int(text) < 1:
-        raise RunError(f"{key}={text} is no number above 0")
+    # isdigit() is true of ² too; more digits than nine fit no tensor
+    if not (text.isdecimal() and len(text) <= 9) or int(text) < 1:
+        raise RunError(f"{key}={text} is no number above 0 of at most nine digits")
     return int(text)

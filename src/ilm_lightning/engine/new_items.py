@@ -60,15 +60,15 @@ def described(facts: Mapping[str, str]) -> "ItemCatalog":
         A catalogue of one item.
 
     Raises:
-        RunError: a year that is no number.
+        RunError: a year that is none.
     """
     from ilm_lightning.data.tables import ItemCatalog
     from ilm_lightning.data.titles import parse_title
 
     parsed = parse_title(facts.get("title", ""))
     year = facts.get("year", "").strip()
-    if year and not year.isdigit():
-        raise RunError(f"year={year} is not a number")
+    if year and not (year.isdecimal() and len(year) <= 4):
+        raise RunError(f"year={year} is no year; give up to four digits, as year=1995")
     row: dict[str, Any] = {name: split_list(facts[name]) for name in LISTS if name in facts}
     row |= {"item_id": NEW, "title": parsed.title, "year": int(year) if year else parsed.year}
     row["text"] = facts.get("text", "").strip() or None
@@ -93,6 +93,13 @@ def read_new_items(run: LoadedRun, options: Mapping[str, str]) -> NewItems:
         raise RunError(f"items= describes the items already; leave out {', '.join(f'{name}=' for name in facts)}")
     if "users" in options and "ratings" in options:
         raise RunError("users= and ratings= both say who rated the item; give one of them")
+    if "users" in options and "items" in options:
+        raise RunError(
+            "users= says who rated one item that arguments describe; with items=FILE give ratings=FILE, columns user "
+            "and item"
+        )
+    if "users" in options and not split_list(options["users"]):
+        raise RunError("users= names nobody; give ids of the run's users, as users=1,7,9, or leave it out")
     if not facts and not {"items", "ratings", "users"} & set(options):
         raise RunError(
             "say something of the new item: title=, genres=, ..., or who rated it: ratings=FILE or users=IDS"

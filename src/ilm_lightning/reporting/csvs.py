@@ -60,11 +60,12 @@ def _differences(document: Document) -> Iterable[Sequence[object]]:
             for table in made:
                 for pair in table.pairs:
                     head = (section.group.letter, table.number, name, pair.first, pair.second)
-                    found, seeds = pair.found.difference, len(pair.found.seeds)
-                    student = pair.found.student
-                    yield *head, "all", found.mean, found.low, found.high, *student, None, pair.found.noise, seeds
-                    for task, t in found.tasks.items():
-                        yield *head, task, t.mean, t.low, t.high, None, None, t.p_holm, t.p_holm >= 0.05, seeds
+                    found, seeds = pair.found, len(pair.found.seeds)
+                    d = found.difference
+                    yield *head, "all", d.mean, d.low, d.high, *found.student, None, found.noise, seeds
+                    for task, t in d.tasks.items():
+                        p, noise = found.task_p[task], found.task_noise(task)
+                        yield *head, task, t.mean, t.low, t.high, None, None, p, noise, seeds
 
 
 def _figure(document: Document) -> Iterable[Sequence[object]]:

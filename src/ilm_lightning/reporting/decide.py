@@ -7,7 +7,8 @@ from itertools import product
 
 from ilm_lightning.evaluation.claims import too_few
 from ilm_lightning.evaluation.components import Components, needed
-from ilm_lightning.reporting.groups import Column, Comparison, Group
+from ilm_lightning.reporting.comparison import Comparison
+from ilm_lightning.reporting.groups import Column, Group
 from ilm_lightning.reporting.tables import measure_name
 from ilm_lightning.reporting.variants import COMMANDS
 

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ilm_lightning.evaluation.claims import too_few
-from ilm_lightning.evaluation.components import Components, components
+from ilm_lightning.evaluation.components import components
 from ilm_lightning.evaluation.resampling import SharedDraws
-from ilm_lightning.evaluation.statistics import Difference
+from ilm_lightning.reporting.comparison import Comparison
 from ilm_lightning.reporting.protocol import Protocol, letters, protocol_of
 from ilm_lightning.reporting.runs import Problem, Run, RunError, shared_overrides
 from ilm_lightning.reporting.scores import INSTEAD, ITEM_OF, MEASURES, SC, SECOND, THIRD, Scores, read_scores
@@ -88,64 +87,6 @@ class Column:
                 return []
             found.append(float(value))
         return found
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A paired difference between two columns.
-
-    Attributes:
-        seeds: those that both have.
-        difference: with its nested 95 % interval and per task.
-        inner: nested 90 % interval, for tests of equality.
-        parts: where its spread comes from; gives Student's interval, which few seeds do not make too narrow.
-    """
-
-    seeds: tuple[int, ...]
-    difference: Difference
-    inner: tuple[float, float]
-    parts: Components
-
-    @cached_property
-    def student(self) -> tuple[float, float]:
-        """Student's 95 % interval over seeds and movies."""
-        return self.parts.interval()
-
-    def within(self, margin: float) -> bool:
-        """The equivalence test: two one-sided tests at 5 %, by both kinds of interval."""
-        student = self.parts.interval(0.90)
-        low, high = min(self.inner[0], student[0]), max(self.inner[1], student[1])
-        return self.difference.n_movies > 1 and -margin < low and high < margin
-
-    @property
-    def low(self) -> float:
-        """The lower of both intervals' lower ends: what is called a difference has to pass both."""
-        return min(self.difference.low, self.student[0])
-
-    @property
-    def high(self) -> float:
-        """The higher of both intervals' upper ends."""
-        return max(self.difference.high, self.student[1])
-
-    @property
-    def noise(self) -> bool:
-        """Whether one of the intervals holds zero, or so few movies tell nothing."""
-        return bool(too_few(self.difference.n_movies)) or self.low <= 0 <= self.high
-
-    @property
-    def p(self) -> float:
-        """The larger of both tests' p-values."""
-        return max(self.difference.p, float(self.parts.p_values()[-1]))
-
-    @property
-    def better(self) -> int:
-        """Tasks with a mean above zero."""
-        return sum(task.mean > 0 for task in self.difference.tasks.values())
-
-    def significant(self, sign: int) -> int:
-        """Tasks whose difference of this sign stands after Holm (nested bootstrap)."""
-        tasks = () if too_few(self.difference.n_movies) else self.difference.tasks.values()
-        return sum(task.mean * sign > 0 and task.p_holm < 0.05 for task in tasks)
 
 
 @dataclass(eq=False)

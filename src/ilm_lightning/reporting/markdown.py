@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from ilm_lightning.reporting import ranking_markdown
+from ilm_lightning.reporting.comparison import Comparison
 from ilm_lightning.reporting.document import CONDITIONS, Controls, Document, Section
-from ilm_lightning.reporting.groups import Comparison
 from ilm_lightning.reporting.paper import source
 from ilm_lightning.reporting.scores import ITEM, SC
 from ilm_lightning.reporting.tables import Cell, Pair, Table, measure_name
@@ -15,8 +15,8 @@ LEGEND = (
     "Cells: ours, mean ± sd over seeds, and the paper's number in brackets (another LLM, other data, another scorer: "
     "for orientation, not for a contest). **Best** and <u>next-best</u> of ours, computed. "
     f"{NOISE}: the difference may be noise: the 95 % interval of the nested bootstrap (seeds outside, movies inside) "
-    "or Student's, which a few seeds do not make too narrow, holds 0; of one task: p ≥ 0.05 in the nested bootstrap "
-    "after Holm's correction over the tasks."
+    "or Student's, which a few seeds do not make too narrow, holds 0; of one task: the mean over tasks may be "
+    "noise, or the larger of both p-values is at least 0.05 after Holm's correction over the tasks."
 )
 
 

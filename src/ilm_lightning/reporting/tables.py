@@ -7,13 +7,13 @@ from itertools import combinations
 import numpy as np
 
 from ilm_lightning.evaluation.claims import too_few
-from ilm_lightning.reporting.groups import Column, Comparison, Group
+from ilm_lightning.reporting.comparison import Comparison
+from ilm_lightning.reporting.groups import Column, Group
 from ilm_lightning.reporting.paper import ALL, ENCODER_TABLES, TASK_ROWS, table
 from ilm_lightning.reporting.scores import ITEM_OF, MEASURES, SC
 from ilm_lightning.reporting.variants import COMMANDS, ENCODERS, PAPER_ROWS
 
 TABLE_2 = "2"
-SIGNIFICANCE = 0.05
 _TUNED = {"full": "", "frozen": ", frozen", "lora": ", LoRA"}
 
 
@@ -280,9 +280,7 @@ def _ranked(
     found = group.compare(best, second, measure)
     noise = True  # a lead that nothing was tested on is not called one
     if found is not None:
-        of_task = None if task is None else found.difference.tasks[task]
-        few = too_few(found.difference.n_movies)
-        noise = found.noise if of_task is None else bool(few) or of_task.p_holm >= SIGNIFICANCE
+        noise = found.noise if task is None else found.task_noise(task)
     marked = list(cells)
     for rank, place in enumerate(order[:2], start=1):
         cell = cells[place]

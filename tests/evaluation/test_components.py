@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ilm_lightning.evaluation.components import components, needed
+from ilm_lightning.evaluation.components import Components, Needed, components, needed
 from ilm_lightning.evaluation.statistics import resample
 
 
@@ -65,6 +65,11 @@ def test_sizes_are_those_of_the_normal_theory() -> None:
     assert needed(found, 0.5).movies == pytest.approx(spread * (2.802 / 0.5) ** 2, rel=0.02)
     assert needed(found, 0.2, margin=0.5).movies == pytest.approx(spread * (2.487 / 0.3) ** 2, rel=0.01)
     assert needed(found, 0.6, margin=0.5).movies is None
+    # power is lost at both ends where the truth lies between them: 2.926 = 1.645 + 1.282
+    assert needed(found, 0.0, margin=0.5).movies == pytest.approx(spread * (2.926 / 0.5) ** 2, rel=0.01)
+    assert needed(found, -0.2, margin=0.5) == needed(found, 0.2, margin=0.5)
+    # a quarter of 5 %, as Holm's first step over four asks
+    assert needed(found, 0.5, alpha=0.05 / 4).movies == pytest.approx(spread * (3.339 / 0.5) ** 2, rel=0.02)
 
 
 def test_where_trainings_differ_no_number_of_movies_is_enough() -> None:
@@ -84,6 +89,36 @@ def test_a_sample_of_the_needed_size_decides_four_times_of_five() -> None:
     counts = np.ones((sizes.movies, 1))
     lows = [components(crossed(rng, 4, sizes.movies, 0.05, 2.0, 2.0), counts).interval()[0] for _ in range(100)]
     assert 65 <= sum(low > 0 for low in lows) <= 99
+
+
+@pytest.mark.parametrize(("truth", "run", "n_runs"), [(0.0, 0.0, 3), (0.2, 0.0, 3), (0.0, 0.2, 8)])
+def test_an_equality_of_the_needed_size_is_shown_four_times_of_five(truth: float, run: float, n_runs: int) -> None:
+    rng = np.random.default_rng(0)
+    spread = Components(*np.array([[truth], [run**2], [16.0], [1.0]]), n_runs=n_runs, n_movies=40)
+    movies = needed(spread, truth, margin=0.5).movies
+    assert movies is not None
+    counts, shown = np.ones((movies, 1)), 0
+    for _ in range(400):
+        sums = truth - 0.5 + crossed(rng, n_runs, movies, run, 4.0, 1.0)
+        low, high = components(sums, counts).interval(0.90)
+        shown += low > -0.5 and high < 0.5
+    assert 0.75 <= shown / 400 <= 0.88
+
+
+def test_a_difference_at_a_corrected_level_is_found_four_times_of_five() -> None:
+    rng, alpha = np.random.default_rng(0), 0.05 / 4
+    spread = Components(*np.array([[0.6], [0.0], [36.0], [0.0]]), n_runs=3, n_movies=40)
+    movies = needed(spread, 0.6, alpha=alpha).movies
+    assert movies is not None
+    counts = np.ones((movies, 1))
+    lows = [components(0.1 + crossed(rng, 3, movies, 0.0, 6.0, 0.0), counts).interval(1 - alpha)[0] for _ in range(400)]
+    assert 0.75 <= np.mean([low > 0 for low in lows]) <= 0.88
+
+
+def test_what_has_no_spread_needs_the_smallest_size() -> None:
+    nothing = Components(*np.array([[1.0], [0.0], [0.0], [0.0]]), n_runs=3, n_movies=40)
+    assert needed(nothing, 1.0) == needed(nothing, 0.2, margin=0.5) == Needed(2, 2)
+    assert needed(nothing, 0.0) == needed(nothing, 1.0, margin=0.5) == Needed(None, None)
 
 
 def test_movies_without_a_task_do_not_count_for_it() -> None:

@@ -16,6 +16,8 @@ Floats = NDArray[np.float64]
 POWER = 0.8
 LARGEST = 10_000_000
 """Sizes above this are not told as a number."""
+SMALLEST = 1e-12
+"""Errors below this are none."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def components(sums: ArrayLike, counts: ArrayLike) -> Components:
 
 @dataclass(frozen=True)
 class Needed:
-    """Sizes at which Student's interval would decide with a power of 80 %.
+    """Sizes at which Student's test would decide with a power of 80 %.
 
     Attributes:
         movies: at the present number of runs; None where no number of movies is enough.
@@ -118,23 +120,25 @@ class Needed:
     runs: int | None
 
 
-def needed(found: Components, effect: float, margin: float | None = None) -> Needed:
+def needed(found: Components, effect: float, margin: float | None = None, alpha: float = 0.05) -> Needed:
     """Estimate the sizes a decision takes, from the measured spread.
 
     Args:
         found: components of the difference.
         effect: size of the difference to be told from zero, or for an equality its distance from zero.
         margin: for a claim of equality its margin; None for a difference.
+        alpha: level of the test: of a difference both sides together, of an equality each of the two one-sided tests.
 
     Returns:
         Numbers of movies and of runs.
     """
-    room, level = (abs(effect), 0.95) if margin is None else (margin - abs(effect), 0.90)
+    # an equality has to hold against both ends of its margin, and either can be missed
+    rooms, tail = ([abs(effect)], alpha / 2) if margin is None else ([margin - effect, margin + effect], alpha)
 
     def enough(runs: int, movies: int) -> bool:
-        degrees = found.degrees(runs, movies)[-1]
-        quantiles = float(stdtrit(degrees, 0.5 + level / 2) + stdtrit(degrees, POWER))
-        return room > 0 and room >= quantiles * found.error(runs, movies)
+        degrees, error = found.degrees(runs, movies)[-1], max(found.error(runs, movies), SMALLEST)
+        missed = stdtr(degrees, stdtrit(degrees, 1 - tail) - np.array(rooms) / error)
+        return float(missed.sum()) <= 1 - POWER
 
     return Needed(
         movies=_smallest(lambda movies: enough(found.n_runs, movies)),

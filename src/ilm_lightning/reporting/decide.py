@@ -1,11 +1,11 @@
 """Tests behind the claims: one row above another, two rows equal; both scorers have to agree (PROTOCOL 6 and 7)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import product
 
-from ilm_lightning.evaluation.claims import too_few
+from ilm_lightning.evaluation.claims import LEAST_MOVIES, too_few
 from ilm_lightning.evaluation.components import Components, needed
 from ilm_lightning.reporting.comparison import Comparison
 from ilm_lightning.reporting.groups import Column, Group
@@ -180,9 +180,24 @@ def _decide(
     if few := too_few(found.difference.n_movies):
         verdict, why = Verdict.UNDECIDED, few
     if verdict is Verdict.UNDECIDED:
-        why = f"{why}; {what_it_takes(found, margin)}"
+        compared = {measure_name(group, measure): group.compare(a, b, measure) for measure in measures}
+        waited = [(name, one) for name in to_move(readings) if (one := compared[name]) and len(one.seeds) > 1]
+        why = "; ".join([why, *(f"{name}: {what_it_takes(one, margin)}" for name, one in waited)])
     note = "".join(f"; {c.variant.name} with S={c.variant.source_tokens}" for c in pair if c.variant.source_tokens != 1)
     return Part(text + note, verdict, readings, why, (), counted)
+
+
+def to_move(readings: Sequence[Reading]) -> list[str]:
+    """Scorers that a verdict waits for: those still open, but for second measures where one of them has spoken.
+
+    None where two contradict each other: larger samples do not mend that.
+    """
+    said = {reading.says for reading in readings} - {"open"}
+    if len(said) > 1:
+        return []
+    spoken = any(reading.says != "open" for reading in readings[1:])
+    waited = readings[:1] if spoken else readings
+    return [reading.scorer for reading in waited if reading.says == "open"]
 
 
 def few_seeds(seeds: int) -> str:
@@ -239,31 +254,39 @@ def numbers(group: Group, a: Column, b: Column, measure: str) -> str:
     )
 
 
-def what_it_takes(found: Comparison, margin: float | None) -> str:
-    """How many movies or seeds would decide, with a power of 80 %."""
-    mean = found.difference.mean
-    parts = found.parts
+def what_it_takes(found: Comparison, margin: float | None, alpha: float = 0.05) -> str:
+    """How many movies or seeds would decide at a level, with a power of 80 %."""
+    mean, parts = found.difference.mean, found.parts
     if margin is not None:
-        if abs(mean) >= margin:
-            return f"an equality within {margin} is out of reach while the difference itself is {mean:+.2f}"
-        return f"to show an equality within {margin}: {sizes(parts, mean, margin)}"
-    texts = [f"to tell a difference of {MARGIN} from 0: {sizes(parts, MARGIN, None)}"]
+        texts = [f"to show an equality within {margin}, were the truth 0: {sizes(parts, 0.0, margin, alpha=alpha)}"]
+        beyond = abs(mean) - margin
+        if beyond >= 0.005:
+            told = f"to tell the measured {mean:+.2f} from an equality within {margin}"
+            texts.insert(0, f"{told}: {sizes(parts, beyond, None, alpha=alpha)}")
+        elif beyond < 0:
+            told = f"to show an equality within {margin} at the measured {mean:+.2f}"
+            texts.insert(0, f"{told}: {sizes(parts, mean, margin, alpha=alpha)}")
+        return "; ".join(texts)
+    texts = [f"to tell a difference of {MARGIN} from 0: {sizes(parts, MARGIN, None, alpha=alpha)}"]
     if abs(mean) >= 0.005:
-        texts.insert(0, f"to tell the measured {mean:+.2f} from 0: {sizes(parts, mean, None)}")
+        texts.insert(0, f"to tell the measured {mean:+.2f} from 0: {sizes(parts, mean, None, alpha=alpha)}")
     return "; ".join(texts)
 
 
-def sizes(parts: Components, effect: float, margin: float | None, unit: str = "movies") -> str:
-    """Numbers of units and of seeds at which a test would decide, in words; see ``components.needed``."""
-    found = needed(parts, effect, margin)
-    seeds = f"{parts.n_runs} seed{'s' if parts.n_runs > 1 else ''}"
-    units = (
-        f"no number of {unit} with {seeds}" if found.movies is None else f"about {found.movies:,} {unit} with {seeds}"
-    )
-    if parts.n_runs < 2:
-        return f"{units}, were there no spread over trainings"
+def sizes(parts: Components, effect: float, margin: float | None, unit: str = "movies", alpha: float = 0.05) -> str:
+    """Numbers of units and of seeds at which a test would decide, in words; see ``components.needed``.
+
+    Only such as a verdict may rest on: at least ``LEAST_SEEDS`` seeds and ``LEAST_MOVIES`` units. For two runs or more:
+    one tells nothing of the spread over trainings.
+    """
+    ready = replace(parts, n_runs=max(parts.n_runs, LEAST_SEEDS), n_movies=max(parts.n_movies, LEAST_MOVIES))
+    found = needed(ready, effect, margin, alpha)
     runs = "no number of seeds" if found.runs is None else f"about {max(found.runs, LEAST_SEEDS):,} seeds"
-    return f"{units}, or {runs} with {parts.n_movies:,} {unit}"
+    seeds = f"{runs} with {ready.n_movies:,} {unit}"
+    if parts.n_runs < LEAST_SEEDS and found.runs is not None:
+        return seeds
+    units = f"no number of {unit}" if found.movies is None else f"about {max(found.movies, LEAST_MOVIES):,} {unit}"
+    return f"{units} with {ready.n_runs} seeds, or {seeds}"
 
 
 def _budget(column: Column) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ilm_lightning.evaluation.statistics import holm
+from ilm_lightning.reporting.comparison import SIGNIFICANCE
 from ilm_lightning.reporting.decide import (
     LEAST_SEEDS,
     MARGIN,
@@ -11,6 +12,7 @@ from ilm_lightning.reporting.decide import (
     Verdict,
     few_seeds,
     judge,
+    to_move,
     what_it_takes,
 )
 from ilm_lightning.reporting.groups import Column, Group
@@ -62,7 +64,8 @@ def _curve(group: Group | None, name: str, source_tokens: int, measures: tuple[s
     if seeds < LEAST_SEEDS:
         verdict, why = Verdict.UNDECIDED, few_seeds(seeds)
     if verdict is Verdict.UNDECIDED and readings:
-        why = f"{why}; {_takes(group, columns, measures[0])}"
+        waited = [measure for measure in measures if measure_name(group, measure) in to_move(readings)]
+        why = "; ".join([why, *filter(None, (_takes(group, columns, measure) for measure in waited))])
     return Part(text, verdict, tuple(readings), why)
 
 
@@ -90,7 +93,7 @@ def _read(group: Group, columns: dict[int, Column], measure: str) -> tuple[str, 
     means = ", ".join(f"{q}: {_mean(columns[q].values(measure)):.2f}" for q in QUERIES)
     best = min(adjusted, key=lambda q: (adjusted[q], -_mean(columns[q].values(measure))))
     numbers = f"{means}; strongest interior number {best}, p = {adjusted[best]:.3f} after Holm"
-    if adjusted[best] < 0.05:
+    if adjusted[best] < SIGNIFICANCE:
         return "yes", numbers
     if all(any(_not_above(group, columns[q], end, measure) for end in ends) for q in interior):
         return "no", numbers
@@ -103,11 +106,14 @@ def _not_above(group: Group, column: Column, end: Column, measure: str) -> bool:
 
 
 def _takes(group: Group, columns: dict[int, Column], measure: str) -> str:
-    """Sizes for the best interior number against the better end."""
+    """Sizes for the best interior number against the better end, at Holm's first step over the interior ones."""
     best = max(QUERIES[1:-1], key=lambda q: _mean(columns[q].values(measure)))
     end = max((QUERIES[0], QUERIES[-1]), key=lambda q: _mean(columns[q].values(measure)))
     found = group.compare(columns[best], columns[end], measure)
-    return "" if found is None else f"{best} against {end} tokens: {what_it_takes(found, None)}"
+    if found is None or len(found.seeds) < 2:
+        return ""
+    takes = what_it_takes(found, None, SIGNIFICANCE / len(QUERIES[1:-1]))
+    return f"{measure_name(group, measure)}, {best} against {end} tokens: {takes}"
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -186,8 +186,9 @@ def _decided(text: str, above: RankingRow, below: RankingRow, order: Order, resa
         verdict = Verdict.CONFIRMED if said == {"yes"} else Verdict.REFUTED
         return Part(text, verdict, readings, "", (), order.counted)
     why = few_seeds(seeds) if seeds < LEAST_SEEDS else "neither above nor below by both measures"
-    takes = "; ".join(f"{measure}: {_takes(one)}" for measure, one in known.items())
-    return Part(text, Verdict.UNDECIDED, readings, f"{why}; {takes}", (), order.counted)
+    open_ = [reading.scorer for reading in readings if reading.says == "open" and seeds > 1]
+    takes = (f"{measure}: {_takes(known[measure])}" for measure in open_)
+    return Part(text, Verdict.UNDECIDED, readings, "; ".join([why, *takes]), (), order.counted)
 
 
 def _reading(measure: str, found: Comparison) -> Reading:

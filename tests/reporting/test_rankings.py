@@ -624,3 +624,13 @@ def test_the_command_writes_tables_and_claims(tmp_path: Path, caplog: pytest.Log
         lines = list(csv.DictReader(stream))
     mine = next(line for line in lines if line["recommender"] == "Markov" and line["measure"] == "HR@5")
     assert (mine["mean"], mine["parameters"], mine["split"]) == ("0.25", "77", "test")
+
+
+def test_vectors_of_a_fixed_seed_are_not_pooled_with_those_of_the_runs_own(tmp_path: Path) -> None:
+    for seed, of_als in enumerate((0, 0, None)):
+        # without steps of the language model alone their seed does nothing
+        write_ranking(
+            tmp_path, "ilm", 0.3, seed, changes={"als": {"seed": of_als}, "tuning": {"lm_first_seed": of_als}}
+        )
+    rows = {row.apart: row.seeds for row in found_in(tmp_path).rows if row.is_called("ILM-IT-II")}
+    assert rows == {"als.seed=0": (0, 1), "als.seed=None": (2,)}

@@ -166,7 +166,7 @@ def test_the_same_row_with_other_settings_is_not_averaged(tmp_path: Path) -> Non
     write_run(root / "long", long, predictions_of(65.0, 2))
     document = build([root], 200)
     labels = [h.label for h in table(document, "3").headings if h.ours]
-    assert labels == ["ILM-QFormer (tuning.steps=450)", "ILM-QFormer (tuning.steps=900)"]
+    assert labels == ["ILM-QFormer", "ILM-QFormer (tuning.steps=900)"]
     assert "runs with different settings, not averaged" in document.problems[0].what
     assert any("budgets differ" in note for note in table(document, "3").notes)
 

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ilm_lightning.reporting.decide import Part, Row, Verdict, decide_equal, decide_greater
+from ilm_lightning.reporting.decide import Part, Verdict, decide_equal, decide_greater
 from ilm_lightning.reporting.document import Controls, Section
 from ilm_lightning.reporting.groups import Group
+from ilm_lightning.reporting.pairing import Row
 from ilm_lightning.reporting.phase1 import PHASE_1_TEXT, decide_phase_1
 from ilm_lightning.reporting.query_sweep import decide_sweep
 from ilm_lightning.reporting.ranking_claims import phase_1_ranking_parts, ranking_parts

@@ -4,17 +4,19 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ilm_lightning.reporting.claims import Claim
-from ilm_lightning.reporting.decide import LEAST_SEEDS, MARGIN, Part
+from ilm_lightning.reporting.decide import MARGIN, Part
 from ilm_lightning.reporting.document import Section
 from ilm_lightning.reporting.groups import Group
+from ilm_lightning.reporting.pairing import LEAST_SEEDS
 from ilm_lightning.reporting.text import grid, markdown, markdown_command
 
 RULES = (
     "A claim of more is confirmed where the 95 % intervals of the nested bootstrap and of Student lie above 0 by SC "
     "and by a second scorer (without one by ROUGE-L or slot accuracy, neither saying the contrary), refuted where they "
-    f"put it below 0 or within {MARGIN} points (equivalence test at 5 %); a claim of equality the other way round. A "
-    "claim that one scorer alone supports is undecided, and so is one on fewer than "
-    f"{LEAST_SEEDS} seeds. Claims on recommendation rest on HR@10 and NDCG@10, paired over users, which have to agree; "
+    f"put it below 0, or by SC within {MARGIN} points (equivalence test at 5 %); a claim of equality the other way "
+    "round. A claim that one scorer alone supports is undecided, and so is one on fewer than "
+    f"{LEAST_SEEDS} seeds, on validation, or on rows that were trained differently beside what makes them two rows. "
+    "Claims on recommendation rest on HR@10 and NDCG@10, paired over users, which have to agree; "
     "claim 6 on phase 1's held-out text loss, Student's interval over seeds. Of several parts all have to hold; parts "
     "told beside, in italics or marked so, do not count. Sizes that would decide are for a power of 80 % at the "
     "measured spread."
@@ -30,9 +32,10 @@ def write(claims: Sequence[Claim], section: Section | None) -> str:
     """
     parts = ["# The paper's claims on these runs", "", RULES, ""]
     if section is not None:
-        lines = section.group.protocol.lines()
+        lines = section.group.described()
         fields = "; ".join(f"{key.replace('_', ' ')}: {markdown(value)}" for key, value in lines)
         parts += [f"Protocol {section.group.letter}: {fields}.", "", _rows_of(section.group), ""]
+        parts += [markdown(_made_by(section.group)), ""]
     head = ["claim", "verdict", "the paper"]
     rows = ([f"{c.number}. {markdown(c.text)}", verdicts(c), markdown(c.paper)] for c in claims)
     parts += [*grid(head, rows, left=3), ""]
@@ -59,7 +62,7 @@ def verdicts(claim: Claim) -> str:
 
 def all_missing(claim: Claim) -> bool:
     """Whether no counted part could be tested for want of runs."""
-    return all(not part.readings for tested in claim.parts.values() for part in tested if part.counted)
+    return all(part.missing and not part.readings for tested in claim.parts.values() for part in tested if part.counted)
 
 
 def missing_runs(claim: Claim) -> list[str]:
@@ -72,6 +75,14 @@ def _rows_of(group: Group) -> str:
     seeds = Counter(len(column.scores) for column in group.columns)
     counted = ", ".join(f"{n} with {k} seed{'s' if k != 1 else ''}" for k, n in sorted(seeds.items(), reverse=True))
     return f"Rows: {counted}."
+
+
+def _made_by(group: Group) -> str:
+    """Code and machines behind the rows."""
+    runs = [run for column in group.columns for run in column.runs.values()]
+    commits = sorted({commit[:12] + "-dirty" * commit.endswith("-dirty") for run in runs for commit in run.commits})
+    machines = sorted({run.hardware for run in runs if run.hardware})
+    return f"Commits: {', '.join(commits) or 'not told'}. Hardware: {'; '.join(machines) or 'not told'}."
 
 
 def _part(part: Part) -> list[str]:

@@ -3,18 +3,28 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import product
 
 from ilm_lightning.evaluation.claims import LEAST_MOVIES, too_few
 from ilm_lightning.evaluation.components import Components, needed
+from ilm_lightning.reporting.columns import Column
 from ilm_lightning.reporting.comparison import Comparison
-from ilm_lightning.reporting.groups import Column, Group
+from ilm_lightning.reporting.groups import Group
+from ilm_lightning.reporting.pairing import (
+    LEAST_SEEDS,
+    Row,
+    best_pair,
+    candidates,
+    differently,
+    not_paired,
+    own_settings,
+    to_run,
+)
+from ilm_lightning.reporting.protocol import WITHOUT
+from ilm_lightning.reporting.scores import ITEM, ITEM_SECOND, SC, SECOND
 from ilm_lightning.reporting.tables import measure_name
-from ilm_lightning.reporting.variants import COMMANDS
 
 MARGIN = 0.5
 """Differences below half a point of SC do not matter."""
-LEAST_SEEDS = 3
 Reader = Callable[[Group, Column, Column, str], str]
 
 
@@ -24,33 +34,6 @@ class Verdict(StrEnum):
     CONFIRMED = "confirmed"
     REFUTED = "refuted"
     UNDECIDED = "undecided"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of the paper's tables.
-
-    Attributes:
-        name: of the variant.
-        encoder: its vectors.
-        queries: soft tokens; None for the tables' number.
-    """
-
-    name: str
-    encoder: str
-    queries: int | None = None
-
-    @property
-    def label(self) -> str:
-        """Name for a page."""
-        tokens = "" if self.queries is None else f", {self.queries} token{'s' if self.queries > 1 else ''}"
-        return f"{self.name} ({self.encoder}{tokens})"
-
-    @property
-    def command(self) -> str:
-        """What makes the runs."""
-        tokens = "" if self.queries is None else f" adapter.num_queries={self.queries}"
-        return f"python -m ilm_lightning.train {COMMANDS[self.name]} encoder={self.encoder}{tokens}"
 
 
 @dataclass(frozen=True)
@@ -134,7 +117,13 @@ def greater(group: Group, first: Column, second: Column, measure: str) -> str:
     assert found is not None
     if found.low > 0:
         return "yes"
-    return "no" if found.high < 0 or found.within(MARGIN) else "open"
+    return "no" if not_above(group, found, measure) else "open"
+
+
+def not_above(group: Group, found: Comparison, measure: str) -> bool:
+    """Whether a difference lies below 0, or within the margin where it is one: half a point is of SC alone."""
+    of_sc = measure in (SC, ITEM) or (measure in (SECOND, ITEM_SECOND) and group.protocol.second_scorer != WITHOUT)
+    return found.high < 0 or (of_sc and found.within(MARGIN))
 
 
 def equal(group: Group, first: Column, second: Column, measure: str) -> str:
@@ -156,20 +145,18 @@ def _decide(
     read: Reader,
     margin: float | None,
 ) -> Part:
-    shared = "" if group is None else group.shared_overrides
     missing = tuple(
-        f"{r.label}: {r.command}{shared}" for r in (first, second) if group is None or not candidates(group, r)
+        to_run(group, row, other) for row, other in ((first, second), (second, first)) if not candidates(group, row)
     )
     if missing or group is None:
         return Part(text, Verdict.UNDECIDED, (), "these runs are missing", missing, counted)
     pair = best_pair(group, first, second, measures[0])
     if pair is None:
-        blind = " (the blind control was not run for both)" if "item" in measures[0] else ""
-        why = f"no seed of both rows has {measure_name(group, measures[0])}{blind}"
-        return Part(text, Verdict.UNDECIDED, (), why, (), counted)
+        why, missing = not_paired(group, first, second, measures[0])
+        return Part(text, Verdict.UNDECIDED, (), why, missing, counted)
     a, b = pair
-    if a.budget != b.budget:
-        why = f"their phase-2 budgets differ, {_budget(a)} against {_budget(b)}"
+    text += "".join(map(own_settings, pair))
+    if why := differently(a, b):
         return Part(text, Verdict.UNDECIDED, _readings(group, a, b, measures, read), why, (), counted)
     readings = _readings(group, a, b, measures, read)
     verdict, why = judge(readings)
@@ -183,8 +170,7 @@ def _decide(
         compared = {measure_name(group, measure): group.compare(a, b, measure) for measure in measures}
         waited = [(name, one) for name in to_move(readings) if (one := compared[name]) and len(one.seeds) > 1]
         why = "; ".join([why, *(f"{name}: {what_it_takes(one, margin)}" for name, one in waited)])
-    note = "".join(f"; {c.variant.name} with S={c.variant.source_tokens}" for c in pair if c.variant.source_tokens != 1)
-    return Part(text + note, verdict, readings, why, (), counted)
+    return Part(text, verdict, readings, why, (), counted)
 
 
 def to_move(readings: Sequence[Reading]) -> list[str]:
@@ -203,35 +189,6 @@ def to_move(readings: Sequence[Reading]) -> list[str]:
 def few_seeds(seeds: int) -> str:
     """Why so few seeds decide nothing."""
     return f"{seeds} seed{'s' if seeds > 1 else ''} of at least {LEAST_SEEDS}: the spread over trainings is not known"
-
-
-def candidates(group: Group, row: Row) -> list[Column]:
-    """Columns of a row; the paper's one key/value token a source before others, the main settings first."""
-    tokens = row.queries if row.queries is not None else 1 if row.name == "ELM" else group.queries
-    found = [
-        c
-        for c in group.columns
-        if (c.variant.name, c.variant.encoder, c.variant.queries) == (row.name, row.encoder, tokens)
-        and c.scores
-        and not any(run.is_control for run in c.runs.values())
-    ]
-    return sorted(found, key=lambda c: (c.variant.source_tokens != 1, bool(c.apart), -len(c.seeds)))
-
-
-def best_pair(group: Group, first: Row, second: Row, measure: str) -> tuple[Column, Column] | None:
-    """The two columns that can best be compared: equal budget, most common seeds, the paper's settings."""
-    pairs = [
-        (a, b)
-        for a, b in product(candidates(group, first), candidates(group, second))
-        if group.compare(a, b, measure) is not None
-    ]
-
-    def order(pair: tuple[Column, Column]) -> tuple[bool, bool, int]:
-        a, b = pair
-        common = len(set(a.scores) & set(b.scores))
-        return a.variant.source_tokens != b.variant.source_tokens, a.budget != b.budget, -common
-
-    return min(pairs, key=order, default=None)
 
 
 def _readings(group: Group, a: Column, b: Column, measures: tuple[str, ...], read: Reader) -> tuple[Reading, ...]:
@@ -287,7 +244,3 @@ def sizes(parts: Components, effect: float, margin: float | None, unit: str = "m
         return seeds
     units = f"no number of {unit}" if found.movies is None else f"about {max(found.movies, LEAST_MOVIES):,} {unit}"
     return f"{units} with {ready.n_runs} seeds, or {seeds}"
-
-
-def _budget(column: Column) -> str:
-    return "unknown" if column.budget is None else f"{column.budget[0]} steps of {column.budget[1]}"

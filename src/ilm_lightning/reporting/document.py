@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ilm_lightning.reporting.groups import Column, Group, gather
+from ilm_lightning.reporting.columns import Column, alike
+from ilm_lightning.reporting.groups import Group, gather
 from ilm_lightning.reporting.ranking_tables import Rankings, rankings
 from ilm_lightning.reporting.runs import Problem, read_runs
 from ilm_lightning.reporting.scores import ITEM, SC
@@ -104,8 +105,9 @@ class Document:
 
     @property
     def main(self) -> Section | None:
-        """The protocol that claims rest on: the one with most runs, if there is anything to test on."""
-        return self.sections[0] if self.sections and self.sections[0].group.testable else None
+        """The protocol that claims rest on: on test the one with most runs, if there is anything to test on."""
+        first = self.sections[0].group if self.sections else None
+        return self.sections[0] if first and first.testable and not first.protocol.validation else None
 
 
 def check_resamples(resamples: int) -> None:
@@ -159,13 +161,14 @@ def figure_3(group: Group, measure: str) -> list[Series]:
     curves: dict[tuple[str, str, int], list[Column]] = {}
     for column in group.columns:
         variant = column.variant
-        if variant.name in FIGURE_ADAPTERS and not column.apart and column.values(measure):
+        if variant.name in FIGURE_ADAPTERS and column.values(measure):
             curves.setdefault((variant.name, variant.encoder, variant.source_tokens), []).append(column)
     found = []
-    for (name, encoder, source_tokens), columns in sorted(curves.items()):
-        if len(columns) < 2:
+    for (name, encoder, source_tokens), every in sorted(curves.items()):
+        curve = alike(sorted(every, key=lambda c: (bool(c.apart), -len(c.seeds))))
+        if len(curve) < 2:
             continue
-        columns.sort(key=lambda c: c.variant.queries)
+        columns = [curve[queries] for queries in sorted(curve)]
         label = f"{name}, {encoder}" + (f", S={source_tokens}" if source_tokens != 1 else "")
         points = []
         for column in columns:

@@ -15,7 +15,7 @@ def write(document: Document) -> str:
     r"""Write every table; the preamble needs ``\usepackage{booktabs}``."""
     parts = [r"% needs \usepackage{booktabs}; bold: best, underlined: next-best, $\approx$: the lead may be noise"]
     for section in document.sections:
-        fields = "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in section.group.protocol.lines())
+        fields = "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in section.group.described())
         parts.append("% protocol " + section.group.letter + ": " + latex(fields))
         for measure in (SC, ITEM):
             for table in section.tables.get(measure, ()):

@@ -47,7 +47,7 @@ def _overview(document: Document) -> str:
 def _section(section: Section, document: Document) -> list[str]:
     group = section.group
     parts = [f"## Protocol {group.letter}", ""]
-    parts += [f"- {key.replace('_', ' ')}: {markdown(value)}" for key, value in group.protocol.lines()] + [""]
+    parts += [f"- {key.replace('_', ' ')}: {markdown(value)}" for key, value in group.described()] + [""]
     for measure, made in section.tables.items():
         for table in made:
             full = measure in (SC, ITEM)

@@ -132,7 +132,7 @@ def _claim_details(claim: Claim) -> str:
 def _section(section: Section, mark: str) -> list[str]:
     group, letter = section.group, section.group.letter
     fields = "".join(
-        f"<dt>{html(key.replace('_', ' '))}</dt><dd>{html(value)}</dd>" for key, value in group.protocol.lines()
+        f"<dt>{html(key.replace('_', ' '))}</dt><dd>{html(value)}</dd>" for key, value in group.described()
     )
     parts = [
         f'<h2 id="tables-{letter}">Tables{mark}</h2>',

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from ilm_lightning.evaluation.components import Components, needed
-from ilm_lightning.reporting.decide import LEAST_SEEDS, Part, Reading, Verdict, few_seeds
+from ilm_lightning.reporting.decide import Part, Reading, Verdict, few_seeds
 from ilm_lightning.reporting.groups import Group
 from ilm_lightning.reporting.histories import Curve, curve
+from ilm_lightning.reporting.pairing import LEAST_SEEDS
 from ilm_lightning.reporting.runs import Run, shared_overrides
-from ilm_lightning.reporting.variants import COMMANDS, variant_of
+from ilm_lightning.reporting.variants import COMMANDS, is_told, variant_of
 
 PHASE_1_TEXT = (
     "The item-item and user-item losses lower phase 1's evaluation loss.",
@@ -121,8 +122,7 @@ def phase_1_settings(run: Run) -> Settings:
         for key, value in run.flat.items()
         if key.startswith(("encoder.", "adapter.", "pretraining."))
         and not key.startswith(VARIED)
-        # a switch that is off is as good as one that an older version did not have
-        and value not in (None, False, 0, ())
+        and is_told(key, value)
     )
     return tuple(sorted(kept))
 

@@ -5,8 +5,11 @@ from dataclasses import asdict, dataclass
 from typing import TypeVar
 
 from ilm_lightning.reporting.runs import Run
+from ilm_lightning.reporting.scores import Scores
 
 P = TypeVar("P", bound=Hashable)
+WITHOUT = "none"
+"""Instead of a second scorer's name."""
 
 
 @dataclass(frozen=True, order=True)
@@ -17,6 +20,7 @@ class Protocol:
         data: name of the data set and what was filtered from it.
         teacher: who wrote the targets.
         scorer: sentence encoder of SC.
+        second_scorer: the other sentence encoder; without one other measures stand in for it.
         split: test or validation.
         decoding: how texts were generated.
         language_model: name of the LLM.
@@ -27,11 +31,17 @@ class Protocol:
     data: str
     teacher: str
     scorer: str
+    second_scorer: str
     split: str
     decoding: str
     language_model: str
     prompt: str
     movies: str
+
+    @property
+    def validation(self) -> bool:
+        """Whether this is the split that settings are chosen on."""
+        return self.split.startswith("validation")
 
     def differences(self, other: "Protocol") -> str:
         """The fields that differ: ``teacher facts, not llm; …``."""
@@ -43,12 +53,12 @@ class Protocol:
         return list(asdict(self).items())
 
 
-def protocol_of(run: Run, fingerprint: str | None) -> Protocol:
+def protocol_of(run: Run, scores: Scores | None) -> Protocol:
     """Collect a run's protocol.
 
     Args:
         run: the run.
-        fingerprint: hash of its examples and targets; None where the predictions are not there.
+        scores: of its predictions; None where they are not there.
 
     Returns:
         The protocol; a field that the run does not tell is ``"unknown"``.
@@ -56,17 +66,26 @@ def protocol_of(run: Run, fingerprint: str | None) -> Protocol:
     stated, metrics = run.metrics["protocol"], run.metrics
     filtered = [f"{key}={run.setting(f'data.{key}')}" for key in ("min_ratings", "split_seed") if run.config]
     counted = f"{metrics.get('n_movies', '?')} movies, {metrics.get('n_examples', '?')} examples"
+    second = str(metrics.get("second_scorer") or (WITHOUT if scores is None else "a second scorer without a name"))
     return Protocol(
         data=", ".join([str(stated.get("data", "unknown")), *filtered]),
         # the first version was long called by its bare name
         teacher="facts-1" if stated.get("teacher") == "facts" else str(stated.get("teacher", "unknown")),
         scorer=str(metrics.get("scorer") or "unknown"),
+        second_scorer=WITHOUT if scores is not None and not scores.second_scorer else second,
         split=", ".join(str(stated[key]) for key in ("split", "split_rule") if key in stated) or "unknown",
         decoding=str(stated.get("decoding", "unknown")),
         language_model=str(stated.get("language_model", "unknown")),
         prompt="title in the prompt" if stated.get("title_in_prompt") else "no title in the prompt",
-        movies=f"{counted} ({fingerprint})" if fingerprint else f"{counted} (which ones is not known)",
+        movies=f"{counted} ({scores.fingerprint})" if scores else f"{counted} (which ones is not known)",
     )
+
+
+def first_alone(run: Run) -> str:
+    """Steps and seed with which the language model was trained before any adapter, or ``"none"``."""
+    steps, seed = run.setting("tuning.lm_first_steps"), run.setting("tuning.lm_first_seed")
+    told = "the run's seed" if seed is None else f"seed {seed}"
+    return f"{steps} steps, {told}" if steps else WITHOUT
 
 
 def letters(protocols: Iterable[P]) -> dict[P, str]:

@@ -1,21 +1,24 @@
 """Claim 7: quality over the number of soft tokens, rising and then falling (Figure 3)."""
 
+from collections import Counter
 from collections.abc import Sequence
 
+from ilm_lightning.evaluation.claims import too_few
 from ilm_lightning.evaluation.statistics import holm
+from ilm_lightning.reporting.columns import Column, alike
 from ilm_lightning.reporting.comparison import SIGNIFICANCE
 from ilm_lightning.reporting.decide import (
-    LEAST_SEEDS,
-    MARGIN,
     Part,
     Reading,
     Verdict,
     few_seeds,
     judge,
+    not_above,
     to_move,
     what_it_takes,
 )
-from ilm_lightning.reporting.groups import Column, Group
+from ilm_lightning.reporting.groups import Group
+from ilm_lightning.reporting.pairing import LEAST_SEEDS, command, differently, shared
 from ilm_lightning.reporting.tables import measure_name
 from ilm_lightning.reporting.variants import COMMANDS
 
@@ -41,18 +44,27 @@ def decide_sweep(group: Group | None, measures: tuple[str, ...]) -> list[Part]:
 
 def _curve(group: Group | None, name: str, source_tokens: int, measures: tuple[str, ...]) -> Part:
     text = f"{name}, S={source_tokens}, {ENCODER} vectors: some interior number of soft tokens beats 1 and 32"
-    columns = {} if group is None else _columns(group, name, source_tokens, measures[0])
-    shared = "" if group is None else group.shared_overrides
-    missing = tuple(
-        f"{q} {'query' if q == 1 else 'queries'}: python -m ilm_lightning.train {COMMANDS[name]} encoder={ENCODER} "
-        f"adapter.source_tokens={source_tokens} adapter.num_queries={q}{shared}"
-        for q in QUERIES
-        if q not in columns
-    )
-    if missing or group is None:
-        return Part(text, Verdict.UNDECIDED, (), "these runs are missing", missing)
-    if len({columns[q].budget for q in QUERIES}) > 1:
-        return Part(text, Verdict.UNDECIDED, (), "their phase-2 budgets differ")
+    rows = [] if group is None else _rows(group, name, source_tokens)
+    absent = [q for q in QUERIES if q not in {column.variant.queries for column in rows}]
+    if absent or group is None:
+        return _missing(text, group, name, source_tokens, rows, absent)
+    measured = [column for column in rows if column.seeds_with(measures[0])]
+    columns = alike(measured)
+    if unmeasured := [q for q in QUERIES if q not in {column.variant.queries for column in measured}]:
+        blind = " (the blind control was not run for all)" if "item" in measures[0] else ""
+        why = f"no run of {_tokens(unmeasured)} has {measure_name(group, measures[0])}{blind}"
+        return Part(text, Verdict.UNDECIDED, (), why)
+    text += "".join(f"; {_tokens([q])} with {columns[q].apart}" for q in sorted(columns) if columns[q].apart)
+    if apart := [column for column in measured if column.variant.queries not in columns]:
+        pair = f"{_tokens([apart[0].variant.queries])} beside {_tokens(sorted(columns))}"
+        return Part(text, Verdict.UNDECIDED, (), f"{pair}: {differently(apart[0], next(iter(columns.values())))}")
+    seeds = set.intersection(*(column.seeds_with(measures[0]) for column in columns.values()))
+    if not seeds:
+        return _missing(text, group, name, source_tokens, list(columns.values()), [])
+    return _decided(text, group, {q: column.only(seeds) for q, column in columns.items()}, measures, len(seeds))
+
+
+def _decided(text: str, group: Group, columns: dict[int, Column], measures: tuple[str, ...], seeds: int) -> Part:
     readings = []
     for measure in measures:
         if any(not columns[q].values(measure) for q in QUERIES):
@@ -60,24 +72,44 @@ def _curve(group: Group | None, name: str, source_tokens: int, measures: tuple[s
         says, numbers = _read(group, columns, measure)
         readings.append(Reading(measure_name(group, measure), says, numbers))
     verdict, why = judge(readings)
-    seeds = min(len(columns[q].scores) for q in QUERIES)
     if seeds < LEAST_SEEDS:
         verdict, why = Verdict.UNDECIDED, few_seeds(seeds)
+    ends = group.compare(columns[QUERIES[0]], columns[QUERIES[-1]], measures[0])
+    if few := too_few(ends.difference.n_movies) if ends else "":
+        verdict, why = Verdict.UNDECIDED, few
     if verdict is Verdict.UNDECIDED and readings:
         waited = [measure for measure in measures if measure_name(group, measure) in to_move(readings)]
         why = "; ".join([why, *filter(None, (_takes(group, columns, measure) for measure in waited))])
     return Part(text, verdict, tuple(readings), why)
 
 
-def _columns(group: Group, name: str, source_tokens: int, measure: str) -> dict[int, Column]:
-    """The main column of each number of soft tokens."""
-    found: dict[int, Column] = {}
-    for column in sorted(group.columns, key=lambda c: (bool(c.apart), -len(c.seeds))):
-        variant = column.variant
-        wanted = (variant.name, variant.encoder, variant.source_tokens) == (name, ENCODER, source_tokens)
-        if wanted and column.scores and column.values(measure):
-            found.setdefault(variant.queries, column)
-    return found
+def _missing(
+    text: str, group: Group | None, name: str, source_tokens: int, rows: Sequence[Column], absent: Sequence[int]
+) -> Part:
+    """Numbers of tokens without a run, or without a seed that most others have, with what makes them."""
+    counts = Counter(seed for column in rows for seed in column.scores)
+    wanted = [seed for seed, _ in counts.most_common(LEAST_SEEDS)]
+    made = f"{COMMANDS[name]} encoder={ENCODER} adapter.source_tokens={source_tokens} adapter.num_queries="
+    lacking = absent or [column.variant.queries for column in rows if not set(wanted) <= set(column.scores)]
+    missing = tuple(f"{_tokens([q])}: {command(f'{made}{q}{shared(group, rows)}', wanted)}" for q in sorted(lacking))
+    why = "these runs are missing" if absent else "no seed that all numbers of tokens share; these runs are missing"
+    return Part(text, Verdict.UNDECIDED, (), why, missing)
+
+
+def _tokens(queries: Sequence[int]) -> str:
+    return f"{', '.join(map(str, queries))} {'query' if list(queries) == [1] else 'queries'}"
+
+
+def _rows(group: Group, name: str, source_tokens: int) -> list[Column]:
+    """Columns of a curve; the main settings first."""
+    found = [
+        column
+        for column in group.columns
+        if (column.variant.name, column.variant.encoder, column.variant.source_tokens) == (name, ENCODER, source_tokens)
+        and column.variant.queries in QUERIES
+        and column.scores
+    ]
+    return sorted(found, key=lambda c: (bool(c.apart), -len(c.seeds)))
 
 
 def _read(group: Group, columns: dict[int, Column], measure: str) -> tuple[str, str]:
@@ -102,7 +134,7 @@ def _read(group: Group, columns: dict[int, Column], measure: str) -> tuple[str, 
 
 def _not_above(group: Group, column: Column, end: Column, measure: str) -> bool:
     found = group.compare(column, end, measure)
-    return found is not None and (found.high < 0 or found.within(MARGIN))
+    return found is not None and not_above(group, found, measure)
 
 
 def _takes(group: Group, columns: dict[int, Column], measure: str) -> str:

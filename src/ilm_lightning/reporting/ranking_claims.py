@@ -15,7 +15,8 @@ from ilm_lightning.data.probe import check_parquet
 from ilm_lightning.evaluation.components import components
 from ilm_lightning.evaluation.statistics import resample
 from ilm_lightning.reporting.comparison import Comparison
-from ilm_lightning.reporting.decide import LEAST_SEEDS, Part, Reading, Verdict, few_seeds, sizes
+from ilm_lightning.reporting.decide import Part, Reading, Verdict, few_seeds, sizes
+from ilm_lightning.reporting.pairing import LEAST_SEEDS
 from ilm_lightning.reporting.phase1 import phase_1_parts
 from ilm_lightning.reporting.ranking_runs import ENCODER_DECODER, ITEM_HEAD, RankingRow
 from ilm_lightning.reporting.ranking_tables import Rankings, base_data

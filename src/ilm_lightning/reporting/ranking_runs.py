@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ilm_lightning.reporting.runs import Run
-from ilm_lightning.reporting.variants import differing
+from ilm_lightning.reporting.variants import differing, is_told
 
 TASKS = ("sequential", "straightforward")
 PROMPTS = ("seen", "unseen")
@@ -223,10 +223,11 @@ def _rows(run: Run) -> Iterator[tuple[RankingRow, Settings]]:
         idle = ["als.", "adapter.num_queries"] if text_alone else []
         # an MLP's name holds them
         idle += ["adapter.num_queries"] if recipe.get("adapter.kind") == "mlp" else []
+        idle += [] if recipe.get("tuning.lm_first_steps") else ["tuning.lm_first_"]
         idle += [] if blocks else ["tuning.history_block"]
         apart = {k: v for k, v in recipe.items() if k not in _NOT_APART and not k.startswith(tuple(idle))}
         apart |= {"steps": budget, "encoder": None if text_alone else metrics["protocol"].get("encoder")}
-        settings = tuple(sorted((key, value) for key, value in apart.items() if value not in (None, False, 0)))
+        settings = tuple(sorted((key, value) for key, value in apart.items() if is_told(key, value)))
         alike = {key: recipe.get(key) for key in _TRAINED_ALIKE} | {"encoder": apart["encoder"]}
         alike |= {key: value for key, value in recipe.items() if key.startswith("als.") and not text_alone}
         yield replace(row, budget=budget, trained=alike, windows=blocks), settings

@@ -96,6 +96,25 @@ class Run:
         known = told.items() if isinstance(told, Mapping) else ()
         return {str(stage): float(value) for stage, value in known if isinstance(value, int | float) and value >= 0}
 
+    @property
+    def commits(self) -> set[str]:
+        """Commits of the code that made its artefacts."""
+        built, versions = (self.facts.get(key) for key in ("built_with", "versions"))
+        stages = built.values() if isinstance(built, Mapping) else ()
+        known = [*stages, versions.get("commit") if isinstance(versions, Mapping) else None]
+        return {commit for commit in known if isinstance(commit, str)}
+
+    @property
+    def hardware(self) -> str:
+        """Processor, cores and GPUs; empty where the run does not tell."""
+        told = self.facts.get("hardware")
+        if not isinstance(told, Mapping) or "processor" not in told:
+            return ""
+        gpus = told.get("gpus")
+        named = map(str, gpus) if isinstance(gpus, list) else ()
+        cores = told.get("cores", "?")
+        return ", ".join([str(told["processor"]), f"{cores} core{'' if cores == 1 else 's'}", *named])
+
     @cached_property
     def flat(self) -> dict[str, Any]:
         """The configuration with dotted keys; lists as tuples."""

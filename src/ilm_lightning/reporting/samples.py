@@ -8,7 +8,8 @@ import polars as pl
 
 from ilm_lightning.data.files import UNREADABLE
 from ilm_lightning.data.probe import check_parquet
-from ilm_lightning.reporting.groups import Column, Group
+from ilm_lightning.reporting.columns import Column
+from ilm_lightning.reporting.groups import Group
 
 COLUMNS = ("example_id", "task", "movie", "condition", "target", "generated")
 

@@ -7,8 +7,9 @@ from itertools import combinations
 import numpy as np
 
 from ilm_lightning.evaluation.claims import too_few
+from ilm_lightning.reporting.columns import Column
 from ilm_lightning.reporting.comparison import Comparison
-from ilm_lightning.reporting.groups import Column, Group
+from ilm_lightning.reporting.groups import Group
 from ilm_lightning.reporting.paper import ALL, ENCODER_TABLES, TASK_ROWS, table
 from ilm_lightning.reporting.scores import ITEM_OF, MEASURES, SC
 from ilm_lightning.reporting.variants import COMMANDS, ENCODERS, PAPER_ROWS

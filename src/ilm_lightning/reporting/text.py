@@ -8,8 +8,10 @@ from html import escape
 
 MASK = "***"
 _NAME = r"(?:api[_-]?key|secret|token|password|passwd|credential)s?"
+# a page has a verdict or this package's command after a label such as "MLP, 1 token"
+_LABEL = r"(?!(?<=\d )tokens?: (?:\*\*(?:confirmed|refuted|undecided)\*\*|`?python -m ilm_lightning\.))"
 # key=value, key: value, "key": "value"; counts such as max_new_tokens=96 are no secrets
-_ASSIGNED = re.compile(rf"(?i)([\w.-]*{_NAME}[\w.-]*[\"']?\s*[=:]\s*[\"']?)([^\s\"',;&]{{6,}})")
+_ASSIGNED = re.compile(rf"(?i){_LABEL}([\w.-]*{_NAME}[\w.-]*[\"']?\s*[=:]\s*[\"']?)([^\s\"',;&]{{6,}})")
 _KNOWN = re.compile(
     r"\b(?:sk-[\w-]{16,}|hf_\w{16,}|gh[pousr]_\w{16,}|wandb_v1_\w{16,}|xox[abprs]-[\w-]{10,}|AKIA[0-9A-Z]{16})\b"
 )

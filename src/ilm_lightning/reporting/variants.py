@@ -42,6 +42,11 @@ _NAMES = {
     "ilm_qformer_vg": "ILM-QFormer-vg",
     "ilm_qformer_vg_lora": "ILM-QFormer-vg-LoRA",
 }
+# what a row may have of its own in phase 2; the budget is told apart, and of rates that are tried the number counts
+_OF_A_ROW = (
+    "tuning.adapter_lr", "tuning.lm_lr", "tuning.adapter_first_share", "tuning.lr_trials", "tuning.steps",
+    "tuning.batch_size", "adapter.bert",
+)  # fmt: skip
 # settings that say where, on what and how to report, or that the protocol already holds
 _NOT_SETTINGS = (
     "run", "resume", "outputs", "artifacts", "assets", "logger", "trainer", "name", "seed", "evaluation", "teacher",
@@ -51,7 +56,7 @@ _NOT_SETTING_KEYS = {
     "teacher.kind", "teacher.model", "teacher.url", "teacher.api_key_env", "teacher.concurrency", "teacher.batch_size",
     "teacher.requests_per_minute", "teacher.tokens_per_minute", "teacher.timeout_s", "teacher.attempts",
     "teacher.max_requests", "teacher.max_left_out_share", "tasks.title_in_prompt",
-    "tasks.names", "data.name", "lm.name", "lm.dtype",
+    "data.name", "lm.name",
     "encoder.name", "tuning.mode", "adapter.kind", "adapter.init", "adapter.num_queries", "pretraining.losses",
 }  # fmt: skip
 
@@ -148,8 +153,7 @@ def settings_of(run: Run) -> tuple[tuple[str, Any], ...]:
     kept = {
         key: value
         for key, value in run.flat.items()
-        # a switch that is off is as good as one that an older version did not have
-        if value not in (None, False, 0, ())
+        if is_told(key, value)
         and key.split(".")[0] not in _NOT_SETTINGS
         and key not in _NOT_SETTING_KEYS
         and not _idle(run, key)
@@ -158,6 +162,23 @@ def settings_of(run: Run) -> tuple[tuple[str, Any], ...]:
     if precision is not None:
         kept["trainer.precision"] = precision
     return tuple(sorted(kept.items()))
+
+
+def trained_as(run: Run) -> dict[str, Any]:
+    """What has to be the same for a difference between two rows to lie in the rows, see ``columns.unlike``."""
+    kept = {key: value for key, value in settings_of(run) if key not in _OF_A_ROW}
+    trials = len(run.setting("tuning.lr_trials") or ())
+    return kept | {"adapter.source_tokens": variant_of(run).source_tokens, "learning-rate trials": trials}
+
+
+def is_told(key: str, value: Any) -> bool:
+    """Whether a setting says more than its absence: an off switch is as good as none in an older version's files.
+
+    >>> is_told("tuning.lm_first_steps", 0), is_told("encoder.als.seed", 0), is_told("encoder.als.seed", None)
+    (False, True, False)
+    """
+    # without a seed of its own a part takes the run's, which seed 0 is not
+    return value not in (None, False, 0, ()) or (key.endswith("seed") and value is not None)
 
 
 def _idle(run: Run, key: str) -> bool:

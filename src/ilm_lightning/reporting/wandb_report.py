@@ -69,7 +69,7 @@ def blocks(document: Document, claims: Sequence[Claim], project: str, entity: st
     made: list[Any] = [wr.TableOfContents(), wr.H1("Claims"), wr.MarkdownBlock(_claims(claims))]
     for section in document.sections:
         letter = section.group.letter
-        lines = [f"- {key.replace('_', ' ')}: {markdown(value)}" for key, value in section.group.protocol.lines()]
+        lines = [f"- {key.replace('_', ' ')}: {markdown(value)}" for key, value in section.group.described()]
         made += [wr.H1(f"Protocol {letter}"), wr.MarkdownBlock("\n".join(lines))]
         for measure in (SC, ITEM):
             for table in section.tables.get(measure, ()):

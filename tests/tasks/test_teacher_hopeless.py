@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ilm_lightning.engine.stages import teach
 from ilm_lightning.tasks.teachers.endpoint import NO_ANSWER, REJECTED
 from ilm_lightning.tasks.teachers.errors import TeacherError
 from ilm_lightning.tasks.teachers.store import AnswerStore
@@ -110,3 +112,35 @@ def test_a_first_question_that_is_forbidden_ends_the_run_at_once(server: ChatSer
     with pytest.raises(TeacherError, match="refuses the API key"):
         teacher_at(server.url, Clock()).answer(ASKED, store)
     assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [(Fault(400, POLICY), REJECTED), (Fault(403, POLICY), REJECTED), (Fault(500), NO_ANSWER)]
+)
+def test_a_second_round_may_be_hopeless_where_the_first_is_kept(
+    fault: Fault, reason: str, server: ChatServer, store: AnswerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = [request for request in ASKED if request not in HOPELESS]
+    teacher_at(server.url, Clock()).answer(kept, store)
+    monkeypatch.setattr(teach, "_endpoint", lambda _, kept: teacher_at(server.url, Clock(), attempts=2, proof=kept))
+    context: Any = SimpleNamespace(config=SimpleNamespace(teacher=SimpleNamespace(kind="endpoint")))
+    lazy, before = teach._Lazy(context), len(server.bodies)
+    assert lazy.answer(kept, store) == {}
+    assert (len(server.bodies), lazy.teacher) == (before, None)
+    server.fault_of = only(fault)
+    assert lazy.answer(HOPELESS, store) == {request.key: reason for request in HOPELESS}
+    assert set(server.questions()[before:]) - {request.content for request in HOPELESS} == {kept[0].content}
+
+
+@pytest.mark.parametrize("status", [400, 403, 500])
+def test_a_second_round_at_an_endpoint_that_is_down_ends_the_run(
+    status: int, server: ChatServer, store: AnswerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher_at(server.url, Clock()).answer(ASKED[:30], store)
+    monkeypatch.setattr(teach, "_endpoint", lambda _, kept: teacher_at(server.url, Clock(), attempts=2, proof=kept))
+    context: Any = SimpleNamespace(config=SimpleNamespace(teacher=SimpleNamespace(kind="endpoint")))
+    lazy = teach._Lazy(context)
+    assert lazy.answer(ASKED[:30], store) == {}
+    server.fault_of = lambda _: Fault(status)
+    with pytest.raises(TeacherError):
+        lazy.answer(ASKED[30:], store)

@@ -1,6 +1,7 @@
 """Targets by a language model, as a stage before the examples; every answer is kept beside the assets' cache."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from ilm_lightning.tasks.teachers.endpoint import EndpointTeacher
     from ilm_lightning.tasks.teachers.lesson import Lesson, Outcome, Teacher
     from ilm_lightning.tasks.teachers.local import LocalTeacher
+    from ilm_lightning.tasks.teachers.request import Request
+    from ilm_lightning.tasks.teachers.store import AnswerStore
 
 log = logging.getLogger("ilm_lightning")
 CODE = 1
@@ -171,17 +174,19 @@ class _Lazy:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.teacher: Teacher | None = None
+        self.kept: Request | None = None
 
-    def answer(self, requests: Any, store: Any) -> dict[str, str]:
+    def answer(self, requests: "Sequence[Request]", store: "AnswerStore") -> dict[str, str]:
         if all(request in store for request in requests):
+            self.kept = next(iter(requests), self.kept)
             return {}
         if self.teacher is None:
             local = self.context.config.teacher.kind == "lm"
-            self.teacher = _local(self.context) if local else _endpoint(self.context)
+            self.teacher = _local(self.context) if local else _endpoint(self.context, self.kept)
         return self.teacher.answer(requests, store)
 
 
-def _endpoint(context: Context) -> "EndpointTeacher":
+def _endpoint(context: Context, proof: "Request | None" = None) -> "EndpointTeacher":
     from ilm_lightning.tasks.teachers.endpoint import endpoint_teacher
     from ilm_lightning.tasks.teachers.wire import read_key
 
@@ -194,6 +199,7 @@ def _endpoint(context: Context) -> "EndpointTeacher":
         tokens_per_minute=teacher.tokens_per_minute,
         timeout=teacher.timeout_s,
         attempts=teacher.attempts,
+        proof=proof,
     )
 
 

@@ -39,6 +39,7 @@ class EndpointTeacher:
         attempts: how often a question is sent before it counts as unanswered.
         sleep: how to wait; None: a wait that ends when the run does.
         draw: random numbers from 0 to 1, for jitter.
+        proof: a question that was answered before, asked again when the endpoint is doubted; None until one is known.
     """
 
     wire: Wire
@@ -47,12 +48,12 @@ class EndpointTeacher:
     attempts: int = 6
     sleep: Callable[[float], None] | None = None
     draw: Callable[[], float] = field(default_factory=lambda: random.Random().random)
+    proof: Request | None = None
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _proving: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _failed_in_a_row: int = 0
     _answered: int = 0
-    _proof: Request | None = None
 
     def answer(self, requests: Sequence[Request], store: AnswerStore) -> dict[str, str]:
         """Ask all that the store does not hold; each answer is kept the moment it comes.
@@ -74,7 +75,7 @@ class EndpointTeacher:
         self._stop.clear()
         self._failed_in_a_row = 0
         missing = {request.key for request in pending}
-        self._proof = next((request for request in requests if request.key not in missing), self._proof)
+        self.proof = next((request for request in requests if request.key not in missing), self.proof)
         failures: dict[str, str] = {}
         pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="teacher")
         try:
@@ -141,7 +142,7 @@ class EndpointTeacher:
         with self._lock:
             self._failed_in_a_row = 0
             self._answered += 1
-            self._proof = request
+            self.proof = request
 
     def _before_next(self, attempt: int, failure: PassingError) -> None:
         """Wait as long as asked, or longer each time."""
@@ -191,13 +192,13 @@ class EndpointTeacher:
             if not self._failed_in_a_row:
                 # another question was answered meanwhile
                 return True
-            if self._proof is None:
+            if self.proof is None:
                 return False
             try:
-                self._send(self._proof)
+                self._send(self.proof)
             except (RejectedError, PassingError):
                 return False
-            self._succeeded(self._proof)
+            self._succeeded(self.proof)
             return True
 
     def _wait(self, seconds: float) -> None:
@@ -228,6 +229,7 @@ def endpoint_teacher(
     tokens_per_minute: float = 0,
     timeout: float = 120,
     attempts: int = 6,
+    proof: Request | None = None,
 ) -> EndpointTeacher:
     """Set up an endpoint with the real clock.
 
@@ -239,6 +241,7 @@ def endpoint_teacher(
         tokens_per_minute: 0 for no limit.
         timeout: seconds for one answer.
         attempts: sendings of one question.
+        proof: a question that was answered before, where one is known.
 
     Raises:
         TeacherError: an address that cannot be used.
@@ -246,4 +249,4 @@ def endpoint_teacher(
     wire = Wire(completions_url(url), key, timeout)
     if key and wire.url.startswith("http://") and not wire.local:
         log.warning("the API key goes unencrypted to %s: use https where you can", wire.url)
-    return EndpointTeacher(wire, concurrency, Pace(requests_per_minute, tokens_per_minute), attempts)
+    return EndpointTeacher(wire, concurrency, Pace(requests_per_minute, tokens_per_minute), attempts, proof=proof)

@@ -80,9 +80,11 @@ def parse(arguments: list[str]) -> dict[str, str]:
     """Read ``key=value`` arguments.
 
     Raises:
-        RecommendError: an unknown key, no run, both or neither of user and history, an empty history, or a k that is no
-            number.
+        RecommendError: an unknown key, no run, both or neither of user and history, or an empty history.
+        RunError: a k that is no number.
     """
+    from ilm_lightning.engine.loaded import whole_number
+
     options = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     unknown = sorted(set(options) - KEYS) + [a for a in arguments if "=" not in a]
     if unknown or "run" not in options:
@@ -91,8 +93,7 @@ def parse(arguments: list[str]) -> dict[str, str]:
         raise RecommendError("give either user=ID or history=ITEM,ITEM,…\n" + USAGE)
     if "history" in options and not _written(options["history"]):
         raise RecommendError("history is empty; name at least one item\n" + USAGE)
-    if not options.get("k", "10").isdigit() or int(options.get("k", "10")) < 1:
-        raise RecommendError(f"k={options['k']} must be a whole number above 0")
+    whole_number(options, "k", 10)
     if options.get("task", "sequential") not in ("sequential", "straightforward"):
         raise RecommendError(f"task={options['task']} must be sequential or straightforward")
     return options

@@ -204,6 +204,9 @@ def test_what_cannot_be_asked_is_told_before_anything_is_read(capsys: pytest.Cap
     for history in ("", " , ", "|"):
         with pytest.raises(recommend.RecommendError, match="history is empty; name at least one item"):
             recommend.parse(["run=nowhere", f"history={history}"])
+    for k in ("²", "0", "-1", "1.5", "", "9" * 5_000):
+        with pytest.raises(RunError, match=f"k={k} is no number above 0"):
+            recommend.parse(["run=nowhere", "user=u1", f"k={k}"])
     assert recommend.main(["--help"]) == 0
     assert "the items held out for validation and test" in " ".join(capsys.readouterr().out.split())
 

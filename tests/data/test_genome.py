@@ -62,6 +62,7 @@ def test_missing_scores_are_nan_in_the_matrix(tmp_path: Path) -> None:
         (SCORES + "10,9,0.1\n", TAGS, r"genome-scores.csv: tagId 9 is not in genome-tags\.csv"),
         (SCORES + "10,2,0.1\n", TAGS, "movieId 10 has more than one score for 'dark'"),
         (SCORES + "20,2,1.1\n", TAGS, "line 8 is broken: column 'relevance' holds '1.1', more than 1"),
+        (SCORES + "20,2,-0.1\n", TAGS, "line 8 is broken: column 'relevance' holds '-0.1', less than 0"),
         (SCORES + "20,2,\n", TAGS, "line 8 is broken: column 'relevance' is empty"),
         (SCORES + "20,2", TAGS, "line 8 has 2 fields instead of 3"),
         (SCORES, TAGS + "5,again\n", "genome-tags.csv: tagId 5 occurs more than once"),

@@ -17,7 +17,7 @@ GENOME_SCHEMA: dict[str, DataType] = {"item": pl.UInt32, "tag": pl.UInt16, "rele
 _SCORES = {
     "movieId": Column(pl.UInt32),
     "tagId": Column(pl.UInt32),
-    "relevance": Column(pl.Float32, most=1.0),
+    "relevance": Column(pl.Float32, least=0.0, most=1.0),
 }
 _TAGS = {"tagId": Column(pl.UInt32), "tag": Column(pl.String)}
 

@@ -162,6 +162,10 @@ def test_a_reconstructed_file_is_read_and_named(tmp_path: Path) -> None:
         ("movielens_small", "movies.parquet", "not parquet", "movies.parquet: not readable"),
         ("ml_100k", "u.item", "10|A (1995)|x\n", "line 1 has 3 fields"),
         ("ml_1m", "movies.dat", "10::A (1995)\n", "line 1 is not"),
+        ("ml_100k", "u.item", "\n\n10|A (1995)|x\n", "line 3 has 3 fields"),
+        ("ml_1m", "movies.dat", "10::A (1995)::Drama\n\r\n20::B (1995)\n", "line 3 is not"),
+        ("ml_100k", "u.data", "", "u.data: not readable .*first line is empty.*; get the file again"),
+        ("ml_1m", "ratings.dat", "\n1::10::5::3\n", "first line is empty.*; get the file again"),
         ("ml_1m", "ratings.dat", "1,10,5,3\n", "ratings.dat: line 1 has 1 field instead of 4"),
     ],
 )

@@ -38,8 +38,12 @@ def scan_delimited(path: Path) -> pl.LazyFrame:
     )
 
 
-def header_line(path: Path) -> str:
+def header_line(path: Path, if_empty: str = "the first line names the columns") -> str:
     """The first line of a file, without byte order mark.
+
+    Args:
+        path: the file, compressed or not.
+        if_empty: what to do where the line is empty.
 
     Raises:
         DataError: the file is empty or UTF-16.
@@ -52,7 +56,7 @@ def header_line(path: Path) -> str:
     if line[:2] in _UTF16 or b"\0" in line:
         raise DataError(f"{path}: written as UTF-16; save it as UTF-8 (spreadsheets call it 'CSV UTF-8')")
     if not line.strip():
-        raise DataError(f"{path}: not readable (its first line is empty); the first line names the columns")
+        raise DataError(f"{path}: not readable (its first line is empty); {if_empty}")
     return line.decode("utf-8-sig", errors="replace").strip("\r\n")
 
 

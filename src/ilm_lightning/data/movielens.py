@@ -87,7 +87,8 @@ def read_ml_100k(folder: Path) -> Dataset:
     """
     ratings, movies = existing(folder, "u.data"), existing(folder, "u.item")
     rows: list[MovieRow] = []
-    for number, parts in enumerate((line.split("|") for line in _latin_lines(movies)), start=1):
+    for number, line in _latin_lines(movies):
+        parts = line.split("|")
         if len(parts) != 5 + len(_FLAGS_100K):
             raise DataError(
                 f"{movies}: line {number} has {len(parts)} fields, not 24; use the file as GroupLens gives it"
@@ -116,7 +117,8 @@ def read_ml_1m(folder: Path) -> Dataset:
     ratings = existing(folder, "ratings.dat") if official else rebuilt
     movies = existing(folder, "movies.dat")
     rows: list[MovieRow] = []
-    for number, parts in enumerate((line.split("::") for line in _latin_lines(movies)), start=1):
+    for number, line in _latin_lines(movies):
+        parts = line.split("::")
         if len(parts) != 3:
             raise DataError(
                 f"{movies}: line {number} is not MovieID::Title::Genres; use the file as GroupLens gives it"
@@ -133,15 +135,15 @@ def _ratings(frame: pl.LazyFrame, path: Path) -> pl.LazyFrame:
 
 def _headless(path: Path, separator: str) -> pl.LazyFrame:
     # an empty or UTF-16 file is told apart from a broken line
-    header_line(path)
+    header_line(path, "get the file again")
     columns = {"user": NUMBER, "item": NUMBER, "rating": STARS, "timestamp": SECONDS}
     return read_headless(path, columns, separator).lazy()
 
 
-def _latin_lines(path: Path) -> list[str]:
-    """Non-empty lines of a Latin-1 file; splitlines() would also split at characters inside titles."""
+def _latin_lines(path: Path) -> list[tuple[int, str]]:
+    """Numbered non-empty lines of a Latin-1 file; splitlines() would also split at characters inside titles."""
     text = path.read_bytes().decode("latin-1")
-    return [line for line in text.replace("\r\n", "\n").split("\n") if line]
+    return [(number, line) for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1) if line]
 
 
 def movie_table(rows: list[MovieRow]) -> pl.DataFrame:

@@ -104,6 +104,9 @@ def test_the_guides_example(own: OwnTasks, catalog: ItemCatalog, split: np.ndarr
         ),
         ('"[{minutes}] | {name}"', "99 minutes.", "Film 1 (1951)."),
         ('"[{minutes}] [{runtime}]"', "99 minutes 99.", None),
+        ('"[It runs {minutes}]."', "It runs 99 minutes.", None),
+        ('"[{minutes}], [{runtime}]! | {name}"', "99 minutes, 99!", "Film 1 (1951)."),
+        ('["It is {a label}.", "([{minutes}])"]', "It is a crime drama. (99 minutes).", "It is a crime drama."),
     ],
 )
 def test_a_sentence_that_comes_out_empty_is_not_filled(

@@ -50,7 +50,7 @@ def render(plan: Plan, lookup: Lookup, most: int = 1000) -> Written | None:
         most: A sentence after the first that would make the text longer than this (see `length`) is left out.
 
     Returns:
-        The text, or None where the first sentence cannot be filled; one that comes out empty is not filled.
+        The text, or None where the first sentence cannot be filled; one without any letter or digit is not filled.
     """
     sentences: list[str] = []
     kinds: set[str] = set()
@@ -86,5 +86,5 @@ def _fill(option: str, lookup: Lookup) -> Written | None:
         words, named = piece
         kinds |= named
         text = text.replace(match.group(0), article(words) if match.group(1) else words, 1)
-    # all of it was optional
-    return Written(text, frozenset(kinds)) if text.strip() else None
+    # all of it was optional, but for punctuation
+    return Written(text, frozenset(kinds)) if any(map(str.isalnum, text)) else None

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from types import SimpleNamespace
@@ -286,7 +287,7 @@ def fitted(folder: Path, strategy: str, kill_at: int | None = None) -> dict[str,
     from ilm_lightning.engine.training import FitSettings, fit
     from ilm_lightning.lm import Tuning
     from ilm_lightning.lm.module import ItemLanguageModule, OptimiserSettings
-    from ilm_lightning.ranks import from_main, world_size
+    from ilm_lightning.ranks import from_main, is_main, world_size
 
     class Killed(ItemLanguageModule):
         def training_step(self, batch: "PromptBatch", batch_idx: int) -> Tensor:
@@ -305,6 +306,9 @@ def fitted(folder: Path, strategy: str, kill_at: int | None = None) -> dict[str,
     module, data = Killed(model, OptimiserSettings(6, 1e-2, 1e-3)), StreamDataModule(stream, checks)
     try:
         report = fit(module, data, settings, trainer, folder)
+        if is_main():
+            # as the store does; the other process, which reads later, must have read them
+            shutil.rmtree(folder / "checkpoints")
     except KeyError:
         assert kill_at is not None
         return {}
@@ -325,7 +329,8 @@ def fits() -> Case:
     os.environ |= {"LOCAL_RANK": os.environ["RANK"], "NODE_RANK": "0"}
     alone = fitted(folder / f"alone{os.environ['RANK']}", "auto")
     yield
-    apart = {}
+    apart, load = {}, torch.load
+    torch.load = lambda *args, **kwargs: (time.sleep(0.5 * ranks.rank()), load(*args, **kwargs))[1]
     for strategy in ("ddp", "fsdp"):
         found = fitted(folder / strategy, strategy)
         apart |= {f"{strategy}: {name}": distance(value, alone[name]) for name, value in found.items()}

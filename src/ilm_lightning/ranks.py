@@ -75,6 +75,11 @@ def highest(number: int) -> int:
     return int(found.item())
 
 
+def meet() -> None:
+    """Wait until all ranks are here."""
+    highest(0)
+
+
 def anywhere(flag: bool) -> bool:
     """Whether it is so on any rank; all ranks must ask."""
     return bool(highest(int(flag)))

@@ -25,14 +25,14 @@ from ilm_lightning.lm.module import ItemLanguageModule
 
 
 def children(pid: int) -> list[int]:
-    """Running processes that this one started, without helpers of Python's own."""
+    """Running ranks that this one started, without helpers of Python's own and of the readers (``data/probe.py``)."""
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         found += [int(child) for child in (task / "children").read_text().split()]
     commands = {
         child: Path(f"/proc/{child}/cmdline").read_bytes() for child in found if Path(f"/proc/{child}").exists()
     }
-    return [child for child, command in commands.items() if b"ilm_lightning" in command]
+    return [child for child, command in commands.items() if b"ilm_lightning" in command and b"probe.py" not in command]
 
 
 QUICK = [

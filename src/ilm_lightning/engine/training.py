@@ -26,7 +26,7 @@ from ilm_lightning.engine.tracking import Tracker
 from ilm_lightning.engine.vitals import Vitals
 from ilm_lightning.engine.watch import LossWatch, memory_advice
 from ilm_lightning.lm.module import ItemLanguageModule
-from ilm_lightning.ranks import from_main, is_main, world_size
+from ilm_lightning.ranks import from_main, is_main, meet, world_size
 
 log = logging.getLogger("ilm_lightning")
 
@@ -244,6 +244,8 @@ def _finish(
     path = work / SCRATCH / settings.label / chosen
     checkpoint = torch.load(path, weights_only=True, map_location="cpu")
     module.load_state_dict(checkpoint["state_dict"], strict=False)
+    # the first process goes on to delete the checkpoints: not before all have read them
+    meet()
     if best is not None and chosen == BEST:
         report |= {
             "best_step": checkpoint["global_step"],

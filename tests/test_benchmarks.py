@@ -22,6 +22,7 @@ def run(file: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
+@pytest.mark.slow
 def test_the_gpu_ladder_runs_at_a_toy_size_and_saves_every_rung(tmp_path: Path) -> None:
     out = tmp_path / "ladder.json"
     done = run("gpu_ladder.py", "--size", "toy", "--device", "cpu", "--out", str(out))
@@ -46,6 +47,7 @@ def test_the_gpu_ladder_runs_at_a_toy_size_and_saves_every_rung(tmp_path: Path) 
     assert all("GPU alone" in reason for reason in found["left_out"].values())
 
 
+@pytest.mark.slow
 def test_a_used_up_budget_leaves_rungs_out(tmp_path: Path) -> None:
     out = tmp_path / "ladder.json"
     done = run("gpu_ladder.py", "--size", "toy", "--device", "cpu", "--out", str(out), "--budget-s", "0")
@@ -55,6 +57,7 @@ def test_a_used_up_budget_leaves_rungs_out(tmp_path: Path) -> None:
     assert "budget of 0 s" in found["left_out"]["phase 1: ours, fp32"]
 
 
+@pytest.mark.slow
 def test_growth_is_saved_row_by_row_and_other_axes_stay(tmp_path: Path) -> None:
     out = tmp_path / "growth.json"
     for axes in (["head", "examples"], ["head"]):

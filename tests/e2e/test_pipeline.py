@@ -38,6 +38,7 @@ def built(root: Path) -> dict[str, set[str]]:
     return {stage.name: {p.name for p in stage.iterdir() if p.is_dir()} for stage in (root / "artifacts").iterdir()}
 
 
+@pytest.mark.slow
 def test_grounded_run_with_every_control(
     tiny_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,6 +153,7 @@ def test_chat_says_what_is_wrong(arguments: list[str], message: str, capsys: pyt
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_interrupted_training_continues_to_the_same_weights(
     tiny_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +192,7 @@ def test_interrupted_training_continues_to_the_same_weights(
 
 
 @pytest.mark.parametrize("rule", ["paper", "cold"])
+@pytest.mark.slow
 def test_marked_splits_run_and_say_so(
     rule: str, shared_overrides: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -265,6 +268,7 @@ def test_what_is_missing_is_told_before_anything_is_built(
     assert not (tmp_path / "artifacts").exists()
 
 
+@pytest.mark.slow
 def test_multirun_leaves_a_run_for_each_job_and_names_the_one_that_failed(
     tiny_overrides: list[str], tmp_path: Path
 ) -> None:
@@ -309,6 +313,7 @@ def sweep_jobs(sweep: str, *arguments: str) -> list[list[str]]:
     return BasicSweeper.split_arguments(parsed, None)[0]
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_by_its_name(tiny_overrides: list[str], tmp_path: Path) -> None:
     overrides = ["experiment=ilm_mlp", *tiny_overrides, "evaluation.conditions=[own]", "evaluation.losses=false"]
     config = composed(overrides)

@@ -24,6 +24,7 @@ def lm_folder(overrides: list[str]) -> str:
     return found
 
 
+@pytest.mark.slow
 def test_all_signals_with_trials(tiny_overrides: list[str], tmp_path: Path) -> None:
     trials = ["tuning.lr_trials=[1e-3,1e-2]", "tuning.trial_steps=2", "evaluation.conditions=[own,blind]"]
     overrides = ["experiment=ilm_qformer_vg_cd_rw", *tiny_overrides, *QUICK, *trials]
@@ -63,6 +64,7 @@ def test_all_signals_with_trials(tiny_overrides: list[str], tmp_path: Path) -> N
     assert built(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_distillation_where_every_weight_is_trained(shared_overrides: list[str]) -> None:
     quick = ["evaluation.conditions=[own]", "tuning.distillation_weight=0.5", "tuning=full"]
     _, folder = run(["experiment=ilm_mlp", *shared_overrides, *QUICK, *quick])
@@ -73,6 +75,7 @@ def test_distillation_where_every_weight_is_trained(shared_overrides: list[str])
     assert {p.name for p in (folder / "model").iterdir() if p.is_dir()} == {"lm"}
 
 
+@pytest.mark.slow
 def test_lora_with_a_blind_model_of_its_own_budget(shared_overrides: list[str]) -> None:
     weighted = ["tuning.residual_weighting=true", "tuning.residual_steps=2", "tuning.distillation_weight=0.5"]
     quick = ["evaluation.conditions=[own]", "tuning=lora", *weighted]
@@ -89,6 +92,7 @@ def test_lora_with_a_blind_model_of_its_own_budget(shared_overrides: list[str]) 
     assert residuals["report"]["examples"] == 16
 
 
+@pytest.mark.slow
 def test_language_model_that_first_learned_the_format_blind(tiny_overrides: list[str], tmp_path: Path) -> None:
     """One training of it serves every variant; the exported folder carries it and answers alike."""
     first = ["tuning.lm_first_steps=3", "evaluation.conditions=[own,blind]"]

@@ -43,6 +43,7 @@ def train(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=dict(os.environ))
 
 
+@pytest.mark.slow
 def test_the_command_learns_from_an_endpoint_and_hides_the_key(
     tiny_settings: list[str], tmp_path: Path, server: ChatServer
 ) -> None:

@@ -66,6 +66,7 @@ def test_every_option_composes_and_is_valid(option: str, tmp_path: Path, monkeyp
     assert not validate_pair or config.adapter.init == "random"
 
 
+@pytest.mark.slow
 def test_axes_combine() -> None:
     axes = product(
         ("semantic", "behavioral", "combined"), ("mlp", "qformer", "qformer_random"), ("frozen", "lora", "full")

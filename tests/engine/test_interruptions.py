@@ -138,6 +138,7 @@ def test_a_fit_finishes_its_step_saves_and_ends_the_same(number: signal.Signals,
     assert dict(whole[2]) == dict(resumed[2])
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_leaves_the_step(tmp_path: Path) -> None:
     process = start(fit_program(tmp_path / "left", pause=30))
     wait_for_line(process, "step 0")

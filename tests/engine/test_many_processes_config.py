@@ -191,6 +191,7 @@ def test_every_command_of_the_docs_is_valid(page: str, words: list[str], monkeyp
         assert launcher(choice.partition("=")[2], *(w for w in words if w.startswith("hydra.launcher.")))
 
 
+@pytest.mark.slow
 def test_the_example_of_a_wandb_sweep_starts_valid_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = OmegaConf.to_container(OmegaConf.load(DOCS / "wandb-sweep.yaml"), resolve=False)
     assert isinstance(sweep, dict)

@@ -94,6 +94,7 @@ def test_forecast_follows_what_was_measured(path: Path) -> None:
     assert not budget.fits(2, jobs)
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     queue = Queue(path, hours=None)
     run(queue, "import sys; sys.exit(2)")

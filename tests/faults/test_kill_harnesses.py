@@ -49,6 +49,7 @@ def kill(clone: Path, whole: Path, work: Path, *more: str) -> tuple[int, dict[st
     return done.returncode, json.loads((work / RESULTS).read_text())
 
 
+@pytest.mark.slow
 def test_kills_of_make_train(clone: Path, whole: Path, tmp_path: Path) -> None:
     status, found = kill(clone, whole, tmp_path / "work")
     assert status == 0, found
@@ -67,6 +68,7 @@ def test_kills_of_make_train(clone: Path, whole: Path, tmp_path: Path) -> None:
             assert f"{row['stage']} continues from step {row['on_disk']}" in row["next_start_said"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_that_ends_otherwise_is_told(clone: Path, whole: Path, tmp_path: Path) -> None:
     status, found = kill(clone, whole, tmp_path / "work", "--stages", "tune", "--args", "score=2 text=z weights=v")
     assert status == 1
@@ -78,6 +80,7 @@ def test_a_killed_run_that_ends_otherwise_is_told(clone: Path, whole: Path, tmp_
     ]
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_told(clone: Path, whole: Path, tmp_path: Path) -> None:
     (clone / "Makefile").write_text("train:\n\tfalse\n")
     status, found = kill(clone, whole, tmp_path / "work")

@@ -153,7 +153,6 @@ def test_chat_says_what_is_wrong(arguments: list[str], message: str, capsys: pyt
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_interrupted_training_continues_to_the_same_weights(
     tiny_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -313,7 +312,6 @@ def sweep_jobs(sweep: str, *arguments: str) -> list[list[str]]:
     return BasicSweeper.split_arguments(parsed, None)[0]
 
 
-@pytest.mark.slow
 def test_a_run_is_resumed_by_its_name(tiny_overrides: list[str], tmp_path: Path) -> None:
     overrides = ["experiment=ilm_mlp", *tiny_overrides, "evaluation.conditions=[own]", "evaluation.losses=false"]
     config = composed(overrides)

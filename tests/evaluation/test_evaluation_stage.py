@@ -40,7 +40,6 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.slow
 def test_a_killed_evaluation_goes_on_and_ends_in_the_same_files(
     tiny_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,7 +34,8 @@ class Squares(nn.Module):
 @pytest.fixture
 def rate(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine of 1000 operations a second, used without loss."""
-    monkeypatch.setattr(forecast, "matmul_rate", lambda dtype, device: 1000.0)
+    monkeypatch.setattr(forecast, "layer_rate", lambda dtype, device, backward: 1000.0)
+    monkeypatch.setattr(forecast, "memory_rate", lambda device: 100.0)
     monkeypatch.setattr(forecast, "OVERHEAD", 1.0)
 
 
@@ -90,6 +92,26 @@ def test_the_largest_batch_decides_the_memory_and_too_little_is_told(monkeypatch
 def test_the_inner_width_has_other_names_elsewhere(name: str) -> None:
     config = SimpleNamespace(hidden_size=8, num_hidden_layers=2, **{name: 32})
     assert kept_activations(config) == 2 * (24 * 8 + 6 * 32)
+
+
+@pytest.mark.usefixtures("rate")
+def test_updating_trained_parameters_takes_its_time() -> None:
+    model = Llama()
+    # 2 · 50 · 3 operations a token with gradients of the weights; 100 bytes for each of 50 parameters
+    assert "about 1m20s," in phase2_forecast(model, 100, 1, CPU)
+    model.lm.requires_grad_(False)
+    assert "about 20s," in phase2_forecast(model, 100, 1, CPU)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_speed_is_measured_without_touching_random_numbers(dtype: torch.dtype, backward: bool) -> None:
+    before = torch.get_rng_state()
+    start = time.perf_counter()
+    rate = forecast.layer_rate(dtype, CPU, backward, 0.05)
+    assert rate * (time.perf_counter() - start) > 2 * 3 * 1024 * 576 * 1536 * (1 + backward)
+    assert forecast.memory_rate(CPU, 0.01) > 1e6
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.usefixtures("rate")

@@ -248,7 +248,7 @@ class EvaluationConfig:
     """A second opinion on SC: asset name or folder of a sentence encoder of another family, e.g. all-mpnet-base-v2;
     null: ROUGE-L and slot accuracy stand in its place. What one measure alone says is marked undecided."""
     max_new_tokens: int = 96
-    batch_size: int = 48
+    batch_size: int = 96
     derangements: int = 5
     bootstrap: int = 5000
     losses: bool = True

@@ -33,6 +33,8 @@ CASES = [
     for encoder, dims in ENCODERS.items()
     for q in (1, 3)
 ]
+READING = [case for case in CASES if case.values[0]["kind"] != "constant"]  # type: ignore[index,call-overload]
+"""All but the one that takes the vectors of any encoder."""
 
 
 def make(config: dict[str, Any], seed: int = 0) -> Adapter:
@@ -105,25 +107,6 @@ class TestEveryAdapter:
         adapter, sources = make(config), vectors(config, 3)
         shuffled = {"unused": torch.zeros(1, 1), **dict(reversed(sources.items()))}
         assert torch.equal(adapter(shuffled), adapter(sources))
-
-    def test_wrong_width_names_source_got_and_expected(self, config: dict[str, Any]) -> None:
-        adapter, sources = make(config), vectors(config, 3)
-        name = min(sources)
-        width = sources[name].shape[1]
-        sources[name] = torch.randn(3, width + 2)
-        with pytest.raises(ValueError, match=rf"'{name}' has shape \[3, {width + 2}\], expected \[n, {width}\]"):
-            adapter(sources)
-        sources[name] = torch.randn(width)
-        with pytest.raises(ValueError, match=rf"'{name}' has shape \[{width}\]"):
-            adapter(sources)
-
-    def test_missing_source_is_named(self, config: dict[str, Any]) -> None:
-        adapter = make(config)
-        sources = vectors(config, 3) | {"other": torch.randn(3, 4)}
-        name = max(config["source_dims"])
-        del sources[name]
-        with pytest.raises(ValueError, match=rf"source '{name}' is missing: got \[.*'other'.*\], expected .*'{name}'"):
-            adapter(sources)
 
     def test_mask_of_all_true_changes_nothing_and_bad_masks_are_refused(self, config: dict[str, Any]) -> None:
         adapter, sources = make(config), vectors(config, 3)
@@ -213,6 +196,38 @@ def test_checkpoint_of_another_adapter_is_refused() -> None:
     other = make({**config, "source_dims": {"behavioral": 5}})
     with pytest.raises(RuntimeError, match=r"input_maps\.semantic\.weight"):
         make(config).load_state_dict(other.state_dict())
+
+
+@pytest.mark.parametrize("config", READING)
+def test_wrong_width_names_source_got_and_expected(config: dict[str, Any]) -> None:
+    adapter, sources = make(config), vectors(config, 3)
+    name = min(sources)
+    width = sources[name].shape[1]
+    sources[name] = torch.randn(3, width + 2)
+    with pytest.raises(ValueError, match=rf"'{name}' has shape \[3, {width + 2}\], expected \[n, {width}\]"):
+        adapter(sources)
+    sources[name] = torch.randn(width)
+    with pytest.raises(ValueError, match=rf"'{name}' has shape \[{width}\]"):
+        adapter(sources)
+
+
+@pytest.mark.parametrize("config", READING)
+def test_missing_source_is_named(config: dict[str, Any]) -> None:
+    adapter = make(config)
+    sources = vectors(config, 3) | {"other": torch.randn(3, 4)}
+    name = max(config["source_dims"])
+    del sources[name]
+    with pytest.raises(ValueError, match=rf"source '{name}' is missing: got \[.*'other'.*\], expected .*'{name}'"):
+        adapter(sources)
+
+
+def test_constant_takes_the_vectors_of_any_encoder() -> None:
+    adapter = make({"kind": "constant", "source_dims": {"semantic": 7}, "output_dim": 6, "num_queries": 3})
+    assert adapter({"behavioral": torch.randn(4, 5)}).shape == (4, 3, 6)
+    with pytest.raises(ValueError, match="no source"):
+        adapter({})
+    with pytest.raises(ValueError, match="different numbers of items"):
+        adapter({"behavioral": torch.randn(4, 5), "other": torch.randn(3, 7)})
 
 
 def test_constant_gives_every_item_its_parameters() -> None:

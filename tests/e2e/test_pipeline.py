@@ -89,6 +89,18 @@ def test_a_changed_setting_redoes_only_what_depends_on_it(tiny_overrides: list[s
     assert len(second["tune"]) == len(second["evaluate"]) == 2
 
 
+def test_one_blind_control_serves_the_vectors_of_every_encoder(tiny_overrides: list[str], tmp_path: Path) -> None:
+    quick = ["evaluation.conditions=[own,blind]", "tuning.steps=2", "tuning.val_every=2", *tiny_overrides]
+    blind = []
+    for encoder in ("combined", "semantic", "behavioral"):
+        _, folder = run(["experiment=ilm_mlp", f"encoder={encoder}", *quick])
+        metrics = json.loads((folder / "metrics.json").read_text())
+        blind.append(metrics["all"]["sc"]["blind"])
+    assert len(set(blind)) == 1
+    # the blind control's training, and one of each encoder
+    assert len(built(tmp_path)["tune"]) == 4
+
+
 @pytest.mark.parametrize(
     "experiment",
     [

@@ -223,6 +223,7 @@ def test_figure_3s_axis_sweeps_cleanly(adapter: str) -> None:
         (["tuning.residual_clip=[2,1]"], "a lowest and a highest loss"),
         (["tuning.residual_steps=10"], "add tuning.residual_weighting=true"),
         (["tuning.residual_weighting=true", "tuning.residual_steps=0"], "needs a trained blind model"),
+        (["adapter=mlp", "adapter.dropout=0.3"], "adapter=mlp has no dropout"),
         (["tuning.lr_trials=[0,1e-3]"], "must be above 0"),
         (["tuning.lr_trials=[1e-3,1e-3]"], "there twice"),
         (["tuning.lr_trials=[1e-3]", "tuning.trial_steps=5000"], "more than tuning.steps"),

@@ -14,9 +14,11 @@ from torch import nn
 from ilm_lightning.engine.artifacts import Artifact, Store
 from ilm_lightning.engine.config import Config, LMConfig, TuningConfig
 from ilm_lightning.engine.config_trainer import TrainerConfig
-from ilm_lightning.engine.stages import phase2
+from ilm_lightning.engine.datamodule import Stream
+from ilm_lightning.engine.stages import phase2, tune
 from ilm_lightning.engine.stages.context import Context
-from ilm_lightning.engine.stages.fitting import frozen_lm, phases
+from ilm_lightning.engine.stages.fitting import frozen_lm, optimiser_settings, phases
+from ilm_lightning.engine.stages.lm_first import lm_first_config
 from ilm_lightning.engine.stages.signals import (
     RESIDUALS,
     context_prompts,
@@ -24,7 +26,7 @@ from ilm_lightning.engine.stages.signals import (
     shortened,
     with_residual_weights,
 )
-from ilm_lightning.engine.stages.tune import Inputs, _that_matters, control
+from ilm_lightning.engine.stages.tune import Inputs, _Read, _that_matters, control
 from ilm_lightning.lm import LengthGroupedSampler, TokenisedExample
 
 RATES = [3e-4, 1e-3, 3e-3]
@@ -95,6 +97,58 @@ def test_the_rate_with_the_least_validation_loss_is_chosen_and_all_are_recorded(
     # the language model's rate keeps its proportion to the adapter's
     assert [row["lm_lr"] / row["adapter_lr"] for row in rows] == pytest.approx([0.2] * 3)
     assert all(row["train_flops"] == 7.0 for row in rows)
+
+
+def test_a_trial_warms_up_for_the_same_share_of_its_steps_as_the_run() -> None:
+    tuning = TuningConfig(steps=180, trial_steps=30, warmup_steps=30, lr_trials=RATES)
+    assert {rates["warmup_steps"] for rates in phase2.trial_rates(tuning)} == {5}
+    shares = [
+        optimiser_settings(replace(tuning, **rates), rates["steps"]).warmup
+        for rates in (*phase2.trial_rates(tuning), {"steps": 180})
+    ]
+    assert shares == pytest.approx([1 / 6] * 4)
+
+
+@pytest.mark.parametrize("first_seed", [None, 0, 2**32 - 1])
+def test_the_language_model_first_reads_in_an_order_of_its_own(first_seed: int | None) -> None:
+    for seed in (0, 1, 2, 2**32 - 1):
+        config = Config(seed=seed, tuning=TuningConfig(lm_first_steps=10, lm_first_seed=first_seed))
+        first = lm_first_config(config).seed
+        assert 0 <= first < 2**32
+        assert first not in (0, 1, 2, 2**32 - 1)
+    same = [lm_first_config(Config(seed=seed, tuning=TuningConfig(lm_first_seed=4))).seed for seed in (0, 1)]
+    assert same[0] == same[1]
+
+
+def test_a_second_fit_reads_on_where_the_first_ended() -> None:
+    sampler = LengthGroupedSampler([5] * 24, 4, 0)
+    stream = Stream(list(range(24)), sampler, list)
+    whole = [stream(step) for step in range(9)]
+    first, second = stream.after(0), stream.after(4)
+    assert [first(step) for step in range(4)] + [second(step) for step in range(5)] == whole
+
+
+def test_elm_reads_as_many_different_examples_as_every_other_row(
+    tmp_path: Path, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def fit(module: object, data: Any, settings: Any, *_: object) -> dict[str, float]:
+        read.extend(x for step in range(settings.steps) for x in data.batch(step))
+        return {}
+
+    stream = Stream(list(range(80)), LengthGroupedSampler([5] * 80, 4, 0), list)
+    seen = _Read(stream, [], None, None, {"mean_tokens": 5.0}, 5)
+    monkeypatch.setattr(tune, "_what_is_read", lambda *_: seen)
+    monkeypatch.setattr("ilm_lightning.engine.training.fit", fit)
+    monkeypatch.setattr("ilm_lightning.lm.module.ItemLanguageModule", lambda *_: None)
+    monkeypatch.setattr("ilm_lightning.engine.forecast.phase2_forecast", lambda *_: "")
+    context = context_of(tmp_path)
+    tuning = replace(context.config.tuning, mode="full", steps=20, adapter_first_share=0.25)
+    model = nn.Module()
+    model.lm = nn.Linear(2, 2)
+    tune.train(replace(context, config=replace(context.config, tuning=tuning)), inputs, model, None, tmp_path)  # type: ignore[arg-type]
+    assert len(read) == len(set(read)) == 80
 
 
 def test_equal_losses_take_the_smaller_rate(tmp_path: Path, inputs: Inputs, losses: dict[Any, Any]) -> None:

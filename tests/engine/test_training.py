@@ -105,3 +105,14 @@ def test_checkpoints_load_without_pickled_code(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("steps", "wish"), [(450, 150), (500, 150), (12, 4), (7, 3), (2, 9), (1, 1)])
 def test_a_validation_follows_the_last_step(steps: int, wish: int) -> None:
     assert steps % validation_interval(steps, wish) == 0
+
+
+@pytest.mark.parametrize(("steps", "wish", "told"), [(7, 3, "every 7 steps, not every 3"), (12, 4, ""), (2, 9, "")])
+def test_an_interval_far_from_the_wish_is_told(
+    steps: int, wish: int, told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = StreamDataModule(batch_of, [batch_of(1000)])
+    settings = FitSettings("tiny", steps, wish, seed=3, checkpoint_every_s=0.0)
+    with caplog.at_level("INFO", logger="ilm_lightning"):
+        fit(Tiny(), data, settings, TrainerConfig(accelerator="cpu", precision="32-true"), tmp_path)
+    assert [told in line for line in caplog.messages if "validates" in line] == ([True] if told else [])

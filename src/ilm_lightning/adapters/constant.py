@@ -16,7 +16,7 @@ class ConstantAdapter(Adapter, kind="constant"):
     """Learned soft tokens [q, d]; the vectors only say how many items there are.
 
     Args:
-        source_dims: Width of each source, checked as for the other adapters so that it can stand in for any of them.
+        source_dims: Width of each source; only kept, since one training serves the vectors of every encoder.
         output_dim: d.
         num_queries: q.
     """
@@ -27,8 +27,15 @@ class ConstantAdapter(Adapter, kind="constant"):
         nn.init.normal_(self.soft_tokens, std=INIT_STD)
 
     def forward(self, sources: Mapping[str, Tensor], source_mask: Tensor | None = None) -> Tensor:
-        """The same soft tokens for every item, [n, q, d]; arguments and errors as in `Adapter.forward`."""
-        vectors = check_sources(sources, self.source_dims)
+        """The same soft tokens for every item, [n, q, d]; arguments as in `Adapter.forward`, of any sources.
+
+        Raises:
+            ValueError: If there is no source, one is not [n, d_s], or the numbers of items differ.
+        """
+        if not sources:
+            raise ValueError("no source: the soft tokens are as many as the items of some vectors")
+        known = {name: sources[name] for name in self.source_dims if name in sources} or sources
+        vectors = check_sources(known, {name: vector.shape[-1] for name, vector in known.items()})
         if source_mask is not None:
             check_source_mask(source_mask, len(vectors[0]), len(vectors))
         return self.soft_tokens.expand(len(vectors[0]), -1, -1)

@@ -67,3 +67,7 @@ class Stream:
         if epoch != self._epoch:
             self._batches, self._epoch = self.sampler.batches(epoch), epoch
         return self.collator(own_share([self.rows[i] for i in self._batches[place]]))
+
+    def after(self, done: int) -> Callable[[int], Any]:
+        """The batches behind the first ``done``: a second fit counts its steps from 0 again."""
+        return lambda step: self(done + step)

@@ -120,6 +120,9 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     validate = len(data.validation) > 0
     interval = validation_interval(settings.steps, settings.val_every) if validate else None
+    if interval and not 2 / 3 <= interval / min(settings.val_every, settings.steps) <= 1.5:
+        why = f"validates every {interval} steps, not every {settings.val_every}: {settings.steps} are whole intervals"
+        log.info("%-9s %s", settings.label, why)
     best = BestCheckpoint(folder, settings.monitor) if validate else None
     need_space(folder, checkpoint_bytes(module), f"phase {settings.label} with its checkpoints")
     signals = active_signals()

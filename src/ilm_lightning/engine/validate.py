@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ilm_lightning.engine.checks import ConfigError, not_negative, one_of, plain_name, positive
-from ilm_lightning.engine.config import Config
+from ilm_lightning.engine.config import AdapterConfig, Config
 from ilm_lightning.engine.validate_logger import check_logger
 from ilm_lightning.engine.validate_machine import check_machine, check_writable
 from ilm_lightning.engine.validate_openp5 import check_openp5_files, check_raw_folder
@@ -198,6 +198,8 @@ def _ranges(config: Config) -> None:
     ):
         if not 0 <= value < 1:
             raise ConfigError(f"{key}={value} must lie in [0, 1)")
+    if adapter.kind in ("mlp", "collm", "constant") and adapter.dropout != AdapterConfig().dropout:
+        raise ConfigError(f"adapter.dropout={adapter.dropout} is for a Q-Former; adapter={adapter.kind} has no dropout")
     if not 0 <= tuning.adapter_first_share <= 1:
         raise ConfigError(f"tuning.adapter_first_share={tuning.adapter_first_share} must lie in [0, 1]")
     if pretraining.source_dropout and config.encoder.name != "combined":

@@ -11,6 +11,9 @@ from ilm_lightning.engine.stages.tune import Inputs, control
 FIRST_QUERIES = 8
 """Language tasks: soft tokens an item that the language model sees meanwhile, whatever the variant's number."""
 
+OWN_ORDER = 1_000_000
+"""Added to the seed: with the run's own, phase 2 would begin with the very batches that were read here."""
+
 
 def with_lm_first(context: Context, inputs: Inputs, phase2: Callable[[Context, Inputs], Artifact]) -> Inputs:
     """Train the language model first, where ``tuning.lm_first_steps`` asks for it.
@@ -52,4 +55,4 @@ def lm_first_config(config: Config) -> Config:
         lm_first_seed=None,
     )
     seed = config.seed if config.tuning.lm_first_seed is None else config.tuning.lm_first_seed
-    return replace(blind, tasks=tasks, tuning=tuning, seed=seed)
+    return replace(blind, tasks=tasks, tuning=tuning, seed=(seed + OWN_ORDER) % 2**32)

@@ -151,13 +151,14 @@ def trials(context: Context, inputs: Inputs, reference: str | None) -> Artifact:
 
 
 def trial_rates(tuning: TuningConfig) -> list[dict[str, Any]]:
-    """Settings of each trial: the language model's rate keeps its proportion to the adapter's."""
+    """Settings of each trial: the language model's rate keeps its proportion to the adapter's, warm-up its share."""
     return [
         {
             "adapter_lr": rate,
             "lm_lr": rate * tuning.lm_lr / tuning.adapter_lr,
             "steps": tuning.trial_steps,
             "val_every": tuning.trial_steps,
+            "warmup_steps": round(tuning.warmup_steps * tuning.trial_steps / tuning.steps),
         }
         for rate in dict.fromkeys(tuning.lr_trials)
     ]

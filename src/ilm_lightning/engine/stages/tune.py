@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ilm_lightning.lm import ContextTeacher, ItemLanguageModel, LengthGroupedSampler
 
 log = logging.getLogger("ilm_lightning")
-CODE = 1
+CODE = 2
 MODEL = "model"
 """Sub folder with the portable model."""
 
@@ -282,22 +282,23 @@ def train(
 
     config, tuning = context.config, context.config.tuning
     read = _what_is_read(context, inputs, model, reference)
-    report = dict(read.report)
-    tokens = int(report["mean_tokens"] * tuning.batch_size)
+    report, tokens = dict(read.report), int(read.report["mean_tokens"] * tuning.batch_size)
     device, distilled = training_device(config.trainer), read.teacher is not None
     twice = config.trainer.activation_checkpointing
     log.info("tune      %s", phase2_forecast(model, tokens, tuning.steps, device, distilled, 0.0, read.largest, twice))
+    done = 0
     for label, steps, mode in phases(tuning.adapter_first_share, tuning.steps, tuning.mode):
         with frozen_lm(model, mode == "frozen" and tuning.mode != "frozen"):
             report[label] = fit(
                 ItemLanguageModule(model, optimiser_settings(tuning, steps), read.teacher),
-                StreamDataModule(read.stream, read.checks),
+                StreamDataModule(read.stream.after(done), read.checks),
                 fit_settings(config, label, steps),
                 config.trainer,
                 folder,
                 context.tracker(label),
                 read.panel,
             )
+        done += steps
     return report
 
 

@@ -46,6 +46,33 @@ def test_ratings_are_read(text: str, value: float | None) -> None:
     assert read_rating(text, 0.5, 5.0) == value
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("-4", -4.0),
+        ("\u22122,5", -2.5),
+        ("I give it (-7).", -7.0),
+        ("3-4", 3.0),
+        ("between 3 -4", 3.0),
+        ("a 4-star film", 4.0),
+        ("grade B-4", 4.0),
+        ("- 4", 4.0),
+        ("-11", None),
+    ],
+)
+def test_a_minus_counts_where_it_is_a_sign(text: str, value: float | None) -> None:
+    assert read_rating(text, -10.0, 10.0) == value
+
+
+def test_the_ends_of_a_scale_in_single_precision_are_readable() -> None:
+    low, high = float(np.float32(0.1)), float(np.float32(4.9))
+    assert low > 0.1
+    assert read_rating("0.1", low, high) == 0.1
+    assert read_rating("4.9", 0.5, float(np.nextafter(np.float32(4.9), np.float32(0)))) == 4.9
+    assert read_rating("0.09", low, high) is None
+    assert read_rating("4.91", low, high) is None
+
+
 def test_expected_rating_follows_the_probabilities() -> None:
     assert expected_rating([1000.0, 1001.0], [1, 4]) == pytest.approx(2.0)
     assert expected_rating([3.0], [4.5]) == 4.5

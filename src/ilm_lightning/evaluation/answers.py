@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from ilm_lightning.evaluation.statistics import paired_bootstrap
 
 Values = NDArray[np.float64]
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
+# A minus after a digit or letter is a hyphen: "3-4", "a B-4".
+_NUMBER = re.compile(r"(?:(?<!\w)[-\u2212])?\d+(?:[.,]\d+)?")
 CUTOFFS = (1, 5)
 ERRORS = ("mae", "rmse", "mae_expected", "rmse_expected")
 """Measures of which less is better."""
@@ -58,12 +59,26 @@ def tag_score(text: str, truth: Collection[str], vocabulary: Collection[str]) ->
 def read_rating(text: str, lowest: float, highest: float) -> float | None:
     """Read a rating out of a text: its first number, if it lies on the scale.
 
+    Args:
+        text: what was answered.
+        lowest: least rating of the scale; below 0 where it has negative ones.
+        highest: greatest rating. Both may be single precision: the last digits of a bound do not matter.
+
+    Returns:
+        The number as the text has it; None where there is none or it lies outside.
+
     >>> read_rating("4.5 stars", 0.5, 5), read_rating("3,5", 0.5, 5), read_rating("100", 0.5, 5), read_rating("A", 1, 5)
     (4.5, 3.5, None, None)
+    >>> read_rating("-4", -10, 10), read_rating("3-4", -10, 10)
+    (-4.0, 3.0)
     """
     found = _NUMBER.search(text)
-    value = float(found.group().replace(",", ".")) if found else None
-    return value if value is not None and lowest <= value <= highest else None
+    if found is None:
+        return None
+    value = float(found.group().replace(",", ".").replace("\u2212", "-"))
+    # single precision keeps seven digits
+    slack = 1e-6 * max(abs(lowest), abs(highest))
+    return value if lowest - slack <= value <= highest + slack else None
 
 
 def expected_rating(bits: ArrayLike, scale: ArrayLike) -> float:

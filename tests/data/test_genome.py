@@ -1,5 +1,6 @@
 """The tag genome as a table of its own."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import polars as pl
 import pytest
 
 from ilm_lightning.data.errors import DataError
-from ilm_lightning.data.genome import GenomeScores, read_genome
+from ilm_lightning.data.genome import GenomeScores, read_genome, read_genome_tags
 
 TAGS = "tagId,tag\n2,Dark \n1,&quot;007&quot;\n5,heist\n"
 SCORES = "movieId,tagId,relevance\n30,1,0.02\n30,2,0.9990000000000001\n30,5,0.6\n10,1,1.0\n10,2,0.5\n10,5,0.75\n"
@@ -56,6 +57,19 @@ def test_missing_scores_are_nan_in_the_matrix(tmp_path: Path) -> None:
     assert np.isnan(matrix).sum() == 1
 
 
+def test_a_tag_of_any_length_keeps_its_name(tmp_path: Path) -> None:
+    long = "oscar (best writing - screenplay written directly for the screen)"
+    assert read_genome(write(tmp_path, tags=TAGS.replace("heist", long)), MOVIES).tags == ["007", "dark", long]
+
+
+def test_every_tag_of_the_release_has_a_name_of_its_own() -> None:
+    folder = Path(os.environ.get("ILM_DATA", "/nowhere")) / "ml-25m"
+    if not (folder / "genome-tags.csv").is_file():
+        pytest.skip("ILM_DATA holds no ml-25m")
+    tags = read_genome_tags(folder)["tag"]
+    assert (len(tags), tags.n_unique(), "" in tags.to_list()) == (1128, 1128, False)
+
+
 @pytest.mark.parametrize(
     ("scores", "tags", "message"),
     [
@@ -66,6 +80,8 @@ def test_missing_scores_are_nan_in_the_matrix(tmp_path: Path) -> None:
         (SCORES + "20,2,\n", TAGS, "line 8 is broken: column 'relevance' is empty"),
         (SCORES + "20,2", TAGS, "line 8 has 2 fields instead of 3"),
         (SCORES, TAGS + "5,again\n", "genome-tags.csv: tagId 5 occurs more than once"),
+        (SCORES, TAGS.replace("heist", ""), r"genome-tags\.csv: line 4 gives tagId 5 no name"),
+        (SCORES, TAGS.replace("heist", "<!>"), r"genome-tags\.csv: line 4 gives tagId 5 no name"),
         (SCORES, "id,tag\n1,x\n", "column 'tagId' is missing"),
         ("movieId,tagId\n", TAGS, "column 'relevance' is missing"),
     ],

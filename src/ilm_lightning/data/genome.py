@@ -109,14 +109,19 @@ def read_genome_tags(folder: Path) -> pl.DataFrame:
         Columns tagId and tag (cleaned), in the order of the ids.
 
     Raises:
-        DataError: a missing or damaged file, or an id that occurs twice.
+        DataError: a missing or damaged file, an id that occurs twice, or a tag without a name.
     """
     path = existing(folder, "genome-tags.csv")
-    table = read_columns(path, _TAGS).sort("tagId")
-    twice = table.filter(pl.col("tagId").is_duplicated())["tagId"]
+    table = read_columns(path, _TAGS)
+    twice = table.filter(pl.col("tagId").is_duplicated())["tagId"].sort()
     if twice.len():
         raise DataError(f"{path}: tagId {twice[0]} occurs more than once; get the file again")
-    return table.with_columns(pl.Series("tag", [clean_tag(tag or "") for tag in table["tag"]], dtype=pl.String))
+    names = [clean_tag(tag or "", longest=None) for tag in table["tag"]]
+    if "" in names:
+        # below the header
+        row = names.index("")
+        raise DataError(f"{path}: line {row + 2} gives tagId {table['tagId'][row]} no name; get the file again")
+    return table.with_columns(pl.Series("tag", names, dtype=pl.String)).sort("tagId")
 
 
 def read_genome(folder: Path, movie_ids: pl.Series) -> GenomeScores:

@@ -40,15 +40,16 @@ class TagSettings:
             raise DataError(f"smallest relevance {self.genome_min_relevance:g} of a genome tag: it lies in [0, 1]")
 
 
-def clean_tag(raw: str) -> str:
+def clean_tag(raw: str, longest: int | None = LONGEST) -> str:
     """Bring a tag as somebody typed it to the form by which tags are counted.
 
     Args:
         raw: the tag.
+        longest: characters that it may have; None for any number, where tags are a list that somebody drew up.
 
     Returns:
         Lower case, HTML entities and misread UTF-8 mended, no control characters, no quotes around the whole, single
-        spaces; empty where no letter or digit is left or the tag is longer than `LONGEST`.
+        spaces; empty where no letter or digit is left or the tag is longer than `longest`.
 
     >>> clean_tag(' Wallace &amp; Gromit'), clean_tag("RenÃ©e Zellweger"), clean_tag('"Film Noir"'), clean_tag(":-)")
     ('wallace & gromit', 'renée zellweger', 'film noir', '')
@@ -62,7 +63,8 @@ def clean_tag(raw: str) -> str:
     text = " ".join(text.split()).lower()
     if quoted := _QUOTED.fullmatch(text):
         text = quoted[1].strip()
-    return text if len(text) <= LONGEST and any(char.isalnum() for char in text) else ""
+    fits = longest is None or len(text) <= longest
+    return text if fits and any(char.isalnum() for char in text) else ""
 
 
 def _mended(text: str) -> str:

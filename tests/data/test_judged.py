@@ -6,6 +6,7 @@ import pytest
 
 from ilm_lightning.data.errors import DataError
 from ilm_lightning.data.judged import MOST, check_values, set_judged_apart, user_ratings
+from ilm_lightning.data.splits import FRACTIONS, SPLITS, split_keys
 from ilm_lightning.data.tables import Interactions
 
 
@@ -53,6 +54,14 @@ def test_a_limit_draws_users_by_their_ids() -> None:
     assert set(some) <= set(set_judged_apart(events, users=12).judged.frame["user"].unique())
     assert sorted(some) != list(range(7))
     assert set_judged_apart(events, users=50).judged.frame["user"].n_unique() == 30
+
+
+def test_a_limit_keeps_every_splits_share_of_users() -> None:
+    judged = set_judged_apart(interactions([15] * 3000, n_items=20), users=600).judged
+    drawn = judged.frame["user"].unique().to_list()
+    split = split_keys(f"user {judged.user_ids[user]}" for user in drawn)
+    shares = {name: float(np.mean(split == name)) for name in SPLITS}
+    assert shares == pytest.approx(dict(zip(SPLITS, FRACTIONS, strict=True)), abs=0.04)
 
 
 def test_too_few_ratings() -> None:

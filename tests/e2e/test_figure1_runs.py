@@ -156,6 +156,11 @@ def test_missing_columns_are_told_before_vectors_are_made(
     assert not list((tmp_path / "artifacts").glob("embed/*/manifest.json"))
 
 
+def test_users_of_one_split_alone_are_told_and_nothing_is_trained(shared_overrides: list[str]) -> None:
+    with pytest.raises(DataError, match=r"rating: no (train|test) example could be made.*a larger tasks\.users"):
+        run(["experiment=ilm_mlp", "tasks.names=[summary,rating]", "tasks.users=1", *shared_overrides, *QUICK])
+
+
 @pytest.fixture
 def genome_folder(tmp_path: Path) -> Path:
     """A folder in the format of ml-25m with invented movies, ratings, tags and genome."""

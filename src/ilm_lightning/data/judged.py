@@ -71,7 +71,8 @@ def set_judged_apart(interactions: Interactions, users: int | None = None) -> Ju
     quota[quota < FEWEST] = 0
     if users is not None and np.count_nonzero(quota) > users:
         able = np.flatnonzero(quota)
-        drawn = sorted(able, key=lambda row: group_position(f"user {interactions.user_ids[row]}", 0))
+        # another hash than the split's of "user ...": the lowest of that one are training users alone
+        drawn = sorted(able, key=lambda row: group_position(f"judged {interactions.user_ids[row]}", 0))
         quota[drawn[users:]] = 0
     if not quota.any():
         raise DataError(

@@ -1,7 +1,6 @@
 """Stages without training: raw files to tables, tables to vectors, tables to examples."""
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -17,6 +16,7 @@ from ilm_lightning.data.tags import TagSettings
 from ilm_lightning.engine.artifacts import SCRATCH, Artifact, file_hash, source_hash, write_json
 from ilm_lightning.engine.config import AlsConfig
 from ilm_lightning.engine.stages.context import Context
+from ilm_lightning.engine.stages.example_check import check_examples, counts_by_split
 from ilm_lightning.engine.stages.figure1 import JUDGED, figure1_examples, judged_settings, task_names, without_judged
 from ilm_lightning.engine.stages.own_tasks import own_tasks, with_own_tasks
 
@@ -205,12 +205,11 @@ def examples(context: Context, prepared: Artifact, embedded: Artifact, taught: A
             theirs = _labels(context, tables[1], list(own.tasks))
             frame, report = with_own_tasks(context.config, embedded, tables[1:], (frame, report), own, theirs)
         frame.write_parquet(folder / "examples.parquet")
-        counts = frame.group_by("split").len().sort("split")
         asked = {} if taught is None else {"taught": taught.report}
-        return {**report, **asked, "examples_by_split": dict(counts.iter_rows())}
+        return {**report, **asked, "splits": counts_by_split(frame)}
 
     made = context.store.get("tasks", settings, inputs if taught is None else {**inputs, "teach": taught}, build)
-    _check_examples(made, context.config.evaluation.split)
+    check_examples(made, context.config.evaluation.split)
     return made
 
 
@@ -264,22 +263,6 @@ def _labels(context: Context, catalog: ItemCatalog, names: Sequence[str]) -> dic
     if context.config.data.split != "paper":
         return None
     return {name: split_task(catalog, name, context.config.data.split_seed) for name in names}
-
-
-def _check_examples(made: Artifact, scored: str) -> None:
-    counts = made.report["examples_by_split"]
-    for split in ("train", scored):
-        if counts.get(split):
-            continue
-        reasons: Counter[str] = Counter()
-        for left_out in made.report["left_out"].values():
-            reasons.update(left_out)
-        told = ", ".join(f"{count} times '{reason}'" for reason, count in reasons.most_common(3))
-        raise DataError(
-            f"no {split} example could be made (examples: {counts or 'none'}; left out: {told or 'nothing'}); the "
-            "built-in tasks are about films and know film genres such as Drama: bring items with genres and years, "
-            "more items, or your own tasks (tasks.file=FILE, docs/your-own-tasks.md)"
-        )
 
 
 def read_tables(prepared: Artifact) -> tuple[Interactions, ItemCatalog, np.ndarray[Any, np.dtype[np.str_]]]:

@@ -57,7 +57,9 @@ def test_real_genome_tags_and_users(folder: Path) -> None:
     assert report["examples"]["genome_tags"] > 50
     heat = catalog.find("Heat (1995)")
     tags = frame.filter((pl.col("task") == "genome_tags") & (pl.col("about") == heat))["target"].item().split(", ")
-    assert {"crime", "heist"} & set(tags)
+    assert "heist" in tags
+    # its genres, and in its texts
+    assert {"action", "crime", "thriller"}.isdisjoint(tags)
     profiles = frame.filter(pl.col("task") == "user_profile")["target"]
     assert profiles.n_unique() > 0.95 * len(profiles)
     assert (profiles.str.len_chars() > 40).all()

@@ -166,8 +166,8 @@ def genome_folder(tmp_path: Path) -> Path:
     """A folder in the format of ml-25m with invented movies, ratings, tags and genome."""
     folder, draw = tmp_path / "ml-25m", random.Random(1)
     folder.mkdir()
-    tags = [f"tag {chr(97 + k)}" for k in range(20)]
     genres = ("Drama", "Comedy", "Crime", "War")
+    tags = [*(f"tag {chr(97 + k)}" for k in range(16)), *(genre.lower() for genre in genres)]
     movies = [f"{i},Film number {i} ({1950 + i % 50}),{draw.choice(genres)}|{draw.choice(genres)}" for i in range(60)]
     scores = [f"{i},{t + 1},{draw.random():.3f}" for i in range(50) for t in range(20)]
     ratings = [f"{u},{i},{draw.randint(1, 5)}.0,{1000 + k}" for u in range(40) for k, i in enumerate(
@@ -197,6 +197,12 @@ def test_genome_tags(genome_folder: Path, tiny_overrides: list[str]) -> None:
     items = pl.read_parquet(folder / "items" / "items.parquet")
     held = set(items["tags"].explode().drop_nulls()) | set(items["genome_tags"].explode().drop_nulls())
     assert held == {"not in the genome"}
+    # what the texts hold all the same, a movie's genres, is not asked for
+    catalog = {row["item_id"]: row["genres"] for row in items.iter_rows(named=True)}
+    (examples,) = (Path(folder).parents[1] / "artifacts" / "tasks").glob("*/examples.parquet")
+    asked = pl.read_parquet(examples).select(pl.col("example_id").str.split(":").list.last(), "target").rows()
+    assert len(asked) > 40
+    assert all({genre.lower() for genre in catalog[item]}.isdisjoint(target.split(", ")) for item, target in asked)
     with pytest.raises(ConfigError, match=r"set data\.genome_in_text=false"):
         run(["tasks.names=[genome_tags]", *more])
 

@@ -34,6 +34,14 @@ def test_tags(text: str, precision: float, recall: float, known: float) -> None:
     assert found.f1 == pytest.approx(2 * precision * recall / (precision + recall) if precision else 0.0)
 
 
+def test_tags_that_are_passed_over_count_neither_way() -> None:
+    told = {"drama", "sci-fi"}
+    assert tag_score("Drama, crime, robbers", ["crime"], VOCABULARY | told, told) == tag_score(
+        "crime, robbers", ["crime"], VOCABULARY
+    )
+    assert tag_score("drama", ["crime"], VOCABULARY | told, told).precision == 0
+
+
 @given(st.lists(st.sampled_from(sorted(VOCABULARY)), min_size=1, unique=True))
 def test_the_true_tags_score_one(tags: list[str]) -> None:
     assert tag_score(", ".join(tags), tags, VOCABULARY).f1 == pytest.approx(1.0)

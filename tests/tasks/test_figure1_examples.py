@@ -185,6 +185,22 @@ def test_tags_are_the_most_relevant_ones(frame: pl.DataFrame, genome: GenomeScor
         assert len(tags) < 10 or max(left) <= min(values)
 
 
+def test_tags_that_name_an_items_own_genres_are_not_asked_for() -> None:
+    genres = (["Sci-Fi", "Film-Noir"], ["Drama"], ["Drama"])
+    catalog = ItemCatalog.from_rows(
+        [{"item_id": str(i), "title": f"Film {i}", "genres": own} for i, own in enumerate(genres)]
+    )
+    tags = ["sci-fi", "drama", "scifi", "film noir", "noir thriller", *(f"tag {k}" for k in range(10))]
+    # relevance falls with the place in the list; the last film's one tag is its genre
+    rows = [(item, place, 0.99 - place / 50) for item in (0, 1) for place in range(len(tags))] + [(2, 1, 0.9)]
+    scores = GenomeScores(pl.DataFrame(rows, schema=["item", "tag", "relevance"], orient="row"), tags)
+    frame, report = build_figure1(catalog, ["train"] * 3, ["genome_tags"], genome=scores)
+    targets = [target.split(", ") for target in frame["target"]]
+    more = ["noir thriller", *(f"tag {k}" for k in range(10))]
+    assert targets == [["drama", *more[:9]], ["sci-fi", "scifi", "film noir", *more[:7]]]
+    assert report["left_out"]["genome_tags"] == {NO_GENOME: 1}
+
+
 def test_only_prompts_that_vary_are_listed_as_such(frame: pl.DataFrame) -> None:
     for task, part in frame.filter(pl.col("split") == "test").group_by("task"):
         assert part["prompt"].n_unique() == 1 or task[0] in OWN_PROMPT_TASKS

@@ -25,7 +25,7 @@ class TagSettings:
         genome_per_item: genome tags of an item, most relevant first; 0 leaves them out.
         genome_min_relevance: genome tags below this relevance are never taken.
         genome_in_text: False leaves out genome tags and every user tag that is one: then no text or vector of an item
-            tells its genome tags, as a task that asks for them must have it.
+            tells its genome tags, as a task that asks for them must have it. Genres stay; that task passes over them.
     """
 
     per_item: int = 10

@@ -36,7 +36,7 @@ class DataConfig:
     genome_min_relevance: float = 0.5
     """ml_25m: less relevant genome tags never become text."""
     genome_in_text: bool = True
-    """ml_25m; false: no genome tag, nor a user tag that is one, in any text or vector (for tasks that ask for them)."""
+    """ml_25m; false: of genome tags, texts and vectors hold genres alone (for tasks that ask for the others)."""
     split_seed: int = 0
     """Seed of the split of movies into train, validation and test."""
     split: str = "strict"

@@ -35,13 +35,16 @@ class TagScore:
     known: float
 
 
-def tag_score(text: str, truth: Collection[str], vocabulary: Collection[str]) -> TagScore:
+def tag_score(
+    text: str, truth: Collection[str], vocabulary: Collection[str], passed_over: Collection[str] = ()
+) -> TagScore:
     """Compare a list of tags with the true ones.
 
     Args:
         text: tags separated by commas or lines; case and the final stop do not matter, repetitions count once.
         truth: the true tags, in lower case; at least one.
         vocabulary: all tags there are. A listed tag outside it is a wrong one.
+        passed_over: tags that count neither for nor against a list; none of them is a true one.
 
     Returns:
         The scores.
@@ -50,6 +53,7 @@ def tag_score(text: str, truth: Collection[str], vocabulary: Collection[str]) ->
     TagScore(precision=0.6666666666666666, recall=0.5, f1=0.5714285714285715, known=0.6666666666666666)
     """
     listed = {tag for part in re.split(r"[,\n;]", text.lower()) if (tag := part.strip(" .\t"))}
+    listed -= set(passed_over)
     right = len(listed & set(truth))
     precision, recall = right / max(len(listed), 1), right / len(truth)
     f1 = 2 * precision * recall / (precision + recall) if right else 0.0

@@ -1,6 +1,7 @@
 """The tasks of the paper's Figure 1 and ELM's user profiles: long summary, genome tags, rating, next item, profile."""
 
 from ilm_lightning.tasks.figure1.build import FIGURE1_SCHEMA, Ratings, build_figure1
+from ilm_lightning.tasks.figure1.genres import genre_tags
 from ilm_lightning.tasks.figure1.names import (
     ANSWER_TASKS,
     FIGURE1_TASKS,
@@ -36,6 +37,7 @@ __all__ = [
     "USER_TASKS",
     "VALUE_TASKS",
     "build_figure1",
+    "genre_tags",
     "preference",
     "read_taste",
     "write_profile",

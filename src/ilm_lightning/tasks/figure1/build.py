@@ -17,6 +17,7 @@ from ilm_lightning.progress import track
 from ilm_lightning.tasks.elm.build import DUPLICATE, EXAMPLE_SCHEMA, surplus_rows
 from ilm_lightning.tasks.elm.facts import CatalogContext
 from ilm_lightning.tasks.elm.teacher import FactsTeacher, pick
+from ilm_lightning.tasks.figure1.genres import genre_tags
 from ilm_lightning.tasks.figure1.names import FIGURE1_TASKS, GENOME_TAGS, LONG_SUMMARY, USER_PROFILE, USER_TASKS
 from ilm_lightning.tasks.figure1.profile import Traits, Typical
 from ilm_lightning.tasks.figure1.prompts import FIGURE1_PROMPTS, with_title
@@ -34,10 +35,10 @@ FIGURE1_SCHEMA: Mapping[str, Any] = {
 """What examples about users say beside `EXAMPLE_SCHEMA`: the user; the item that is judged or next; further items whose
 text the target holds; the true rating; texts to choose from, and their items. A slot's row ``I + u`` is user ``u``."""
 NO_TITLE = "no title"
-NO_GENOME = "no genome tag is relevant enough"
+NO_GENOME = "no genome tag but its genres is relevant enough"
 MOST_TAGS = 10
 RELEVANT = 0.5
-"""Genome tags of an item: the ten most relevant ones of at least this relevance (ours)."""
+"""Genome tags of an item: the ten most relevant ones of at least this relevance that name none of its genres (ours)."""
 
 
 @dataclass(frozen=True)
@@ -151,10 +152,11 @@ def _long_summaries(items: Sequence[Item]) -> Iterator[tuple[str | None, str]]:
 
 def _tags(items: Sequence[Item], genome: GenomeScores | None) -> Iterator[tuple[str | None, str]]:
     assert genome is not None
-    best = dict(genome.best(MOST_TAGS, RELEVANT).iter_rows())
-    for row in range(len(items)):
-        tags = best.get(row)
-        yield (None if not tags else ", ".join(tags)), NO_GENOME
+    relevant = dict(genome.best(len(genome.tags), RELEVANT).iter_rows())
+    for row, item in enumerate(items):
+        told = genre_tags(item.genres, relevant.get(row, ()))
+        tags = [tag for tag in relevant.get(row, ()) if tag not in told][:MOST_TAGS]
+        yield ", ".join(tags) or None, NO_GENOME
 
 
 def _about_users(

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from ilm_lightning.engine.command import conf_dir, load_run_config, register_schema
 from ilm_lightning.engine.config import Config, PretrainingConfig, as_config
 from ilm_lightning.engine.validate import ConfigError, validate
+from ilm_lightning.reporting import paper
 
 GROUPS = sorted(p.name for p in conf_dir().iterdir() if p.is_dir())
 OPTIONS = sorted(f"{p.parent.name}={p.stem}" for p in conf_dir().glob("*/*.yaml"))
@@ -119,6 +121,18 @@ def test_experiments_are_the_papers_rows(
     assert len(text.splitlines()) <= 40
     for part in ("# Row: ", f"# Command: python -m ilm_lightning.train experiment={experiment}\n", "# Hardware: "):
         assert part in text
+
+
+def test_a_rows_tables_are_those_that_print_it() -> None:
+    for experiment, *_ in ROWS:
+        text = (conf_dir() / "experiment" / f"{experiment}.yaml").read_text()
+        row = re.search(r"^# Row: (\S+) \(tables ([\d, and]+)", text, re.MULTILINE)
+        if row is None or row[1].startswith("ILM-IT"):
+            continue
+        # Table 2 prints the fully finetuned Q-Former under its vectors' names
+        printed = [n for n in ("3", "9", "10") if row[1] in paper.table(n).columns]
+        second = row[1] == "ELM" or row[1].endswith("-fullyfinetune")
+        assert re.findall(r"\d+", row[2]) == ["2"] * second + printed, experiment
 
 
 def test_signals_are_crossed_with_all_else_equal() -> None:

@@ -290,7 +290,7 @@ def test_free_beams_report_what_names_no_item(overrides: list[str], monkeypatch:
     assert "seen" not in metrics["ranking"]
 
 
-def test_what_names_no_item_leaves_the_list_of_free_beams(
+def test_what_is_no_items_form_leaves_the_list_of_free_beams(
     overrides: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def planted(context: Context, bench: recommend_stage.Bench, model: Any, examples: Any, label: str) -> np.ndarray:
@@ -298,6 +298,8 @@ def test_what_names_no_item_leaves_the_list_of_free_beams(
         lists = np.full((len(examples), 10), -1)
         for row, example in enumerate(examples):
             lists[row, 1::2] = [(targets[example.user] + step) % 15 for step in (1, 0, 2, 3, 4)]
+            # of an item's form, but of no item: it stays before the others
+            lists[row, 0] = -2
         return lists
 
     monkeypatch.setattr(recommend_stage, "ranked_lists", planted)
@@ -306,11 +308,11 @@ def test_what_names_no_item_leaves_the_list_of_free_beams(
     folder = finished(overrides)
     row = json.loads((folder / "metrics.json").read_text())["ranking"]["seen"]["sequential"]
     assert row["invalid"] == pytest.approx(0.5)
-    assert row["ndcg"]["10"] == row["ndcg"]["5"] == pytest.approx(1 / np.log2(3))
+    assert row["ndcg"]["10"] == row["ndcg"]["5"] == pytest.approx(1 / np.log2(4))
     # the file that claims are decided by says the same
     table = pl.read_parquet(folder / "predictions.parquet")
-    assert set(table["rank"]) == {2}
-    assert all(items.index(target) == 1 for target, items in table.select("target", "items").iter_rows())
+    assert set(table["rank"]) == {3}
+    assert all(items.index(target) == 2 for target, items in table.select("target", "items").iter_rows())
 
 
 def test_interrupted_training_on_shared_histories_continues_to_the_same_weights(

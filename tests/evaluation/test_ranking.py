@@ -11,6 +11,7 @@ from torchmetrics.functional.retrieval import retrieval_hit_rate, retrieval_norm
 from ilm_lightning.evaluation.baselines import Markov, Popularity, dot_product, evaluate, item_knn
 from ilm_lightning.evaluation.ranking import (
     NO_ITEM,
+    UNKNOWN_ITEM,
     blocks,
     compact,
     ranking_from_ranks,
@@ -90,6 +91,18 @@ def test_duplicates_and_invalid_places() -> None:
     assert moved.ndcg[3] == pytest.approx((1 / math.log2(4) + 1 / math.log2(3)) / 2)
     assert (moved.invalid, moved.duplicates) == (0.25, 0.25)
     assert compact(lists).tolist() == [[7, 7, 3, NO_ITEM], [1, 2, 2, NO_ITEM]]
+
+
+def test_an_unknown_item_keeps_its_place_and_is_invalid() -> None:
+    # beams 2 to 5 are taken out, the unknown item before them is not
+    lists = np.array([[UNKNOWN_ITEM, *[NO_ITEM] * 4, 3], [UNKNOWN_ITEM, UNKNOWN_ITEM, 5, 4, 2, 1]])
+    targets = np.array([3, 4])
+    assert ranks_in_lists(compact(lists), targets).tolist() == [2, 4]
+    found = ranking_of_lists(lists, targets, cuts=(1, 2, 4))
+    assert found.hr == {1: 0.0, 2: 0.5, 4: 1.0}
+    assert found.invalid == pytest.approx(7 / 12)
+    # two unknown items are no repetition
+    assert found.duplicates == 0.0
 
 
 def test_short_catalogues_leave_empty_places() -> None:

@@ -1,10 +1,14 @@
 """Beams of any text: what a model has learned to answer is found, read as an item, and ends where it ends."""
 
+import re
+
+import numpy as np
 import pytest
 import torch
 from lm_tiny import CHAT, ITEMS, QUERIES, byte_tokenizer, make_model
 
 from ilm_lightning.data.openp5 import Indexing
+from ilm_lightning.evaluation.ranking import NO_ITEM, UNKNOWN_ITEM, compact, ranking_of_lists, ranks_in_lists
 from ilm_lightning.lm import Collator, PromptTokenizer, Tuning
 from ilm_lightning.lm.free_beams import free_beams
 from ilm_lightning.lm.recommendation import item_finder
@@ -63,17 +67,35 @@ def test_it_ends_where_the_tokenizer_says_whatever_the_models_settings_are(learn
     assert [beams[0] for beams in texts] == ["Shop item_10", "Shop item_12"]
 
 
+DIGITS = Indexing("random", ["7", "12"], ["1"], "test")
+COLLABORATIVE = Indexing("collaborative", ["<CI7>", "<CI1><CI2>"], ["1"], "test")
+
+
 @pytest.mark.parametrize(
-    ("text", "row"),
+    ("indexing", "text", "row"),
     [
-        ("Shop item_7", 0),
-        (" item_7 \n", 0),
-        ("item_3 item_7", 0),
-        ("item_7 and more", -1),
-        ("item_", -1),
-        ("item_8", -1),
+        (DIGITS, "Shop item_7", 0),
+        (DIGITS, " item_7 \n", 0),
+        (DIGITS, "item_3 item_7", 0),
+        (DIGITS, "item_7 and more", NO_ITEM),
+        (DIGITS, "item_", NO_ITEM),
+        (DIGITS, "item_7x", NO_ITEM),
+        # of an item's form, but the catalogue has none of this name
+        (DIGITS, "item_8", UNKNOWN_ITEM),
+        (DIGITS, "item_99999", UNKNOWN_ITEM),
+        (COLLABORATIVE, "Shop item_<CI1><CI2>", 1),
+        (COLLABORATIVE, "item_<CI1><CI3>", UNKNOWN_ITEM),
+        (COLLABORATIVE, "item_<CI1> <CI2>", NO_ITEM),
     ],
 )
-def test_only_an_item_at_the_end_is_one(text: str, row: int) -> None:
-    assert item_finder(Indexing("random", ["7", "<CI1><CI2>"], ["1"], "test"))(text) == row
-    assert item_finder(Indexing("random", ["7", "<CI1><CI2>"], ["1"], "test"))("Shop item_<CI1><CI2>") == 1
+def test_only_an_item_at_the_end_is_one(indexing: Indexing, text: str, row: int) -> None:
+    assert item_finder(indexing)(text) == row
+
+
+def test_an_unknown_item_keeps_its_place_and_a_text_of_another_form_does_not() -> None:
+    texts = ["item_99999", *["no item"] * 4, "item_12", "item_7"]
+    lists = np.array([[item_finder(DIGITS)(text) for text in texts]])
+    # the paper's protocol, written out
+    kept = [text for text in texts if re.match(r".*item_(\d+)$", text)]
+    assert ranks_in_lists(compact(lists), np.array([1])).tolist() == [kept.index("item_12") + 1] == [2]
+    assert ranking_of_lists(lists, np.array([1])).invalid == pytest.approx(5 / 7)

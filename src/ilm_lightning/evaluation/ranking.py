@@ -11,7 +11,9 @@ from scipy import sparse
 Ints = NDArray[np.int64]
 Scores = NDArray[np.floating[Any]]
 NO_ITEM = -1
-"""In a ranked list: a place that holds no item of the catalogue."""
+"""In a ranked list: a place that holds nothing, or an output that is not of an item's form."""
+UNKNOWN_ITEM = -2
+"""In a ranked list: an output of an item's form that names no item of the catalogue; it keeps its place."""
 CUTS = (5, 10)
 
 
@@ -100,7 +102,7 @@ def ranks_in_lists(lists: Ints, targets: Ints) -> Ints:
     """Find the targets in ranked lists; the first of equal items counts, and every place counts as it stands.
 
     Args:
-        lists: ``[U, K]`` catalogue rows, best first; `NO_ITEM` where an output named no item.
+        lists: ``[U, K]`` catalogue rows, best first; `NO_ITEM` or `UNKNOWN_ITEM` where an output named no item.
         targets: ``[U]`` catalogue rows.
 
     Returns:
@@ -124,8 +126,8 @@ def ranking_of_lists(lists: Ints, targets: Ints, drop_invalid: bool = True, cuts
     Args:
         lists: ``[U, K]`` as in `ranks_in_lists`.
         targets: ``[U]``.
-        drop_invalid: outputs that name no item are taken out and later ones move up (the paper); else they keep
-            their place.
+        drop_invalid: outputs that are not of an item's form are taken out and later ones move up (the paper); else
+            they keep their place, as those of an unknown item always do.
         cuts: the K.
 
     Returns:
@@ -133,15 +135,15 @@ def ranking_of_lists(lists: Ints, targets: Ints, drop_invalid: bool = True, cuts
     """
     lists = np.asarray(lists, dtype=np.int64)
     kept = compact(lists) if drop_invalid else lists
-    invalid = float((lists == NO_ITEM).mean()) if lists.size else 0.0
+    invalid = float((lists < 0).mean()) if lists.size else 0.0
     return ranking_from_ranks(ranks_in_lists(kept, targets), cuts, invalid, duplicate_share(lists))
 
 
 def compact(lists: Ints) -> Ints:
-    """Move the items of each list before its empty places, in their order.
+    """Move what stands in each list before its empty places, in order; an unknown item is no empty place.
 
-    >>> compact(np.array([[-1, 5, -1, 6]])).tolist()
-    [[5, 6, -1, -1]]
+    >>> compact(np.array([[-1, 5, -2, -1, 6]])).tolist()
+    [[5, -2, 6, -1, -1]]
     """
     order = np.argsort(lists == NO_ITEM, axis=1, kind="stable")
     return np.take_along_axis(lists, order, axis=1)
@@ -156,7 +158,7 @@ def duplicate_share(lists: Ints) -> float:
     if not lists.size:
         return 0.0
     ordered = np.sort(lists, axis=1)
-    repeats = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NO_ITEM)
+    repeats = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
     return float(repeats.sum() / lists.size)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ilm_lightning.adapters.perceiver import PRESENT
 from ilm_lightning.data.openp5 import Indexing, Sequences
+from ilm_lightning.evaluation.ranking import NO_ITEM, UNKNOWN_ITEM
 from ilm_lightning.lm.batch import PLACEHOLDER_ID
 from ilm_lightning.lm.collate import Collator, Slot
 from ilm_lightning.lm.pieces import Ids, Ints, PieceTable, Section
@@ -297,19 +298,23 @@ def shared_output(prompts: Sequence[Prompt]) -> str:
 
 
 def item_finder(indexing: Indexing) -> Callable[[str], int]:
-    """Make the function that reads the item out of a free text: the paper's pattern, ``.*item_(id)$``.
+    r"""Make the function that reads the item out of a free text: the paper's pattern, ``.*item_(\d+)$``.
+
+    Where an indexing's ids are not all digits (``<CI3><CI7>``), the id is whatever stands there up to a blank.
 
     Args:
         indexing: the items' text ids.
 
     Returns:
-        Text to catalogue row, -1 for a text that names no item.
+        Text to catalogue row; `NO_ITEM` for a text that does not match, which the paper takes out of the list;
+        `UNKNOWN_ITEM` for one that matches but names no item of the catalogue, which keeps its place.
     """
     rows = {one: row for row, one in enumerate(indexing.items)}
-    pattern = re.compile(r".*item_(\S+)$", re.DOTALL)
+    form = r"\d+" if all(one.isdecimal() for one in rows) else r"\S+"
+    pattern = re.compile(rf".*item_({form})$", re.DOTALL)
 
     def find(text: str) -> int:
         match = pattern.match(text.strip())
-        return rows.get(match.group(1), -1) if match else -1
+        return rows.get(match.group(1), UNKNOWN_ITEM) if match else NO_ITEM
 
     return find

@@ -97,7 +97,7 @@ def list_panel(context: Context, bench: "Bench", model: "ItemLanguageModel") -> 
 
     from ilm_lightning.engine.stages.item_head import rank_all
     from ilm_lightning.engine.stages.recommend import ranked_lists, validation_examples
-    from ilm_lightning.evaluation.ranking import NO_ITEM, ranks_in_lists
+    from ilm_lightning.evaluation.ranking import ranks_in_lists
 
     if not context.config.logger.samples:
         return None
@@ -121,7 +121,7 @@ def list_panel(context: Context, bench: "Bench", model: "ItemLanguageModel") -> 
             ranks = ranks_in_lists(lists, wanted)
             hits += [rank > 0 for rank in ranks.tolist()]
             for example, found, item, rank in zip(examples, lists, wanted, ranks.tolist(), strict=True):
-                shown = " ".join(str(ids[row]) for row in found if row != NO_ITEM)
+                shown = " ".join(str(ids[row]) for row in found if row >= 0)
                 rows.append([example.name(bench.sequences), task, example.prompt.input, ids[item], shown, rank])
         return Answers(rows, {f"hr{context.config.evaluation.top_k}": sum(hits) / len(hits)})
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ilm_lightning")
 CODE = 2
-RANK_CODE = 4
+RANK_CODE = 5
 
 
 class Bench:
@@ -231,8 +231,9 @@ def _rank(context: Context, inputs: Inputs, tuned: Artifact, folder: Path) -> di
             else:
                 lists = ranked_lists(context, bench, model, examples, f"{task}, {name}")
                 ranking = ranking_of_lists(lists, targets)
-                # outputs that name no item are taken out, here as in the measures
-                ranks = ranks_in_lists(compact(lists), targets)
+                # outputs not of an item's form are taken out, here as in the measures
+                lists = compact(lists)
+                ranks = ranks_in_lists(lists, targets)
             found.setdefault(name, {})[task] = ranking_of_users(ranks, tied, ranking)
             tables.append(_table(bench, examples, lists, ranks, targets, task, name))
     pl.concat(tables).write_parquet(folder / "predictions.parquet")
@@ -289,7 +290,8 @@ def _table(
             "user": [bench.sequences.user_ids[example.user] for example in examples],
             "target": ids[targets].tolist(),
             "rank": ranks,
-            "items": [[ids[row] for row in rows if row != NO_ITEM] for rows in lists],
+            # an output of an unknown item keeps its place, without an id
+            "items": [[ids[max(row, NO_ITEM)] for row in rows if row != NO_ITEM] for rows in lists],
         },
         schema_overrides={"items": pl.List(pl.String), "target": pl.String},
     )

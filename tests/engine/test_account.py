@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from ilm_lightning.engine.account import Account, FlopCount, spent
+from ilm_lightning.engine.account import Account, FlopCount, cost_until_now, spent
 from ilm_lightning.engine.artifacts import Store
 from ilm_lightning.engine.config_trainer import TrainerConfig
 from ilm_lightning.engine.datamodule import StreamDataModule
@@ -21,14 +21,15 @@ ROWS, WIDE, OUT = 5, 7, 3
 class Linear(pl.LightningModule):
     """One map; the batch of step k has ROWS + k rows."""
 
-    def __init__(self, stop_at: int | None = None) -> None:
+    def __init__(self, stop_at: int | None = None, error: Exception | None = None) -> None:
         super().__init__()
         self.net, self.stop_at = nn.Linear(WIDE, OUT, bias=False), stop_at
+        self.error = error or RuntimeError("stopped")
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         loss = self.net(batch).square().sum()
         if self.global_step == self.stop_at:
-            raise RuntimeError("stopped")
+            raise self.error
         return loss
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
@@ -43,11 +44,13 @@ def flops_of(step: int) -> int:
     return 2 * 2 * (ROWS + step) * WIDE * OUT
 
 
-def run(folder: Path, steps: int, stop_at: int | None = None) -> dict[str, float]:
+def run(
+    folder: Path, steps: int, stop_at: int | None = None, error: Exception | None = None, label: str = "tiny"
+) -> dict[str, float]:
     data = StreamDataModule(lambda step: torch.ones(ROWS + step, WIDE), [torch.ones(2, WIDE)])
-    settings = FitSettings("tiny", steps, steps, seed=0, checkpoint_every_s=0.0)
+    settings = FitSettings(label, steps, steps, seed=0, checkpoint_every_s=0.0)
     config = TrainerConfig(accelerator="cpu", precision="32-true")
-    return fit(Linear(stop_at), data, settings, config, folder)
+    return fit(Linear(stop_at, error), data, settings, config, folder)
 
 
 def test_every_step_of_a_short_run_is_counted_and_validation_is_not(tmp_path: Path) -> None:
@@ -67,6 +70,16 @@ def test_a_resumed_run_counts_on_and_a_failed_step_leaves_nothing_behind(tmp_pat
         run(tmp_path, 6, stop_at=4)
     assert _get_current_dispatch_mode() is None
     assert run(tmp_path, 6)["train_flops"] == sum(flops_of(step) for step in range(6))
+
+
+def test_what_was_spent_until_a_phase_diverged_is_kept_with_the_phases_before_it(tmp_path: Path) -> None:
+    assert cost_until_now(tmp_path) == {"train_seconds": 0, "train_flops": 0}
+    first = run(tmp_path, 3, label="adapter")
+    with pytest.raises(FloatingPointError, match="tune, step 4"):
+        run(tmp_path, 6, stop_at=4, error=FloatingPointError("nan"), label="tune")
+    found = cost_until_now(tmp_path)
+    assert found["train_flops"] == first["train_flops"] + sum(flops_of(step) for step in range(4))
+    assert found["train_seconds"] >= first["train_seconds"]
 
 
 @pytest.mark.parametrize("guard", [torch.enable_grad, torch.no_grad, torch.inference_mode])

@@ -11,7 +11,8 @@ import polars as pl
 import pytest
 from torch import nn
 
-from ilm_lightning.engine.artifacts import Artifact, Store
+from ilm_lightning.engine.account import COST, spent
+from ilm_lightning.engine.artifacts import SCRATCH, Artifact, Store, write_json
 from ilm_lightning.engine.config import Config, LMConfig, TuningConfig
 from ilm_lightning.engine.config_trainer import TrainerConfig
 from ilm_lightning.engine.datamodule import Stream
@@ -67,10 +68,14 @@ def losses(monkeypatch: pytest.MonkeyPatch) -> dict[float, float | BaseException
     """Validation loss, or error, of a training at each rate; nothing is trained."""
     results: dict[float, float | BaseException] = {3e-4: 2.0, 1e-3: 1.5, 3e-3: 1.8}
 
-    def train(context: Context, *_: object) -> dict[str, Any]:
+    def train(context: Context, *others: Any) -> dict[str, Any]:
         found = results[context.config.tuning.adapter_lr]
         calls.append(context.config.tuning.adapter_lr)
         if isinstance(found, BaseException):
+            # what a fit leaves that diverges
+            phase = others[-1] / SCRATCH / "tune"
+            phase.mkdir(exist_ok=True)
+            write_json(phase / COST, {"train_seconds": 0.5, "train_flops": 3.0})
             raise found
         return {"tune": {"best_val_loss": found, "train_seconds": 1.0, "train_flops": 7.0}}
 
@@ -163,6 +168,10 @@ def test_a_diverged_trial_counts_but_is_not_chosen(tmp_path: Path, inputs: Input
     assert report["chosen"]["adapter_lr"] == 3e-4
     assert [row["val_loss"] for row in report["trials"]] == [2.0, None, None]
     assert "step 3" in report["trials"][1]["diverged"]
+    # what it cost is part of the variant's compute
+    assert [row["train_flops"] for row in report["trials"]] == [7.0, 3.0, 7.0]
+    made = phase2.trials(context_of(tmp_path), inputs, None)
+    assert spent(tmp_path, made)["flops"] == 17.0
 
 
 def test_when_every_trial_diverges_smaller_rates_are_asked_for(

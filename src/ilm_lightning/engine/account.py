@@ -10,11 +10,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from ilm_lightning.engine.artifacts import MANIFEST, Artifact
-from ilm_lightning.ranks import world_size
+from ilm_lightning.engine.artifacts import MANIFEST, SCRATCH, Artifact, write_json
+from ilm_lightning.ranks import is_main, world_size
 
 COUNTED_EVERY = 10
 """Steps between those whose operations are counted: counting slows a step a little."""
+COST = "cost.json"
+"""In a phase's folder of checkpoints: what its steps cost."""
 
 
 class FlopCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -109,6 +111,21 @@ class Account(pl.Callback):
             # processes go in step, each with its share
             "train_flops": self.flops / max(self.counted, 1) * self.steps * world_size(),
         }
+
+    def keep(self, folder: Path) -> None:
+        """Write the report into a phase's folder, for a stage that does not come to its end."""
+        if is_main():
+            write_json(folder / COST, self.report())
+
+
+def cost_until_now(work: Path) -> dict[str, float]:
+    """``train_seconds`` and ``train_flops`` of the phases of an unfinished stage that ended or diverged.
+
+    Args:
+        work: the stage's folder.
+    """
+    phases = [json.loads(path.read_text(encoding="utf-8")) for path in work.glob(f"{SCRATCH}/*/{COST}")]
+    return {key: sum(phase[key] for phase in phases) for key in ("train_seconds", "train_flops")}
 
 
 def spent(root: Path, made: Artifact) -> dict[str, Any]:

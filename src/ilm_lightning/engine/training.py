@@ -141,10 +141,15 @@ def fit(
     try:
         _run(trainer, module, data, folder, settings, watch)
         ended = True
+    except FloatingPointError:
+        account.keep(folder)
+        raise
     finally:
         if tracker is not None:
             tracker.close(loggers, folder, ended)
     signals.check()
+    # a later phase of the stage may diverge
+    account.keep(folder)
     return _finish(module, trainer, best, work, settings) | account.report() | watch.report()
 
 

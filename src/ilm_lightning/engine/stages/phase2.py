@@ -177,8 +177,10 @@ def _trial(context: Context, inputs: Inputs, reference: str | None) -> Artifact:
         try:
             report = train(context, inputs, model, reference, folder)
         except FloatingPointError as error:
+            from ilm_lightning.engine.account import cost_until_now
+
             log.warning("%-9s diverged: %s", "trial", error)
-            return {**rates, "val_loss": None, "diverged": str(error)}
+            return {**rates, "val_loss": None, "diverged": str(error), **cost_until_now(folder)}
         phases = [report[label] for label in ("adapter", "tune") if label in report]
         loss = phases[-1]["best_val_loss"]
         cost = {key: sum(phase[key] for phase in phases) for key in ("train_seconds", "train_flops")}

@@ -17,6 +17,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from ilm_lightning.engine import pipeline
 from ilm_lightning.engine.command import conf_dir, register_schema
 from ilm_lightning.engine.config import Config, as_config
 from ilm_lightning.engine.config_trainer import TrainerConfig
@@ -25,7 +26,7 @@ from ilm_lightning.engine.launcher.processes import ProcessTree, stop
 from ilm_lightning.engine.launcher.resources import THREADS, Resources, job_environment
 from ilm_lightning.engine.launcher.runner import Runner, RunnerSettings, outcome
 from ilm_lightning.engine.launcher.sweep import in_group
-from ilm_lightning.engine.runs import computed, read_status, run_id, store_config, write_status
+from ilm_lightning.engine.runs import computed, read_status, run_folder, run_id, store_config, write_status
 
 END = """
 import json, os, pathlib, sys
@@ -33,6 +34,15 @@ folder = pathlib.Path(sys.argv[1])
 print("threads", os.environ.get("ILM_THREADS"), "command", os.environ["ILM_COMMAND"])
 (folder / "metrics.json").write_text("{}")
 (folder / "status.json").write_text(json.dumps({"state": "finished", "objective": 40.5}))
+"""
+# what a run says at its end, with the digests of its files
+END_AS_A_RUN = """
+import pathlib, sys
+from ilm_lightning.engine.input_files import input_digests
+from ilm_lightning.engine.runs import stored_config, write_status
+folder = pathlib.Path(sys.argv[1])
+(folder / "metrics.json").write_text("{}")
+write_status(folder, "finished", objective=40.5, inputs=input_digests(stored_config(folder)))
 """
 CRASH = "import sys; print('out of luck'); sys.exit(3)"
 VANISH = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
@@ -134,6 +144,84 @@ def test_a_result_without_its_files_is_made_again(tmp_path: Path) -> None:
     run(first, {})
     (first[0].folder / "metrics.json").unlink()
     assert planned(tmp_path, (0,))[0].state == WAITING
+
+
+def reading(folder: Path, what: str) -> tuple[Config, Path]:
+    """A run that reads a file of the user's, and that file."""
+    config = config_of(folder, 0)
+    if what == "tasks.file":
+        file = folder / "tasks.yaml"
+        file.write_text("tasks:\n  ask:\n    phrasings: ['what about {item}?']\n    target: '{title}'\n")
+        return replace(config, tasks=replace(config.tasks, file=str(file))), file
+    if what == "data.items":
+        files = {name: folder / f"{name}.csv" for name in ("interactions", "items")}
+        for file in files.values():
+            file.write_text("id\n1\n")
+        paths = {name: str(file) for name, file in files.items()}
+        return replace(config, data=replace(config.data, kind="custom", **paths)), files["items"]
+    if what == "data.path":
+        (folder / "raw").mkdir()
+        file = folder / "raw" / "ratings.csv"
+        file.write_text("1,1,3.5\n")
+        return replace(config, data=replace(config.data, path=str(folder / "raw"))), file
+    if what == "adapter":
+        file = folder / "my_launched_adapter.py"
+        file.write_text("from ilm_lightning.adapters import MLPAdapter\nclass Mine(MLPAdapter, kind='launched'): ...\n")
+        mine = replace(config.adapter, kind="custom", _target_="my_launched_adapter.Mine")
+        return replace(config, adapter=mine), file
+    model = folder / "model"
+    model.mkdir()
+    file = model / "config.json"
+    file.write_text("{}")
+    if what == "assets":
+        return replace(config, assets={"smollm2-135m-instruct": str(model)}), file
+    return replace(config, lm=replace(config.lm, name=str(model))), file
+
+
+@pytest.mark.parametrize("what", ["tasks.file", "data.items", "data.path", "adapter", "assets", "lm.name"])
+def test_a_finished_run_whose_files_changed_is_run_again(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ILM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config, file = reading(tmp_path, what)
+    configured = [(["experiment=demo", "seed=0"], config)]
+    run(plan(configured), {0: END_AS_A_RUN})
+    again = plan(configured)
+    assert [(job.state, job.objective) for job in again] == [(BEFORE, 40.5)]
+    assert again[0].seconds is not None
+    # as an editor does: other bytes under the same name
+    file.write_text(file.read_text() + "\n")
+    assert [job.state for job in plan(configured)] == [WAITING]
+    run(plan(configured), {0: END_AS_A_RUN})
+    assert [job.state for job in plan(configured)] == [BEFORE]
+    # of a run of an older version nobody knows what it has read
+    run(plan(configured, rerun=True), {})
+    assert [job.state for job in plan(configured)] == [WAITING]
+    # where the file is gone the run says so
+    file.unlink()
+    assert [job.state for job in plan(configured)] == [WAITING]
+
+
+def test_a_run_keeps_what_it_has_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, file = reading(tmp_path, "tasks.file")
+
+    def stages(*_: object) -> float:
+        # too late for this run, which may have read it before
+        file.write_text(file.read_text() + "\n")
+        return 40.5
+
+    config = replace(config, outputs=str(tmp_path / "outputs"), artifacts=str(tmp_path / "artifacts"))
+    monkeypatch.setattr(pipeline, "_stages", lambda *_: 40.5)
+    pipeline.run_pipeline(config)
+    folder = run_folder(config)
+    (folder / "metrics.json").write_text("{}")
+    assert set(read_status(folder)["inputs"]) == {"tasks.file"}
+    assert [job.state for job in plan([([], config)])] == [BEFORE]
+    monkeypatch.setattr(pipeline, "_stages", stages)
+    pipeline.run_pipeline(config)
+    assert [job.state for job in plan([([], config)])] == [WAITING]
 
 
 def test_equal_jobs_run_once_and_a_name_holds_one_configuration(tmp_path: Path) -> None:

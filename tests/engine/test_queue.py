@@ -29,6 +29,15 @@ folder = pathlib.Path(sys.argv[1])
 (folder / "metrics.json").write_text(json.dumps({"of": folder.name}))
 (folder / "status.json").write_text(json.dumps({"state": "finished", "objective": 40.5}))
 """
+# with the digests of its files
+DONE_AS_A_RUN = """
+import pathlib, sys
+from ilm_lightning.engine.input_files import input_digests
+from ilm_lightning.engine.runs import stored_config, write_status
+folder = pathlib.Path(sys.argv[1])
+(folder / "metrics.json").write_text("{}")
+write_status(folder, "finished", objective=40.5, inputs=input_digests(stored_config(folder)))
+"""
 
 
 @pytest.fixture
@@ -62,6 +71,20 @@ def test_runs_are_taken_in_order_and_results_written(path: Path, tmp_path: Path)
     assert [job.state for job in again.jobs] == [BEFORE] * 5
     # how long they took is kept for the next forecast
     assert all(job.seconds is not None for job in again.jobs)
+
+
+def test_a_run_whose_task_file_changed_is_taken_again(path: Path, tmp_path: Path) -> None:
+    file = tmp_path / "tasks.yaml"
+    text = "tasks:\n  ask:\n    phrasings: ['what about {item}?']\n    target: '{title}'\n"
+    file.write_text(text)
+    plan = (
+        "common: outputs={0}/outputs trainer.accelerator=cpu tasks.file={0}/tasks.yaml\nresults: {0}/results\nruns:\n"
+    )
+    path.write_text(plan.format(tmp_path) + "  - overrides: experiment=ilm_mlp seed=0,1\n    minutes: 2\n")
+    run(Queue(path, hours=None), DONE_AS_A_RUN)
+    assert [job.state for job in Queue(path, hours=None).jobs] == [BEFORE] * 2
+    file.write_text(text.replace("{title}", "{name}"))
+    assert [job.state for job in Queue(path, hours=None).jobs] == [WAITING] * 2
 
 
 def test_a_run_that_would_not_end_in_time_is_not_started(path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 from ilm_lightning.engine.artifacts import Crew, Store
 from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.distributed import is_first, processes
+from ilm_lightning.engine.input_files import asset_settings, input_digests
 from ilm_lightning.engine.interruptions import state_of
 from ilm_lightning.engine.models import check_models
 from ilm_lightning.engine.runs import run_folder, run_id, store_config, write_status
@@ -51,17 +52,11 @@ def check_assets(context: Context) -> None:
         ConfigError: a model that cannot do what it is named for.
     """
     config = context.config
-    data = [] if config.data.kind == "custom" or config.data.path else [config.data.name]
-    facts = ["film-facts"] if config.data.film_facts else []
-    # phase 1 reads texts with BERT's tokenizer whatever the adapter is
-    bert = [config.adapter.bert] if config.adapter.init != "random" else []
-    scorers = [
-        config.evaluation.scorer,
-        *([config.evaluation.second_scorer] if config.evaluation.second_scorer else []),
-    ]
-    for name in [*data, *facts, config.encoder.text_model, *scorers, *bert, config.lm.name]:
+    names = asset_settings(config)
+    for name in names.values():
         context.asset(name)
     starts_there = config.adapter.init == "bert" or config.pretraining.init == "bert"
+    bert = [name for setting, name in names.items() if setting == "adapter.bert"]
     check_models(context, bert if config.adapter.kind == "qformer" and starts_there else [])
     check_teacher(context)
 
@@ -125,7 +120,11 @@ def run_pipeline(config: Config) -> float:
     log.info("run       %s", folder)
     if main:
         write_status(folder, "running")
+    inputs: dict[str, str] = {}
     try:
+        if main:
+            # before anything is read: what changes meanwhile makes the run one to do again
+            inputs = input_digests(config)
         with processes(config.trainer, folder) as crew, storage_advice(folder, "outputs"):
             objective = _stages(Context(config, Store(config.artifacts, crew), folder), crew)
     except BaseException as error:
@@ -135,7 +134,7 @@ def run_pipeline(config: Config) -> float:
                 write_status(folder, state_of(error), error=f"{type(error).__name__}: {error}")
         raise
     if main:
-        write_status(folder, "finished", objective=objective)
+        write_status(folder, "finished", objective=objective, inputs=inputs)
     return objective
 
 

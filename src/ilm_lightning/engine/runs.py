@@ -151,7 +151,7 @@ def _alive(process: int) -> bool:
 
 
 def write_status(folder: Path, state: str, **facts: Any) -> None:
-    """Say how a run stands: running, finished (with its objective), interrupted, preempted or failed (with error)."""
+    """Say how a run stands: running, finished (objective, inputs), interrupted, preempted or failed (with error)."""
     told = {key: redact(value) if isinstance(value, str) else value for key, value in facts.items()}
     write_json(folder / STATUS, {"state": state, **told})
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ilm_lightning.engine.config import Config
+from ilm_lightning.engine.input_files import input_digests
 from ilm_lightning.engine.runs import computed, holds_other, read_status, run_folder
 from ilm_lightning.reporting.text import redact
 
@@ -117,8 +118,18 @@ def _taken(folder: Path, config: Config) -> str:
 def _skip_if_finished(job: Job) -> None:
     status = read_status(job.folder)
     # the folder's configuration was compared before: it is this job's
-    if status.get("state") == FINISHED and (job.folder / "metrics.json").is_file():
+    if status.get("state") == FINISHED and (job.folder / "metrics.json").is_file() and _has_read(job, status):
         job.state, job.objective, job.seconds = BEFORE, _number(status.get("objective")), _number(status.get("seconds"))
+
+
+def _has_read(job: Job, status: dict[str, Any]) -> bool:
+    """Whether the files that a job names are still those that its finished run has read."""
+    assert job.config is not None
+    try:
+        return bool(status.get("inputs", {}) == input_digests(job.config))
+    except (OSError, ValueError, RuntimeError):
+        # the run itself says what is wrong with one of them
+        return False
 
 
 def follow_twins(jobs: Sequence[Job]) -> None:

@@ -166,7 +166,9 @@ class Runner:
         """Add what a process cannot say itself: how long it took in all, or that it was killed."""
         if job.state == FINISHED:
             assert job.seconds is not None
-            write_status(job.folder, FINISHED, objective=job.objective, seconds=round(job.seconds, 1))
+            said = {**read_status(job.folder), "objective": job.objective, "seconds": round(job.seconds, 1)}
+            said.pop("state", None)
+            write_status(job.folder, FINISHED, **said)
         elif job.state != INTERRUPTED:
             write_status(job.folder, job.state, error=job.error)
 

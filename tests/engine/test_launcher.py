@@ -178,7 +178,11 @@ def reading(folder: Path, what: str) -> tuple[Config, Path]:
     return replace(config, lm=replace(config.lm, name=str(model))), file
 
 
-@pytest.mark.parametrize("what", ["tasks.file", "data.items", "data.path", "adapter", "assets", "lm.name"])
+# each starts several processes; the others differ in nothing but what is hashed
+LONG = [pytest.param(what, marks=pytest.mark.slow) for what in ("data.items", "data.path", "adapter", "lm.name")]
+
+
+@pytest.mark.parametrize("what", ["tasks.file", "assets", *LONG])
 def test_a_finished_run_whose_files_changed_is_run_again(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

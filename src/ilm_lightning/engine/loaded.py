@@ -139,11 +139,13 @@ class LoadedRun:
         """Load the language model with the run's weights; the first call takes seconds, the others nothing."""
         if self.model is not None:
             return
+        from ilm_lightning.engine.stages.context import lm_dtype
         from ilm_lightning.lm import ItemLanguageModel, load_backbone
         from ilm_lightning.lm.prompts import read_tokenizer
 
         asset = self.language_model()
-        backbone = load_backbone(asset.path, "frozen", "auto", name=asset.name)
+        # in the arithmetic of the run's own texts: another one writes other words
+        backbone = load_backbone(asset.path, "frozen", lm_dtype(self.config), name=asset.name)
         model = ItemLanguageModel.from_pretrained(self.folder / MODEL, backbone).merge_lora()
         reads, held = dict(model.adapter.source_dims), self.vectors.dims
         if reads != held:

@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     from ilm_lightning.engine.tracking import Tracker
 
 
+def lm_dtype(config: Config) -> str:
+    """What the LLM of a run computes in, ``bfloat16`` or ``float32``; weights that are trained stay in float32."""
+    from ilm_lightning.engine.training import precision_of
+
+    if config.lm.dtype != "auto":
+        return config.lm.dtype
+    return "bfloat16" if precision_of(config.trainer) == "bf16-mixed" else "float32"
+
+
 @dataclass
 class Context:
     """One run.
@@ -45,12 +54,8 @@ class Context:
 
     @property
     def lm_dtype(self) -> str:
-        """What the LLM computes in, ``bfloat16`` or ``float32``; weights that are trained stay in float32."""
-        from ilm_lightning.engine.training import precision_of
-
-        if self.config.lm.dtype != "auto":
-            return self.config.lm.dtype
-        return "bfloat16" if precision_of(self.config.trainer) == "bf16-mixed" else "float32"
+        """What the LLM computes in; see `lm_dtype`."""
+        return lm_dtype(self.config)
 
     @property
     def arithmetic(self) -> dict[str, str]:

@@ -5,7 +5,7 @@ import shlex
 import shutil
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 
@@ -14,6 +14,9 @@ from ilm_lightning.engine.command import hydra_command
 from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.validate_openp5 import check_ranking
 from ilm_lightning.reporting.text import redact
+
+if TYPE_CHECKING:
+    from ilm_lightning.engine.artifacts import Artifact
 
 
 def run(config: Config) -> float:
@@ -36,6 +39,7 @@ def run(config: Config) -> float:
     check_ranking(config)
     if not config.evaluation.baselines:
         raise ConfigError("evaluation.baselines is empty: nothing would be ranked; leave it out for all")
+    # nothing is ranked by text
     config = replace(config, name="baselines", encoder=replace(config.encoder, name="behavioral"))
 
     from ilm_lightning.engine.artifacts import write_json
@@ -43,14 +47,14 @@ def run(config: Config) -> float:
     from ilm_lightning.engine.runs import write_status
     from ilm_lightning.engine.screen import show_ranking
     from ilm_lightning.engine.stages.baselines import RANKS, rank_baselines, read_baselines, settings_of
-    from ilm_lightning.engine.stages.data import embed, prepare
+    from ilm_lightning.engine.stages.data import prepare
+    from ilm_lightning.engine.stages.embed import embed
     from ilm_lightning.engine.stages.recommend_export import counts
 
     set_threads(config)
     context = open_context(config)
     prepared = prepare(context)
-    # nothing is ranked by text
-    embedded = embed(context, prepared, texts=False)
+    embedded = embed(context, prepared)
     ranked = rank_baselines(context, prepared, embedded)
     metrics: dict[str, Any] = {
         "ranking": {},
@@ -58,7 +62,7 @@ def run(config: Config) -> float:
         "protocol": _protocol(config, prepared.report),
         "baseline_settings": settings_of(config),
         "counts": counts(prepared.report),
-        "run": _facts([prepared, embedded, ranked]),
+        "run": _facts(prepared, embedded, ranked),
     }
     write_json(context.run_folder / "metrics.json", metrics)
     shutil.copyfile(ranked.path / RANKS, context.run_folder / RANKS)
@@ -88,15 +92,16 @@ def _protocol(config: Config, report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _facts(made: list[Any]) -> dict[str, Any]:
+def _facts(prepared: "Artifact", embedded: "Artifact", ranked: "Artifact") -> dict[str, Any]:
     from ilm_lightning.engine.artifacts import code_version
     from ilm_lightning.engine.hardware_report import hardware_report
 
     # of a sweep this configuration's own
+    made = (prepared, embedded, ranked)
     words = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else sys.argv[1:]
     return {
         "artifacts": [artifact.id for artifact in made],
-        "seconds": {artifact.stage: artifact.manifest["seconds"] for artifact in made},
+        "seconds": {artifact.stage: artifact.manifest["seconds"] for artifact in made} | embedded.report["seconds"],
         "versions": code_version(),
         "hardware": hardware_report(),
         "command": redact(

@@ -241,7 +241,7 @@ def trained_on(context: "Context") -> "Artifact":
 
 def vectors_beside(context: "Context", prepared: "Artifact") -> "Inputs":
     """The run's data with its own vectors or, where they are gone or the data were made again, vectors made anew."""
-    from ilm_lightning.engine.stages.data import embed
+    from ilm_lightning.engine.stages.embed import embed
     from ilm_lightning.engine.stages.tune import Inputs
 
     made = _artifacts(context.run_folder)

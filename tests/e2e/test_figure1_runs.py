@@ -13,7 +13,8 @@ from ilm_lightning.data.errors import DataError, LeakError
 from ilm_lightning.data.tables import Interactions
 from ilm_lightning.embeddings.vectors import ItemVectors
 from ilm_lightning.engine.pipeline import open_context
-from ilm_lightning.engine.stages.data import embed, prepare, read_tables
+from ilm_lightning.engine.stages.data import prepare, read_tables
+from ilm_lightning.engine.stages.embed import embed
 from ilm_lightning.engine.stages.figure1 import JUDGED, assert_judged_unseen
 from ilm_lightning.engine.validate import ConfigError
 

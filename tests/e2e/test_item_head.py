@@ -15,7 +15,8 @@ from ilm_lightning.engine.artifacts import Store
 from ilm_lightning.engine.command import conf_dir, register_schema
 from ilm_lightning.engine.config import as_config
 from ilm_lightning.engine.stages.context import Context
-from ilm_lightning.engine.stages.data import embed, prepare
+from ilm_lightning.engine.stages.data import prepare
+from ilm_lightning.engine.stages.embed import embed
 from ilm_lightning.engine.stages.item_head import rank_batch
 from ilm_lightning.engine.stages.openp5 import load_sequences
 from ilm_lightning.engine.stages.recommend import Bench

@@ -71,8 +71,8 @@ def test_a_changed_file_makes_other_examples_and_other_phrasings_join(
     from test_pipeline import composed
 
     from ilm_lightning.engine.pipeline import open_context
-    from ilm_lightning.engine.stages.data import embed as embed_stage
     from ilm_lightning.engine.stages.data import examples, prepare, read_examples
+    from ilm_lightning.engine.stages.embed import embed as embed_stage
 
     wish = ["experiment=ilm_mlp", *shared_overrides, "run=own", f"tasks.file={task_file}"]
     context = open_context(composed(wish))

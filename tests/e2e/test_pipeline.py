@@ -361,7 +361,7 @@ def test_the_rows_of_table_3_share_vectors_and_phase_1(tiny_overrides: list[str]
         train_variant(context)
     counts = {stage: len(folders) for stage, folders in built(tmp_path).items()}
     # vectors of every source are one artefact: ALS and text encoding once
-    assert counts == {"prepare": 1, "embed": 1, "tasks": 1, "pretrain": 3}
+    assert counts == {"prepare": 1, "als": 1, "encode": 1, "embed": 1, "tasks": 1, "pretrain": 3}
 
 
 @pytest.mark.parametrize(("sweep", "jobs"), [("table2", 6), ("figure3", 24)])

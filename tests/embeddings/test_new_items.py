@@ -7,8 +7,10 @@ import polars as pl
 import pytest
 
 from ilm_lightning.data.tables import Interactions, ItemCatalog
+from ilm_lightning.embeddings.behavioral import fit_als
 from ilm_lightning.embeddings.build import build_vectors
 from ilm_lightning.embeddings.new_items import fold_in_items, nearest_items, new_item_vectors
+from ilm_lightning.embeddings.semantic import encode_items
 from ilm_lightning.embeddings.vectors import ItemVectors
 from ilm_lightning.sentences import SentenceEncoder
 
@@ -34,9 +36,8 @@ def tables() -> tuple[Interactions, ItemCatalog]:
 @pytest.fixture(scope="module")
 def known(tables: tuple[Interactions, ItemCatalog], tiny_sentence_model: Path) -> ItemVectors:
     train = np.arange(ITEMS) % 5 != 0
-    return build_vectors(
-        *tables, model_folder=tiny_sentence_model, train=train, factors=6, iterations=40, bf16=False, **SETTINGS
-    )
+    encoded = encode_items(tables[1], tiny_sentence_model, bf16=False, train=train)
+    return build_vectors(*tables, fit_als(tables[0], factors=6, iterations=40, **SETTINGS), encoded, train=train)
 
 
 def raters(tables: tuple[Interactions, ItemCatalog], item: int) -> list[int]:
@@ -60,7 +61,7 @@ def test_an_item_with_its_own_ratings_gets_its_own_vector(
 
 
 def test_a_few_iterations_come_close(tables: tuple[Interactions, ItemCatalog]) -> None:
-    short = build_vectors(*tables, encoder="behavioral", factors=6, iterations=5, **SETTINGS)
+    short = build_vectors(*tables, fit_als(tables[0], factors=6, iterations=5, **SETTINGS))
     found = fold_in_items(short, [raters(tables, item) for item in range(ITEMS)], **SETTINGS)
     assert cosine(found, short.sources["behavioral"]).min() > 0.99
 

@@ -7,6 +7,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from ilm_lightning.data.tables import Interactions, ItemCatalog
+from ilm_lightning.embeddings.behavioral import fit_als
 from ilm_lightning.embeddings.build import build_vectors
 from ilm_lightning.embeddings.semantic import encode_items, mean_of_items
 from ilm_lightning.sentences import SentenceEncoder
@@ -109,9 +110,8 @@ def test_users_are_means_of_items_with_text() -> None:
 
 def test_build_combined(catalog: ItemCatalog, tiny_sentence_model: Path) -> None:
     train = np.array([True, True, False, False])
-    vectors = build_vectors(
-        interactions(), catalog, model_folder=tiny_sentence_model, train=train, factors=2, bf16=False, num_threads=1
-    )
+    encoded = encode_items(catalog, tiny_sentence_model, bf16=False, train=train)
+    vectors = build_vectors(interactions(), catalog, fit_als(interactions(), 2, num_threads=1), encoded, train=train)
     assert vectors.dims == {"behavioral": 2, "semantic": 16}
     for matrix in vectors.sources.values():
         np.testing.assert_allclose(matrix[:2].mean(0), 0, atol=1e-5)
@@ -124,16 +124,12 @@ def test_build_combined(catalog: ItemCatalog, tiny_sentence_model: Path) -> None
 
 
 def test_build_behavioral_needs_no_model(catalog: ItemCatalog) -> None:
-    vectors = build_vectors(interactions(), catalog, encoder="behavioral", factors=2, num_threads=1)
+    vectors = build_vectors(interactions(), catalog, fit_als(interactions(), 2, num_threads=1))
     assert list(vectors.dims) == ["behavioral"]
     assert vectors.has_text.tolist() == [True, True, False, True]
 
 
-def test_build_refuses_what_cannot_be(catalog: ItemCatalog) -> None:
-    with pytest.raises(ValueError, match="unknown encoder"):
-        build_vectors(interactions(), catalog, encoder="als")
-    with pytest.raises(ValueError, match="needs a sentence-transformers model"):
-        build_vectors(interactions(), catalog, encoder="semantic")
+def test_build_refuses_what_cannot_be() -> None:
     short = ItemCatalog.from_rows([{"item_id": "1", "title": "Heat"}])
     with pytest.raises(ValueError, match="over 4 items, the catalogue holds 1"):
-        build_vectors(interactions(), short, encoder="behavioral")
+        build_vectors(interactions(), short, fit_als(interactions(), 2, num_threads=1))

@@ -12,7 +12,8 @@ from ilm_lightning.engine.artifacts import Artifact, Store
 from ilm_lightning.engine.command import conf_dir, register_schema
 from ilm_lightning.engine.config import as_config
 from ilm_lightning.engine.stages.context import Context
-from ilm_lightning.engine.stages.data import embed, examples, prepare, read_examples, read_genome, read_tables
+from ilm_lightning.engine.stages.data import examples, prepare, read_examples, read_genome, read_tables
+from ilm_lightning.engine.stages.embed import embed
 from ilm_lightning.engine.stages.pretrain import pair_sets
 from ilm_lightning.engine.validate import ConfigError, validate
 from ilm_lightning.pretraining.pairs import EdgePairs

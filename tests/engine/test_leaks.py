@@ -16,7 +16,8 @@ from ilm_lightning.engine.config import as_config
 from ilm_lightning.engine.pipeline import open_context
 from ilm_lightning.engine.stages import evaluate, tune
 from ilm_lightning.engine.stages.context import Context
-from ilm_lightning.engine.stages.data import embed, examples, prepare, read_examples, read_tables, training_examples
+from ilm_lightning.engine.stages.data import examples, prepare, read_examples, read_tables, training_examples
+from ilm_lightning.engine.stages.embed import embed
 from ilm_lightning.engine.stages.pretrain import pretrain
 from ilm_lightning.engine.stages.tune import Inputs
 from ilm_lightning.engine.validate import validate

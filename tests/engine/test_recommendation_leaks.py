@@ -14,7 +14,8 @@ from ilm_lightning.embeddings.vectors import ItemVectors
 from ilm_lightning.engine.command import conf_dir, register_schema
 from ilm_lightning.engine.config import as_config
 from ilm_lightning.engine.pipeline import open_context
-from ilm_lightning.engine.stages.data import embed, prepare, read_tables
+from ilm_lightning.engine.stages.data import prepare, read_tables
+from ilm_lightning.engine.stages.embed import embed
 from ilm_lightning.engine.stages.openp5 import load_sequences
 from ilm_lightning.engine.stages.pretrain import pair_sets
 from ilm_lightning.engine.validate import validate

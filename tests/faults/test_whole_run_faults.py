@@ -14,9 +14,12 @@ from faults.declared import Fault, marks
 
 AREA = "Whole runs"
 SAME = "the same command completes it: same metrics, texts and weights"
-LANGUAGE = ("prepare", "embed", "teach", "tasks", "pretrain", "residuals", "tune", "generate", "evaluate", "export")
+LANGUAGE = (
+    *("prepare", "als", "encode", "embed", "teach", "tasks", "pretrain", "residuals", "tune", "generate", "evaluate"),
+    "export",
+)
 SHOP = ("prepare", "baselines", "embed", "pretrain", "recommend", "rank", "export")
-DAMAGED = ("prepare", "embed", "tasks", "pretrain", "tune", "generate", "evaluate")
+DAMAGED = ("prepare", "als", "encode", "embed", "tasks", "pretrain", "tune", "generate", "evaluate")
 LIMIT_S = 1800
 Rows = dict[tuple[str, ...], dict[str, Any]]
 

@@ -12,7 +12,8 @@ from ilm_lightning.engine.interruptions import state_of
 from ilm_lightning.engine.models import check_models
 from ilm_lightning.engine.runs import run_folder, run_id, store_config, write_status
 from ilm_lightning.engine.stages.context import Context
-from ilm_lightning.engine.stages.data import embed, examples, prepare
+from ilm_lightning.engine.stages.data import examples, prepare
+from ilm_lightning.engine.stages.embed import embed
 from ilm_lightning.engine.stages.pretrain import pretrain
 from ilm_lightning.engine.stages.teach import check_teacher, teach
 from ilm_lightning.engine.stages.tune import Inputs

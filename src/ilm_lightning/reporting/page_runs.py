@@ -12,7 +12,7 @@ from ilm_lightning.reporting.samples import Sample, pick_samples
 from ilm_lightning.reporting.text import html
 
 MOST_COLUMNS = 7
-STAGES = ("prepare", "embed", "tasks", "pretrain", "tune", "generate", "evaluate")
+STAGES = ("prepare", "als", "encode", "embed", "tasks", "pretrain", "tune", "generate", "evaluate")
 
 
 def samples_of(section: Section, count: int = 6) -> str:

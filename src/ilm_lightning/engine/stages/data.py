@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,7 @@ import polars as pl
 from ilm_lightning.data.errors import DataError
 from ilm_lightning.data.tables import Interactions, ItemCatalog
 from ilm_lightning.data.tags import TagSettings
-from ilm_lightning.engine.artifacts import SCRATCH, Artifact, file_hash, source_hash, write_json
-from ilm_lightning.engine.config import AlsConfig
+from ilm_lightning.engine.artifacts import Artifact, file_hash, source_hash, write_json
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.example_check import check_examples, counts_by_split
 from ilm_lightning.engine.stages.figure1 import JUDGED, figure1_examples, judged_settings, task_names, without_judged
@@ -104,64 +102,6 @@ def _folder_hash(path: Path) -> str:
     # readers open the files beside a named one as well
     folder = path.parent if path.is_file() else path
     return ",".join(f"{p.name}:{file_hash(p)}" for p in sorted(folder.iterdir()) if p.is_file())
-
-
-def embed(context: Context, prepared: Artifact, texts: bool = True) -> Artifact:
-    """Item and user vectors of every source; variants select what they read. ``texts=False`` leaves texts unread."""
-    encoder = context.config.encoder
-    asset = context.asset(encoder.text_model)
-    seed = context.config.seed if encoder.als.seed is None else encoder.als.seed
-    settings = {
-        "code": source_hash("embeddings"),
-        "fields": list(encoder.text_fields),
-        "als": als_settings(encoder.als),
-        "seed": seed,
-    }
-    if not texts:
-        settings["texts"] = False
-
-    def build(folder: Path) -> dict[str, Any]:
-        from ilm_lightning.embeddings.build import build_vectors
-
-        interactions, catalog, split = read_tables(prepared)
-        als = encoder.als
-        vectors = build_vectors(
-            interactions,
-            catalog,
-            # every variant of a data set shares the artefact; without any text there is but one source
-            encoder="combined" if texts and any(item.has_text for item in catalog) else "behavioral",
-            model_folder=asset.path,
-            train=split == "train",
-            fields=encoder.text_fields,
-            factors=als.factors,
-            regularization=als.regularization,
-            alpha=als.alpha,
-            iterations=als.iterations,
-            seed=seed,
-            num_threads=context.config.trainer.threads,
-            fit=_factorisation(als, folder / SCRATCH),
-        )
-        vectors.save(folder)
-        return {"dims": vectors.dims, "without_text": int((~vectors.has_text).sum())}
-
-    return context.store.get("embed", settings, {"prepare": prepared, "text_model": asset.sha256}, build)
-
-
-def als_settings(als: AlsConfig) -> dict[str, Any]:
-    """What determines the factors; where Spark runs does not."""
-    # the seed stands apart, resolved
-    left_out = {"spark_master", "seed"} | ({"engine"} if als.engine == "own" else set())
-    return {key: value for key, value in asdict(als).items() if key not in left_out}
-
-
-def _factorisation(als: AlsConfig, scratch: Path) -> Any:
-    if als.engine == "own":
-        from ilm_lightning.embeddings.behavioral import fit_als
-
-        return fit_als
-    from ilm_lightning.embeddings.spark import fit_spark
-
-    return partial(fit_spark, folder=scratch, master=als.spark_master)
 
 
 def examples(context: Context, prepared: Artifact, embedded: Artifact, taught: Artifact | None = None) -> Artifact:

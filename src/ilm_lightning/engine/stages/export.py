@@ -86,7 +86,9 @@ def run_facts(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Arti
         "artifacts": [artifact.id for artifact in made],
         "texts": {name.removeprefix("texts_"): value for name, value in inputs_of.items() if name.startswith("texts_")},
         "taught": inputs.examples.report.get("taught"),
-        "seconds": {artifact.stage: artifact.manifest["seconds"] for artifact in made} | _writing(context, evaluated),
+        "seconds": {artifact.stage: artifact.manifest["seconds"] for artifact in made}
+        | inputs.embedded.report["seconds"]
+        | _writing(context, evaluated),
         "built_with": {artifact.stage: artifact.manifest["versions"].get("commit") for artifact in made},
         "versions": code_version(),
         "compute": spent(context.store.root, tuned),

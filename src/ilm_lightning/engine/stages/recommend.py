@@ -13,7 +13,7 @@ from ilm_lightning.data.openp5 import Indexing, Sequences
 from ilm_lightning.embeddings.vectors import ItemVectors
 from ilm_lightning.engine.artifacts import Artifact, file_hash, source_hash, write_json
 from ilm_lightning.engine.stages.context import Context
-from ilm_lightning.engine.stages.data import als_settings
+from ilm_lightning.engine.stages.embed import als_settings
 from ilm_lightning.engine.stages.fitting import fit_settings, optimiser_settings
 from ilm_lightning.engine.stages.generate import load_model
 from ilm_lightning.engine.stages.item_head import head_settings, rank_all, rank_batch, step_flops

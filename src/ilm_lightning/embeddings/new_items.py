@@ -58,7 +58,9 @@ def new_item_vectors(
 
 
 def fold_in_items(known: ItemVectors, raters: Sequence[Sequence[int]], regularization: float, alpha: float) -> Floats:
-    """Solve ALS for items with the users fixed, which is what the last half-step of the fit does for its own items.
+    """Solve ALS for items with the users fixed, which is what the last half-step of ``fit_als`` does for its own items.
+
+    After ``fit_spark`` it only comes near: Spark's penalty grows with a row's interactions, and it solves users last.
 
     Args:
         known: the run's vectors, with users.

@@ -109,7 +109,7 @@ def _genome_names(folder: Path) -> list[str]:
     from ilm_lightning.data.tags import clean_tag
 
     table = pd.read_csv(folder / "genome-tags.csv", dtype={"tag": str}, keep_default_na=False).sort_values("tagId")
-    return [clean_tag(tag) for tag in table["tag"]]
+    return [clean_tag(tag, longest=None) for tag in table["tag"]]
 
 
 def _pandas_genome(folder: Path, row_of: Any) -> Any:

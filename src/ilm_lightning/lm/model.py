@@ -72,6 +72,7 @@ class ItemLanguageModel(nn.Module):
     """Adapter and language model.
 
     Soft tokens are brought to the root mean square of the language model's input embeddings, times a learned gain.
+    Where they begin at trained ones (see ``lm.start``), ``soft_start`` ``[q, d]`` is added to the adapter's before.
     The adapter computes in float32, the language model in the backbone's ``compute_dtype``, whatever autocast says.
 
     Args:
@@ -84,6 +85,7 @@ class ItemLanguageModel(nn.Module):
     """
 
     embedding_rms: Tensor
+    soft_start: nn.Parameter | None
 
     def __init__(self, adapter: Adapter, backbone: Backbone, item_head: bool = False) -> None:
         super().__init__()
@@ -100,6 +102,7 @@ class ItemLanguageModel(nn.Module):
                 f"{backbone.reference.name} {width}; build the adapter with output_dim={width}"
             )
         self.log_gain = nn.Parameter(torch.zeros(()))
+        self.register_parameter("soft_start", None)
         self.register_buffer("embedding_rms", self._measure_rms())
         self.item_head = ItemHead(width) if item_head else None
         if item_head:
@@ -170,6 +173,8 @@ class ItemLanguageModel(nn.Module):
         with torch.autocast(self.device.type, enabled=False):
             dtype = self.log_gain.dtype
             raw: Tensor = self.adapter({name: vectors.to(dtype) for name, vectors in sources.items()})
+            if self.soft_start is not None:
+                raw = raw + self.soft_start
             rms = raw.square().mean(-1, keepdim=True).add(1e-12).sqrt()
             return raw / rms * self.embedding_rms.to(dtype) * self.log_gain.exp()
 

@@ -93,9 +93,9 @@ def save_pretrained(
 ) -> None:
     """Write a portable folder.
 
-    It holds ``config.json``, ``model.safetensors`` (adapter, gain, scale, item head) and, where the language model was
-    trained, ``lora/`` in peft's format or ``lm/`` in transformers'. A frozen language model is only referred to;
-    updates that were made part of it before tuning are copied to ``lm_updates/``.
+    It holds ``config.json``, ``model.safetensors`` (adapter, start, gain, scale, item head) and, where the language
+    model was trained, ``lora/`` in peft's format or ``lm/`` in transformers'. A frozen language model is only referred
+    to; updates that were made part of it before tuning are copied to ``lm_updates/``.
 
     Args:
         model: what to write.
@@ -110,6 +110,7 @@ def save_pretrained(
         "adapter": model.adapter.config,
         "num_queries": model.num_queries,
         "item_head": model.item_head is not None,
+        "soft_start": model.soft_start is not None,
         "tuning": model.tuning.value,
         "compute_dtype": str(model.compute_dtype).removeprefix("torch."),
         "lm": model.reference.to_dict(),
@@ -186,6 +187,8 @@ def from_pretrained(
     adapter = build_adapter(config["adapter"])
     backbone = _backbone(source, config, lm, dtype or config["compute_dtype"])
     model = ItemLanguageModel(adapter, backbone, bool(config.get("item_head", False)))
+    if config.get("soft_start"):
+        model.soft_start = torch.nn.Parameter(torch.zeros(model.num_queries, adapter.output_dim))
     try:
         state = load_file(source / WEIGHTS_FILE)
     except (OSError, SafetensorError) as error:

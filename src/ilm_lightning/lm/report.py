@@ -28,14 +28,14 @@ def parameter_report(model: ItemLanguageModel, origins: Mapping[str, str] | None
 
     Args:
         model: the model.
-        origins: where components came from, by name (``adapter``, ``gain``, ``LoRA``, ``language model``); those not
-            named are called new, and the language model is called by its reference.
+        origins: where components came from, by name (``adapter``, ``start``, ``gain``, ``LoRA``, ``language model``);
+            those not named are called new, and the language model is called by its reference.
 
     Returns:
         One row per component that has parameters, the adapter first.
     """
     known = {"language model": model.reference.name, **(origins or {})}
-    parts = ("adapter", "gain", "item head", "LoRA", "language model")
+    parts = ("adapter", "start", "gain", "item head", "LoRA", "language model")
     counts: dict[str, list[int]] = {part: [0, 0] for part in parts}
     for name, parameter in model.named_parameters():
         counts[_component(name)][0 if parameter.requires_grad else 1] += parameter.numel()
@@ -48,5 +48,6 @@ def parameter_report(model: ItemLanguageModel, origins: Mapping[str, str] | None
 
 def _component(name: str) -> str:
     if not name.startswith("lm."):
-        return {"adapter": "adapter", "item_head": "item head"}.get(name.partition(".")[0], "gain")
+        parts = {"adapter": "adapter", "soft_start": "start", "item_head": "item head"}
+        return parts.get(name.partition(".")[0], "gain")
     return "LoRA" if "lora_" in name else "language model"

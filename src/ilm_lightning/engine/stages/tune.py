@@ -25,6 +25,7 @@ from ilm_lightning.engine.stages.pretrain import (
 )
 from ilm_lightning.engine.stages.signals import context_prompts, context_teacher, rows_read, with_residual_weights
 from ilm_lightning.engine.stages.sizes import compared_sizes
+from ilm_lightning.engine.stages.start import START_CODE, start_at_first, starts_at_first
 
 if TYPE_CHECKING:
     from ilm_lightning.assets import ResolvedAsset
@@ -101,6 +102,8 @@ def recipe(context: Context, inputs: Inputs, reference: str | None) -> tuple[dic
         "tasks": inputs.examples,
         "lm": context.asset(config.lm.name).sha256,
     }
+    if starts_at_first(context, inputs.first):
+        settings["start"] = START_CODE
     for name, artifact in (("trials", inputs.trials), ("residuals", inputs.residuals), ("first", inputs.first)):
         if artifact is not None:
             artifacts[name] = artifact
@@ -207,7 +210,11 @@ def new_model(context: Context, inputs: Inputs) -> tuple["ItemLanguageModel", di
     if inputs.first is not None:
         source += f", the tasks' format learned first ({inputs.first.id})"
     model = ItemLanguageModel(adapter, backbone, config.tasks.head == "item")
-    return model, {"adapter": origin, "language model": source}
+    origins = {"adapter": origin, "language model": source}
+    if starts_at_first(context, inputs.first):
+        start_at_first(model, inputs.first.path / MODEL, vectors, read_tables(inputs.prepared)[2] == "train")
+        origins["start"] = f"soft tokens of {inputs.first.id}"
+    return model, origins
 
 
 def lm_name(asset: "ResolvedAsset") -> str:

@@ -12,7 +12,8 @@ from ilm_lightning.engine.artifacts import SCRATCH, Artifact, write_json
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import read_examples, read_tables
 from ilm_lightning.engine.stages.figure1 import answer_columns, shuffled_rows, slot_vectors
-from ilm_lightning.engine.stages.tune import MODEL, Inputs, lm_name, prompts_with, tokenised
+from ilm_lightning.engine.stages.reference import prompts_with
+from ilm_lightning.engine.stages.tune import MODEL, Inputs, lm_name, tokenised
 from ilm_lightning.tasks.figure1.names import OWN_PROMPT_TASKS
 
 if TYPE_CHECKING:

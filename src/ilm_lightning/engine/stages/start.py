@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 START_CODE = 1
 
 
-def starts_at_first(context: Context, first: Artifact | None) -> TypeGuard[Artifact]:
+def starts_at_first(first: Artifact | None, context: Context) -> TypeGuard[Artifact]:
     """Whether the model that ``first`` holds knows soft tokens: on recommendation it has read text ids alone."""
     return first is not None and context.config.tasks.kind != "openp5"
 

@@ -23,6 +23,7 @@ from ilm_lightning.engine.stages.pretrain import (
     lm_embeddings,
     load_pretrained,
 )
+from ilm_lightning.engine.stages.reference import prompts_with
 from ilm_lightning.engine.stages.signals import context_prompts, context_teacher, rows_read, with_residual_weights
 from ilm_lightning.engine.stages.sizes import compared_sizes
 from ilm_lightning.engine.stages.start import START_CODE, start_at_first, starts_at_first
@@ -102,7 +103,7 @@ def recipe(context: Context, inputs: Inputs, reference: str | None) -> tuple[dic
         "tasks": inputs.examples,
         "lm": context.asset(config.lm.name).sha256,
     }
-    if starts_at_first(context, inputs.first):
+    if starts_at_first(inputs.first, context):
         settings["start"] = START_CODE
     for name, artifact in (("trials", inputs.trials), ("residuals", inputs.residuals), ("first", inputs.first)):
         if artifact is not None:
@@ -145,35 +146,6 @@ def tune(context: Context, inputs: Inputs, reference: str | None = None) -> Arti
     )
 
 
-def prompts_with(frame: pl.DataFrame, catalog: Any, reference: str | None) -> pl.DataFrame:
-    """Add text about the items to prompts.
-
-    Args:
-        frame: examples.
-        catalog: the items.
-        reference: ``title``, ``facts`` or None for none.
-
-    Returns:
-        The examples with longer prompts.
-    """
-    if reference is None:
-        return frame
-    from ilm_lightning.tasks.elm import CatalogContext, facts_prompt, title_prompt
-
-    rows = {i for items in frame["items"].to_list() for i in items}
-    if reference == "facts":
-        # the teacher's own measure of audiences and casts, or its targets would name what the prompt does not
-        known = CatalogContext.from_items(catalog)
-        texts = {i: facts_prompt(catalog[i], known) for i in rows}
-    else:
-        texts = {i: title_prompt(catalog[i]) for i in rows}
-    prompts = [
-        prompt + " " + " ".join(texts[i] for i in items)
-        for prompt, items in zip(frame["prompt"].to_list(), frame["items"].to_list(), strict=True)
-    ]
-    return frame.with_columns(pl.Series("prompt", prompts))
-
-
 def new_model(context: Context, inputs: Inputs) -> tuple["ItemLanguageModel", dict[str, str]]:
     """Build adapter and language model as configured.
 
@@ -211,9 +183,9 @@ def new_model(context: Context, inputs: Inputs) -> tuple["ItemLanguageModel", di
         source += f", the tasks' format learned first ({inputs.first.id})"
     model = ItemLanguageModel(adapter, backbone, config.tasks.head == "item")
     origins = {"adapter": origin, "language model": source}
-    if starts_at_first(context, inputs.first):
-        start_at_first(model, inputs.first.path / MODEL, vectors, read_tables(inputs.prepared)[2] == "train")
-        origins["start"] = f"soft tokens of {inputs.first.id}"
+    if starts_at_first(first := inputs.first, context):
+        start_at_first(model, first.path / MODEL, vectors, read_tables(inputs.prepared)[2] == "train")
+        origins["start"] = f"soft tokens of {first.id}"
     return model, origins
 
 

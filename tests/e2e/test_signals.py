@@ -121,7 +121,11 @@ def test_language_model_that_first_learned_the_format_blind(tiny_overrides: list
     ]
     assert name in kinds
     config = json.loads((results[0] / "model" / "config.json").read_text())
-    assert (config["tuning"], config["lm_updates"]) == ("frozen", True)
+    assert (config["tuning"], config["lm_updates"], config["soft_start"]) == ("frozen", True, True)
+    later = [tmp_path / "artifacts" / "tune" / key / "model" for key in tuned if key != name.split("/")[1]]
+    starts = [json.loads((folder / "config.json").read_text())["soft_start"] for folder in later]
+    # adapters begin beside the trained tokens, free soft tokens as them
+    assert sorted(starts) == [False, False, True, True, True]
     moved = tmp_path / "elsewhere"
     shutil.copytree(results[0] / "model", moved)
     model, again = (

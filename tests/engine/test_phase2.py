@@ -27,6 +27,7 @@ from ilm_lightning.engine.stages.signals import (
     shortened,
     with_residual_weights,
 )
+from ilm_lightning.engine.stages.start import starts_at_first
 from ilm_lightning.engine.stages.tune import Inputs, _Read, _that_matters, control
 from ilm_lightning.lm import LengthGroupedSampler, TokenisedExample
 
@@ -303,3 +304,13 @@ def test_a_catalogue_without_texts_cannot_teach(tmp_path: Path) -> None:
     catalog: Any = NoTexts()
     with pytest.raises(ValueError, match="no training item has a text"):
         context_prompts(context_of(tmp_path), frame, [0, 1], catalog, tokenizer)
+
+
+def test_only_a_language_model_that_learned_with_soft_tokens_gives_a_start(tmp_path: Path) -> None:
+    first = Artifact("tune", "0" * 16, tmp_path, {})
+    context = context_of(tmp_path)
+    assert starts_at_first(first, context)
+    assert not starts_at_first(None, context)
+    # there it learns on text ids alone
+    recommending = replace(context, config=replace(context.config, tasks=replace(context.config.tasks, kind="openp5")))
+    assert not starts_at_first(first, recommending)

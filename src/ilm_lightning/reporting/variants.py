@@ -49,7 +49,7 @@ _OF_A_ROW = (
 )  # fmt: skip
 # settings that say where, on what and how to report, or that the protocol already holds
 _NOT_SETTINGS = (
-    "run", "resume", "outputs", "artifacts", "assets", "logger", "trainer", "name", "seed", "evaluation", "teacher",
+    "run", "resume", "outputs", "artifacts", "assets", "logger", "trainer", "name", "seed", "evaluation",
 )  # fmt: skip
 _NOT_SETTING_KEYS = {
     "tuning.checkpoint_every_s", "tuning.val_examples", "data.path", "data.interactions", "data.items",

@@ -1,0 +1,46 @@
+"""Which settings make two runs of a row different runs, and how they are told."""
+
+from pathlib import Path
+from typing import Any
+
+from synthetic import config_of
+
+from ilm_lightning.reporting.columns import Column, columns_of
+from ilm_lightning.reporting.runs import Run
+
+
+def run_of(seed: int, **settings: Any) -> Run:
+    """A run without predictions."""
+    config = config_of("ilm_qformer", seed=seed, **settings)
+    return Run(f"run-{seed}", Path(f"run-{seed}"), config, {"protocol": {"seed": seed}, "run": {}}, None)
+
+
+def columns(*runs: Run) -> list[Column]:
+    return columns_of(runs, {})[0]
+
+
+# teachers
+
+
+def test_teachers_with_other_settings_are_not_pooled() -> None:
+    lm = {"teacher__kind": "lm", "teacher__max_train_examples": 200}
+    few = lm | {"teacher__max_train_examples": 20}
+    found = columns(run_of(0, **lm), run_of(1, **lm), run_of(2, **few))
+    assert [(c.apart, c.seeds) for c in found] == [("", (0, 1)), ("teacher.max_train_examples=20", (2,))]
+
+
+def test_how_a_teacher_was_reached_sets_nothing_apart() -> None:
+    endpoint = {"teacher__kind": "endpoint", "teacher__max_train_examples": 200}
+    reached = {
+        "url": "http://127.0.0.1:8000", "api_key_env": "KEY", "concurrency": 32, "batch_size": 4, "attempts": 2,
+        "requests_per_minute": 500, "tokens_per_minute": 9, "timeout_s": 5, "max_requests": 7,
+        "max_left_out_share": 0.5,
+    }  # fmt: skip
+    other = {f"teacher__{key}": value for key, value in reached.items()}
+    (found,) = columns(run_of(0, **endpoint), run_of(1, **endpoint, **other))
+    assert found.seeds == (0, 1)
+
+
+def test_settings_of_a_teacher_that_the_rules_do_not_read_set_nothing_apart() -> None:
+    (found,) = columns(run_of(0), run_of(1, teacher__kind="facts", teacher__max_train_examples=200, teacher__tries=3))
+    assert found.seeds == (0, 1)

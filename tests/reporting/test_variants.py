@@ -5,7 +5,7 @@ from typing import Any
 
 from synthetic import config_of
 
-from ilm_lightning.reporting.columns import Column, columns_of
+from ilm_lightning.reporting.columns import Column, columns_of, unlike
 from ilm_lightning.reporting.runs import Run
 
 
@@ -44,3 +44,20 @@ def test_how_a_teacher_was_reached_sets_nothing_apart() -> None:
 def test_settings_of_a_teacher_that_the_rules_do_not_read_set_nothing_apart() -> None:
     (found,) = columns(run_of(0), run_of(1, teacher__kind="facts", teacher__max_train_examples=200, teacher__tries=3))
     assert found.seeds == (0, 1)
+
+
+# settings that do something after all
+
+
+def test_lora_of_the_steps_alone_sets_runs_apart() -> None:
+    alone = {"tuning__lm_first_steps": 400, "tuning__lm_first_seed": 0}
+    found = columns(run_of(0, **alone), run_of(1, **alone), run_of(2, **alone, tuning__lora_rank=4))
+    assert [(c.apart, c.seeds) for c in found] == [("", (0, 1)), ("tuning.lora_rank=4", (2,))]
+    (found_without,) = columns(run_of(0), run_of(1, tuning__lora_rank=4))
+    assert found_without.seeds == (0, 1)
+
+
+def test_the_examples_that_choose_rate_and_checkpoint_set_runs_apart() -> None:
+    found = columns(*(run_of(seed, tuning__val_examples=240) for seed in (0, 1)), run_of(2, tuning__val_examples=24))
+    assert [(c.apart, c.seeds) for c in found] == [("", (0, 1)), ("tuning.val_examples=24", (2,))]
+    assert unlike(*found) == "tuning.val_examples 240 against 24"

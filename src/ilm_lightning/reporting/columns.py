@@ -9,7 +9,7 @@ import numpy as np
 
 from ilm_lightning.reporting.runs import Problem, Run
 from ilm_lightning.reporting.scores import INSTEAD, ITEM_OF, MEASURES, SC, Scores
-from ilm_lightning.reporting.variants import Variant, budget_of, differing, settings_of, trained_as, variant_of
+from ilm_lightning.reporting.variants import Variant, budget_of, differing, settings_of, told_apart, trained_as, variant_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +54,11 @@ class Column:
     def trained(self) -> Mapping[str, Any]:
         """How its runs were trained."""
         return trained_as(next(iter(self.runs.values())))
+
+    @property
+    def said(self) -> Mapping[str, Any]:
+        """What the configuration of its runs says, with settings that do nothing in them."""
+        return next(iter(self.runs.values())).flat
 
     def seeds_with(self, measure: str) -> set[int]:
         """Seeds whose predictions have the measure."""
@@ -109,12 +114,13 @@ def unlike(first: Column, second: Column) -> str:
     Returns:
         Settings with both values; empty where the two are alike.
     """
-    ours, theirs = first.trained, second.trained
-    apart = [name for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)]
+    ours, theirs = (
+        {name: value for name, value in column.trained.items() if not _by_design(name, first, second)}
+        for column in (first, second)
+    )
     return ", ".join(
         f"{name} {ours.get(name, 'none')} against {theirs.get(name, 'none')}"
-        for name in apart
-        if not _by_design(name, first, second)
+        for name in told_apart((ours, theirs), (first.said, second.said))
     )
 
 
@@ -169,14 +175,16 @@ def columns_of(runs: Sequence[Run], scores: Mapping[int, Scores]) -> tuple[list[
     for variant, by_settings in by_variant.items():
         # the settings that most runs have are the main ones; others stand beside, named by what differs
         ordered = sorted(by_settings, key=lambda settings: (-len(by_settings[settings]), repr(settings)))
+        said = {settings: by_settings[settings][0].flat for settings in ordered}
         for settings in ordered:
             chosen, more = _one_a_seed(by_settings[settings], scores)
             problems += more
             known = {seed: scores[id(run)] for seed, run in chosen.items() if id(run) in scores}
-            columns.append(Column(variant, differing({0: ordered[0], 1: settings})[1], chosen, known))
+            apart = differing({0: ordered[0], 1: settings}, {0: said[ordered[0]], 1: said[settings]})[1]
+            columns.append(Column(variant, apart, chosen, known))
         if len(ordered) > 1:
-            apart = differing(dict(enumerate(ordered)))
-            names = "; ".join(f"{', '.join(r.name for r in by_settings[s])}: {apart[i]}" for i, s in enumerate(ordered))
+            told = differing(dict(enumerate(ordered)), dict(enumerate(said.values())))
+            names = "; ".join(f"{', '.join(r.name for r in by_settings[s])}: {told[i]}" for i, s in enumerate(ordered))
             what = f"runs with different settings, not averaged, those of the first the main ones: {names}"
             problems.append(Problem(f"{variant.name}, {variant.encoder}", what))
     columns.sort(key=lambda c: (c.variant.name, c.variant.encoder, c.variant.queries, c.variant.source_tokens, c.apart))

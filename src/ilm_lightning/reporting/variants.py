@@ -1,6 +1,6 @@
 """Which row of the paper a run is, and which settings make two runs of a row different runs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +52,7 @@ _NOT_SETTINGS = (
     "run", "resume", "outputs", "artifacts", "assets", "logger", "trainer", "name", "seed", "evaluation",
 )  # fmt: skip
 _NOT_SETTING_KEYS = {
-    "tuning.checkpoint_every_s", "tuning.val_examples", "data.path", "data.interactions", "data.items",
+    "tuning.checkpoint_every_s", "data.path", "data.interactions", "data.items",
     "teacher.kind", "teacher.model", "teacher.url", "teacher.api_key_env", "teacher.concurrency", "teacher.batch_size",
     "teacher.requests_per_minute", "teacher.tokens_per_minute", "teacher.timeout_s", "teacher.attempts",
     "teacher.max_requests", "teacher.max_left_out_share", "tasks.title_in_prompt",
@@ -204,18 +204,24 @@ def _idle(run: Run, key: str) -> bool:
         return True  # of recommendation
     if key == "tuning.lm_lr":
         return str(run.setting("tuning.mode")) == "frozen"
-    return key.startswith("tuning.lora") and str(run.setting("tuning.mode")) != "lora"
+    if key.startswith("tuning.lora"):
+        # what the language model learns alone first, it learns with LoRA in every mode
+        return str(run.setting("tuning.mode")) != "lora" and not run.setting("tuning.lm_first_steps")
+    return False
 
 
 def _losses(run: Run) -> frozenset[str]:
     return frozenset(str(loss) for loss in run.setting("pretraining.losses") or ())
 
 
-def differing(groups: Mapping[int, tuple[tuple[str, Any], ...]]) -> dict[int, str]:
+def differing(
+    groups: Mapping[int, tuple[tuple[str, Any], ...]], files: Mapping[int, Mapping[str, Any]] | None = None
+) -> dict[int, str]:
     """Say by which settings several groups of runs differ.
 
     Args:
         groups: settings by group.
+        files: by group what its configuration says, flat.
 
     Returns:
         Per group a text such as ``tuning.steps=600``; empty where there is one group.
@@ -224,9 +230,33 @@ def differing(groups: Mapping[int, tuple[tuple[str, Any], ...]]) -> dict[int, st
     {0: 'b=2', 1: 'b=3'}
     """
     tables = {key: dict(settings) for key, settings in groups.items()}
-    keys = sorted({name for entries in tables.values() for name in entries})
-    apart = [name for name in keys if len({repr(entries.get(name)) for entries in tables.values()}) > 1]
+    apart = told_apart(list(tables.values()), [(files or {}).get(key, entries) for key, entries in tables.items()])
     return {key: ", ".join(f"{name}={entries.get(name)}" for name in apart) for key, entries in tables.items()}
+
+
+def told_apart(tables: Sequence[Mapping[str, Any]], files: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of the settings in which tables differ.
+
+    Args:
+        tables: settings that do something.
+        files: for each what its configuration says, flat.
+
+    Returns:
+        Sorted names, without those that every file says alike and that merely do nothing in some: another setting,
+        which is named, makes them so.
+
+    >>> rank = {"lora_rank": 16}
+    >>> told_apart([{"first": 400, **rank}, {"first": 0}], [{"first": 400, **rank}, {"first": 0, **rank}])
+    ['first']
+    """
+    names = sorted({name for entries in tables for name in entries})
+    apart = [name for name in names if len({repr(entries.get(name)) for entries in tables}) > 1]
+    named = [
+        name
+        for name in apart
+        if all(name in entries for entries in tables) or len({repr(said.get(name)) for said in files}) > 1
+    ]
+    return named or apart
 
 
 def budget_of(run: Run) -> tuple[int, int] | None:

@@ -1,12 +1,15 @@
 """Which settings make two runs of a row different runs, and how they are told."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pytest
 from synthetic import config_of
 
 from ilm_lightning.reporting.columns import Column, columns_of, unlike
 from ilm_lightning.reporting.runs import Run
+from ilm_lightning.reporting.variants import SWITCHES, settings_of
 
 
 def run_of(seed: int, **settings: Any) -> Run:
@@ -61,3 +64,38 @@ def test_the_examples_that_choose_rate_and_checkpoint_set_runs_apart() -> None:
     found = columns(*(run_of(seed, tuning__val_examples=240) for seed in (0, 1)), run_of(2, tuning__val_examples=24))
     assert [(c.apart, c.seeds) for c in found] == [("", (0, 1)), ("tuning.val_examples=24", (2,))]
     assert unlike(*found) == "tuning.val_examples 240 against 24"
+
+
+# what is set to 0
+
+
+@pytest.mark.parametrize(("key", "value"), [("adapter.dropout", 0.1), ("tuning.warmup_steps", 12)])
+def test_a_setting_of_0_is_told_as_0(key: str, value: float) -> None:
+    name = key.replace(".", "__")
+    found = columns(*(run_of(seed, **{name: value}) for seed in (0, 1)), run_of(2, **{name: 0}))
+    assert [c.apart for c in found] == ["", f"{key}=0"]
+    assert unlike(*found) == f"{key} {value} against 0"
+
+
+def test_an_off_switch_is_as_good_as_none_and_told_as_the_file_says_it() -> None:
+    off = {"tuning__lm_first_steps": 0}
+    (found,) = columns(run_of(0), run_of(1, **off))
+    assert found.seeds == (0, 1)
+    found, on = columns(run_of(0, **off), run_of(1, **off), run_of(2, tuning__lm_first_steps=400))
+    assert on.apart == "tuning.lm_first_steps=400"
+    assert unlike(found, on) == "tuning.lm_first_steps 0 against 400"
+    first, other = columns(*(run_of(seed, tuning__lm_first_steps=400) for seed in (0, 1)), run_of(2, **off))
+    assert (first.apart, other.apart) == ("", "tuning.lm_first_steps=0")
+
+
+def test_switches_are_the_settings_that_are_off_by_default() -> None:
+    from ilm_lightning.engine.config import Config
+
+    name = "ilm_qformer"
+    plain = {key: value for key, value in asdict(Config()).items() if key not in ("evaluation", "logger", "trainer")}
+    run = Run(name, Path(name), plain, {"protocol": {"seed": 0}}, None)
+    off = {key for key, value in run.flat.items() if value in (False, 0, 0.0) and not key.endswith("seed")}
+    assert off - SWITCHES == {"teacher.requests_per_minute", "teacher.tokens_per_minute"}
+    # of a recommendation run's recipe
+    assert SWITCHES - {"encoder_decoder"} <= off
+    assert not {key for key, _ in settings_of(run)} & SWITCHES

@@ -9,7 +9,7 @@ import numpy as np
 
 from ilm_lightning.reporting.runs import Problem, Run
 from ilm_lightning.reporting.scores import INSTEAD, ITEM_OF, MEASURES, SC, Scores
-from ilm_lightning.reporting.variants import Variant, budget_of, differing, settings_of, told_apart, trained_as, variant_of
+from ilm_lightning.reporting.variants import Variant, budget_of, differing, settings_of, shown, told_apart, trained_as, variant_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +118,9 @@ def unlike(first: Column, second: Column) -> str:
         {name: value for name, value in column.trained.items() if not _by_design(name, first, second)}
         for column in (first, second)
     )
+    sides = ((ours, first.said), (theirs, second.said))
     return ", ".join(
-        f"{name} {ours.get(name, 'none')} against {theirs.get(name, 'none')}"
+        "{} {} against {}".format(name, *("none" if (v := shown(name, *side)) is None else v for side in sides))
         for name in told_apart((ours, theirs), (first.said, second.said))
     )
 

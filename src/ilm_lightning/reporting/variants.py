@@ -61,6 +61,14 @@ _NOT_SETTING_KEYS = {
 }  # fmt: skip
 
 
+SWITCHES = frozenset({
+    "adapter.concatenate", "encoder_decoder", "pretraining.shuffled_pairs", "pretraining.source_dropout",
+    "teacher.allow_title", "teacher.temperature", "tuning.adapter_first_share", "tuning.distillation_weight",
+    "tuning.lm_first_steps", "tuning.residual_weighting", "tasks.head_sample", "tasks.title_in_prompt",
+})  # fmt: skip
+"""Settings that are off where nobody sets them: 0 or false of one says as much as an older file without it."""
+
+
 @dataclass(frozen=True)
 class Variant:
     """A column of the tables.
@@ -174,11 +182,14 @@ def trained_as(run: Run) -> dict[str, Any]:
 def is_told(key: str, value: Any) -> bool:
     """Whether a setting says more than its absence: an off switch is as good as none in an older version's files.
 
-    >>> is_told("tuning.lm_first_steps", 0), is_told("encoder.als.seed", 0), is_told("encoder.als.seed", None)
+    Of what is on by default 0 says a lot.
+
+    >>> is_told("tuning.lm_first_steps", 0), is_told("adapter.dropout", 0.0), is_told("tuning.lr_trials", ())
     (False, True, False)
+    >>> is_told("encoder.als.seed", 0), is_told("encoder.als.seed", None)
+    (True, False)
     """
-    # without a seed of its own a part takes the run's, which seed 0 is not
-    return value not in (None, False, 0, ()) or (key.endswith("seed") and value is not None)
+    return value not in (None, ()) and (bool(value) or key not in SWITCHES)
 
 
 def _idle(run: Run, key: str) -> bool:
@@ -231,7 +242,20 @@ def differing(
     """
     tables = {key: dict(settings) for key, settings in groups.items()}
     apart = told_apart(list(tables.values()), [(files or {}).get(key, entries) for key, entries in tables.items()])
-    return {key: ", ".join(f"{name}={entries.get(name)}" for name in apart) for key, entries in tables.items()}
+    return {
+        key: ", ".join(f"{name}={shown(name, entries, (files or {}).get(key, {}))}" for name in apart)
+        for key, entries in tables.items()
+    }
+
+
+def shown(name: str, settings: Mapping[str, Any], said: Mapping[str, Any]) -> Any:
+    """A setting's value in words: of an off switch what the configuration says; None where it does nothing.
+
+    >>> shown("tuning.lm_first_steps", {}, {"tuning.lm_first_steps": 0}), shown("lora_rank", {}, {"lora_rank": 16})
+    (0, None)
+    """
+    value = said.get(name)
+    return settings[name] if name in settings else None if is_told(name, value) else value
 
 
 def told_apart(tables: Sequence[Mapping[str, Any]], files: Sequence[Mapping[str, Any]]) -> list[str]:

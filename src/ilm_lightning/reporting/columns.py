@@ -1,5 +1,6 @@
 """Runs of one protocol sorted into columns, whose runs differ by seed alone, and in what two columns are unlike."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -7,9 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from ilm_lightning.reporting.machines import made_by, processor_of, several
 from ilm_lightning.reporting.runs import Problem, Run
 from ilm_lightning.reporting.scores import INSTEAD, ITEM_OF, MEASURES, SC, Scores
-from ilm_lightning.reporting.variants import Variant, budget_of, differing, settings_of, shown, told_apart, trained_as, variant_of
+from ilm_lightning.reporting.variants import (
+    Variant,
+    budget_of,
+    differing,
+    settings_of,
+    shown,
+    told_apart,
+    trained_as,
+    variant_of,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,6 +194,7 @@ def columns_of(runs: Sequence[Run], scores: Mapping[int, Scores]) -> tuple[list[
             known = {seed: scores[id(run)] for seed, run in chosen.items() if id(run) in scores}
             apart = differing({0: ordered[0], 1: settings}, {0: said[ordered[0]], 1: said[settings]})[1]
             columns.append(Column(variant, apart, chosen, known))
+            problems += _mixed(columns[-1])
         if len(ordered) > 1:
             told = differing(dict(enumerate(ordered)), dict(enumerate(said.values())))
             names = "; ".join(f"{', '.join(r.name for r in by_settings[s])}: {told[i]}" for i, s in enumerate(ordered))
@@ -193,15 +205,27 @@ def columns_of(runs: Sequence[Run], scores: Mapping[int, Scores]) -> tuple[list[
 
 
 def _one_a_seed(runs: Sequence[Run], scores: Mapping[int, Scores]) -> tuple[dict[int, Run], list[Problem]]:
-    """Of several runs with one seed the one with most measures; the others are named."""
+    """Of several runs with one seed the one with most measures, then of most seeds' processor; the others are named."""
     problems: list[Problem] = []
     chosen: dict[int, Run] = {}
-    for run in sorted(runs, key=lambda run: (-_measured(run, scores), str(run.path))):
-        if run.seed in chosen:
-            problems.append(Problem(run.name, f"the same settings and seed as {chosen[run.seed].name}; left out"))
-        else:
-            chosen[run.seed] = run
+    seeds = Counter(processor for _, processor in {(run.seed, processor_of(run)) for run in runs})
+    for run in sorted(runs, key=lambda run: (-_measured(run, scores), -seeds[processor_of(run)], str(run.path))):
+        taken = chosen.setdefault(run.seed, run)
+        if taken is not run:
+            what = f"the same settings and seed as {taken.name}; left out"
+            if made_by(run) == made_by(taken):
+                what += f" (both: {made_by(run)})"
+            else:
+                what += f" (this one: {made_by(run)}; the one that counts: {made_by(taken)})"
+            problems.append(Problem(run.name, what))
     return chosen, problems
+
+
+def _mixed(column: Column) -> list[Problem]:
+    """Whether seeds of one row ran on several processors: beside the seed, so did what the spread over them holds."""
+    told = several([(column.label, column.runs)])
+    what = f"seeds of one row from several processors, so that their spread is not that of seeds alone: {told}"
+    return [Problem(f"{column.variant.name}, {column.variant.encoder}", what)] if told else []
 
 
 def _measured(run: Run, scores: Mapping[int, Scores]) -> int:

@@ -9,6 +9,7 @@ from ilm_lightning.evaluation.components import Components, needed
 from ilm_lightning.reporting.columns import Column
 from ilm_lightning.reporting.comparison import Comparison
 from ilm_lightning.reporting.groups import Group
+from ilm_lightning.reporting.machines import several
 from ilm_lightning.reporting.pairing import (
     LEAST_SEEDS,
     Row,
@@ -155,7 +156,7 @@ def _decide(
         why, missing = not_paired(group, first, second, measures[0])
         return Part(text, Verdict.UNDECIDED, (), why, missing, counted)
     a, b = pair
-    text += "".join(map(own_settings, pair))
+    text += "".join(map(own_settings, pair)) + other_machines(group, (first, a), (second, b), measures[0])
     if why := differently(a, b):
         return Part(text, Verdict.UNDECIDED, _readings(group, a, b, measures, read), why, (), counted)
     readings = _readings(group, a, b, measures, read)
@@ -171,6 +172,14 @@ def _decide(
         waited = [(name, one) for name in to_move(readings) if (one := compared[name]) and len(one.seeds) > 1]
         why = "; ".join([why, *(f"{name}: {what_it_takes(one, margin)}" for name, one in waited)])
     return Part(text, verdict, readings, why, (), counted)
+
+
+def other_machines(group: Group, ours: tuple[Row, Column], theirs: tuple[Row, Column], measure: str) -> str:
+    """What a reader has to know where what is compared comes from several processors."""
+    found = group.compare(ours[1], theirs[1], measure)
+    seeds = () if found is None else found.seeds
+    told = several([(row.label, column.only(seeds).runs) for row, column in (ours, theirs)])
+    return f"; on several processors: {told}" if told else ""
 
 
 def to_move(readings: Sequence[Reading]) -> list[str]:

@@ -12,6 +12,7 @@ from ilm_lightning.evaluation.components import Components, needed
 from ilm_lightning.reporting.decide import Part, Reading, Verdict, few_seeds
 from ilm_lightning.reporting.groups import Group
 from ilm_lightning.reporting.histories import Curve, curve
+from ilm_lightning.reporting.machines import precision_of, several
 from ilm_lightning.reporting.pairing import LEAST_SEEDS
 from ilm_lightning.reporting.runs import Run, shared_overrides
 from ilm_lightning.reporting.variants import COMMANDS, is_told, variant_of
@@ -116,7 +117,10 @@ def _curves(runs: Sequence[Run], name: str, shuffled: bool) -> dict[Settings, di
 
 
 def phase_1_settings(run: Run) -> Settings:
-    """All of phase 1 but which losses and pairs it has: what has to be the same for two losses to be compared."""
+    """All of phase 1 but which losses and pairs it has: what has to be the same for two losses to be compared.
+
+    What it computed in is among it.
+    """
     kept = (
         (key, str(value))
         for key, value in run.flat.items()
@@ -124,7 +128,8 @@ def phase_1_settings(run: Run) -> Settings:
         and not key.startswith(VARIED)
         and is_told(key, value)
     )
-    return tuple(sorted(kept))
+    precision = precision_of(run)
+    return tuple(sorted([*kept, *([] if precision is None else [("trainer.precision", precision)])]))
 
 
 def _shared(base: Mapping[Settings, Found], true: Mapping[Settings, Found]) -> Settings:
@@ -180,6 +185,9 @@ def _test(
     if not seeds:
         why, commands = missing
         return Part(text, Verdict.UNDECIDED, (), why, tuple(commands), counted)
+    sides = (("one", {seed: true[seed][0] for seed in seeds}), ("the other", {seed: other[seed][0] for seed in seeds}))
+    if machines := several(sides):
+        text += f"; on several processors: {machines}"
     differences = np.array([ours(*true[s], other[s][0]) - theirs(*other[s], true[s][0]) for s in seeds])
     mean = float(differences.mean())
     shown = f"{mean:+.4f} nats over seeds {', '.join(map(str, seeds))}"

@@ -18,6 +18,7 @@ from ilm_lightning.reporting.decide import (
     what_it_takes,
 )
 from ilm_lightning.reporting.groups import Group
+from ilm_lightning.reporting.machines import several
 from ilm_lightning.reporting.pairing import LEAST_SEEDS, command, differently, shared
 from ilm_lightning.reporting.tables import measure_name
 from ilm_lightning.reporting.variants import COMMANDS
@@ -61,7 +62,10 @@ def _curve(group: Group | None, name: str, source_tokens: int, measures: tuple[s
     seeds = set.intersection(*(column.seeds_with(measures[0]) for column in columns.values()))
     if not seeds:
         return _missing(text, group, name, source_tokens, list(columns.values()), [])
-    return _decided(text, group, {q: column.only(seeds) for q, column in columns.items()}, measures, len(seeds))
+    common = {q: columns[q].only(seeds) for q in sorted(columns)}
+    if machines := several([(_tokens([q]), column.runs) for q, column in common.items()]):
+        text += f"; on several processors: {machines}"
+    return _decided(text, group, common, measures, len(seeds))
 
 
 def _decided(text: str, group: Group, columns: dict[int, Column], measures: tuple[str, ...], seeds: int) -> Part:

@@ -16,6 +16,7 @@ from ilm_lightning.evaluation.components import components
 from ilm_lightning.evaluation.statistics import resample
 from ilm_lightning.reporting.comparison import Comparison
 from ilm_lightning.reporting.decide import Part, Reading, Verdict, few_seeds, sizes
+from ilm_lightning.reporting.machines import several
 from ilm_lightning.reporting.pairing import LEAST_SEEDS
 from ilm_lightning.reporting.phase1 import phase_1_parts
 from ilm_lightning.reporting.ranking_runs import ENCODER_DECODER, ITEM_HEAD, RankingRow
@@ -120,6 +121,10 @@ def _order_part(order: Order, rows: Sequence[RankingRow], data: str, resamples: 
     # most common seeds, then the settings that most runs have
     above, below = max(pairs, key=lambda pair: (len(_common(*pair)), -sum(bool(row.apart) for row in pair)))
     named = f"{above.label}; {below.label}; {above.protocol.decoding}"
+    if machines := several(
+        [(row.label, {seed: row.runs[seed] for seed in _common(above, below)}) for row in (above, below)]
+    ):
+        named += f"; on several processors: {machines}"
     part = _decided(f"{text} ({named})", above, below, order, resamples)
     return replace(part, why="; ".join(filter(None, (part.why, damaged)))) if damaged else part
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ilm_lightning.reporting.machines import precision_of
 from ilm_lightning.reporting.runs import Run
 from ilm_lightning.reporting.variants import differing, is_told
 
@@ -88,8 +89,8 @@ class RankingRow:
         runs: by seed.
         printed: whether the numbers are a publication's.
         without_ties: whether only users count whose last two items have times of their own.
-        trained: what has to be equal, beside the budget, for a difference to lie in the adapter: mode, vectors, user's
-            vector, steps of the language model alone; empty without one.
+        trained: what has to be equal, beside the budget, for a difference to lie in the adapter: mode, precision,
+            vectors, user's vector, steps of the language model alone; empty without one.
         windows: of training: empty, or those in blocks and their length.
     """
 
@@ -227,8 +228,10 @@ def _rows(run: Run) -> Iterator[tuple[RankingRow, Settings]]:
         idle += [] if blocks else ["tuning.history_block"]
         apart = {k: v for k, v in recipe.items() if k not in _NOT_APART and not k.startswith(tuple(idle))}
         apart |= {"steps": budget, "encoder": None if text_alone else metrics["protocol"].get("encoder")}
+        apart["precision"] = precision_of(run)
         settings = tuple(sorted((key, value) for key, value in apart.items() if is_told(key, value)))
-        alike = {key: recipe.get(key) for key in _TRAINED_ALIKE} | {"encoder": apart["encoder"]}
+        alike = {key: recipe.get(key) for key in _TRAINED_ALIKE}
+        alike |= {key: apart[key] for key in ("encoder", "precision")}
         alike |= {key: value for key, value in recipe.items() if key.startswith("als.") and not text_alone}
         yield replace(row, budget=budget, trained=alike, windows=blocks), settings
     for name, measures in metrics["baselines"].items():

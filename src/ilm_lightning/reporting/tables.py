@@ -10,6 +10,7 @@ from ilm_lightning.evaluation.claims import too_few
 from ilm_lightning.reporting.columns import Column
 from ilm_lightning.reporting.comparison import Comparison
 from ilm_lightning.reporting.groups import Group
+from ilm_lightning.reporting.machines import several
 from ilm_lightning.reporting.paper import ALL, ENCODER_TABLES, TASK_ROWS, table
 from ilm_lightning.reporting.scores import ITEM_OF, MEASURES, SC
 from ilm_lightning.reporting.variants import COMMANDS, ENCODERS, PAPER_ROWS
@@ -310,6 +311,8 @@ def _notes(group: Group, headings: Sequence[Heading], number: str, pairs: Sequen
             budgets.setdefault(f"{steps} steps of {batch}", []).append(heading.label)
     if len(budgets) > 1:
         notes.append("phase-2 budgets differ: " + "; ".join(f"{b}: {', '.join(who)}" for b, who in budgets.items()))
+    if machines := several([(h.label, h.column.runs) for h in headings if h.column is not None]):
+        notes.append(f"processors differ, and one seed gives other numbers on another: {machines}")
     single = [h.label for h in headings if h.column is not None and len(h.column.seeds) < 3]
     if single and group.testable:
         notes.append(

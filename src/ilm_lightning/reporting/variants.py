@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ilm_lightning.reporting.machines import precision_of
 from ilm_lightning.reporting.paper import ENCODER_TABLES, TASK_ROWS, table
 from ilm_lightning.reporting.runs import Run
 
@@ -166,8 +167,8 @@ def settings_of(run: Run) -> tuple[tuple[str, Any], ...]:
         and key not in _NOT_SETTING_KEYS
         and not _idle(run, key)
     }
-    precision = run.setting("trainer.precision")
-    if precision is not None:
+    # what it computed in: `auto` is bf16 on one machine and fp32 on another
+    if (precision := precision_of(run)) is not None:
         kept["trainer.precision"] = precision
     return tuple(sorted(kept.items()))
 

@@ -77,6 +77,7 @@ def run_facts(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Arti
     A repeat that found every artefact computed nothing: the facts of the run that did are kept.
     """
     from ilm_lightning.engine.hardware_report import hardware_report
+    from ilm_lightning.engine.training import precision_of
 
     stages = [inputs.prepared, inputs.embedded, inputs.examples, inputs.pretrained, tuned, evaluated]
     # recommendation has no stage of examples: there `prepare` stands in for it
@@ -93,7 +94,8 @@ def run_facts(context: Context, inputs: Inputs, tuned: Artifact, evaluated: Arti
         "versions": code_version(),
         "compute": spent(context.store.root, tuned),
         "phase1_nothing_learned": [] if inputs.pretrained is None else inputs.pretrained.report["nothing_learned"],
-        "hardware": hardware_report(),
+        # and what `auto` made of it
+        "hardware": hardware_report() | {"precision": precision_of(context.config.trainer)},
         # of this process: less than training took where its artefacts were there
         "peak_memory_gib": peak_memory(),
         **gpu_memory(),

@@ -1,0 +1,79 @@
+"""What a run's numbers owe to its machine: the precision it computed in, its processor, the code that ran."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ilm_lightning.reporting.runs import Run
+
+
+def precision_of(run: Run) -> str | None:
+    """What a run computed in: of ``trainer.precision=auto`` what its machine made of it.
+
+    Returns:
+        Lightning's name; ``auto`` where the machine is not known, None where the configuration is not.
+    """
+    asked = run.setting("trainer.precision")
+    if asked is None or asked != "auto":
+        return None if asked is None else str(asked)
+    hardware = _hardware(run)
+    told = hardware.get("precision")
+    if isinstance(told, str):
+        return told
+    # an older run tells its processor's bf16 alone; with a GPU torch takes bf16 wherever CUDA runs, if need be emulated
+    fast = True if _on_gpu(run) else hardware.get("bf16")
+    return ("bf16-mixed" if fast else "32-true") if isinstance(fast, bool) else "auto"
+
+
+def processor_of(run: Run) -> str:
+    """Name of the processor, and of the GPUs that were used; empty where the run does not tell."""
+    hardware = _hardware(run)
+    names = [hardware.get("processor"), *(_gpus(hardware) if _on_gpu(run) else ())]
+    return ", ".join(dict.fromkeys(str(name) for name in names if name))
+
+
+def made_by(run: Run) -> str:
+    """Machine and code of one run, in words."""
+    commits = ", ".join(sorted({commit[:12] + "-dirty" * commit.endswith("-dirty") for commit in run.commits}))
+    return f"{run.hardware or 'machine not told'}, commit {commits or 'not told'}"
+
+
+def several(rows: Sequence[tuple[str, Mapping[int, Run]]]) -> str:
+    """Say which runs come from which processor.
+
+    Args:
+        rows: name and runs by seed of each row.
+
+    Returns:
+        ``AMD EPYC: ILM-MLP, ELM (seed 1); Intel Xeon: ELM (seed 0)``; empty where all runs that tell have one.
+    """
+    found: dict[str, list[str]] = {}
+    for name, runs in rows:
+        by_processor: dict[str, list[int]] = {}
+        for seed in sorted(runs):
+            if processor := processor_of(runs[seed]):
+                by_processor.setdefault(processor, []).append(seed)
+        for processor, seeds in by_processor.items():
+            told = f"{name} ({_seeds(seeds)})" if len(by_processor) > 1 else name
+            found.setdefault(processor, []).append(told)
+    # of two columns with one name once
+    lines = (f"{processor}: {', '.join(dict.fromkeys(found[processor]))}" for processor in sorted(found))
+    return "; ".join(lines) if len(found) > 1 else ""
+
+
+def _seeds(seeds: Iterable[int]) -> str:
+    named = [str(seed) for seed in seeds]
+    return f"seed{'s' if len(named) > 1 else ''} {', '.join(named)}"
+
+
+def _on_gpu(run: Run) -> bool:
+    return bool(_gpus(_hardware(run))) and run.setting("trainer.accelerator") != "cpu"
+
+
+def _gpus(hardware: Mapping[str, Any]) -> list[Any]:
+    told = hardware.get("gpus")
+    return told if isinstance(told, list) else []
+
+
+def _hardware(run: Run) -> Mapping[str, Any]:
+    told = run.facts.get("hardware")
+    return told if isinstance(told, Mapping) else {}

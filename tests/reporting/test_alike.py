@@ -150,7 +150,7 @@ def test_missing_runs_are_asked_for_like_those_beside_with_their_seeds(tmp_path:
     )
     assert part(tmp_path, 7, 2).missing[0] == (
         "1 query: python -m ilm_lightning.train -m experiment=ilm_mlp encoder=combined adapter.source_tokens=1 "
-        "adapter.num_queries=1 seed=0,1,2"
+        "adapter.num_queries=1 tuning.steps=450 seed=0,1,2"
     )
 
 

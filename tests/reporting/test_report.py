@@ -324,6 +324,26 @@ def test_missing_rows_ask_for_what_the_runs_that_are_there_share(tmp_path: Path)
     assert f"{row} {shared}" in made.missing
 
 
+def test_missing_rows_ask_for_the_budget_of_one_main_column(tmp_path: Path) -> None:
+    def put(name: str, experiment: str, steps: int, seeds: int, encoder: str = "combined") -> None:
+        for seed in range(seeds):
+            command = f"python -m ilm_lightning.train budget=tiny tuning.steps={steps} experiment={experiment}"
+            config = config_of(experiment, encoder, seed, tuning__steps=steps)
+            write_run(tmp_path / f"{name}-{seed}", config, predictions_of(50.0, seed), run={"command": command})
+
+    put("main", "ilm_mlp", 120, 3)
+    put("other", "ilm_qformer_random", 240, 2, "semantic")
+    # the budgets of all rows together have nothing in common
+    put("long", "ilm_mlp", 318, 1)
+    document = build([tmp_path], 200)
+    command = "python -m ilm_lightning.train experiment"
+    missing = table(document, "3").missing
+    assert f"ELM: {command}=elm encoder=combined budget=tiny tuning.steps=120" in missing
+    # of the same row with other vectors
+    row = "ILM-QFormer-random"
+    assert f"{row}: {command}=ilm_qformer_random encoder=combined budget=tiny tuning.steps=240" in missing
+
+
 def test_of_protocols_with_as_many_runs_the_one_with_most_movies_comes_first(tmp_path: Path) -> None:
     for name, movies in (("a", 8), ("b", 30), ("c", 12)):
         write_run(tmp_path / name, config_of("ilm_mlp"), predictions_of(50.0, 0, movies=movies))

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,10 +49,25 @@ class Group:
                 return scores.tasks
         return tuple(sorted(next(iter(self.columns[0].runs.values())).metrics["tasks"]))
 
-    @cached_property
-    def shared_overrides(self) -> str:
-        """What its runs' commands share beside the row: a missing row run without it would be of another protocol."""
-        return shared_overrides([run for column in self.columns for run in column.runs.values()])
+    def overrides_like(self, name: str = "") -> str:
+        """What the commands of one main column share beside the row: a missing row run otherwise is not comparable.
+
+        All columns together share less than any of them, where one has a budget of its own.
+
+        Args:
+            name: of the missing row, whose column with other vectors goes first; then the column with most seeds.
+        """
+
+        def order(column: Column) -> tuple[bool, bool, bool, int]:
+            aside = any(run.is_control for run in column.runs.values()) or not self.is_papers(column)
+            return aside, column.variant.name != name, bool(column.apart), -len(column.seeds)
+
+        return shared_overrides(list(min(self.columns, key=order).runs.values()))
+
+    def is_papers(self, column: Column) -> bool:
+        """Whether a column is the paper's row: the tables' number of soft tokens, one key/value token a source."""
+        tokens = 1 if column.variant.name == "ELM" else self.queries
+        return column.variant.queries == tokens and column.variant.source_tokens == 1
 
     def described(self) -> list[tuple[str, str]]:
         """The protocol's fields for a page, with what the language model learned alone, before an adapter."""

@@ -106,9 +106,9 @@ def to_run(group: Group | None, row: Row, other: Row) -> str:
 
 
 def shared(group: Group | None, beside: Sequence[Column]) -> str:
-    """What the runs' commands share: those of the column beside, of all without one."""
+    """What the runs' commands share: those of the column beside, of a main one without it."""
     if group is None or not beside:
-        return "" if group is None else group.shared_overrides
+        return "" if group is None else group.overrides_like()
     return shared_overrides(list(beside[0].runs.values()))
 
 

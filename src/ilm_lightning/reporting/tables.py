@@ -132,11 +132,11 @@ def _encoder_table(group: Group, encoder: str, measure: str) -> Table | None:
     headings: list[tuple[str, Column | None, bool]] = []
     missing = []
     for name in PAPER_ROWS:
-        matching = [c for c in own if c.variant.name == name and _is_papers(c, group)]
+        matching = [c for c in own if c.variant.name == name and group.is_papers(c)]
         headings += [(c.label, c, True) for c in matching] or [(name, None, True)]
         if not matching:
             missing.append(
-                f"{name}: python -m ilm_lightning.train {COMMANDS[name]} encoder={encoder}{group.shared_overrides}"
+                f"{name}: python -m ilm_lightning.train {COMMANDS[name]} encoder={encoder}{group.overrides_like(name)}"
             )
     shown = {id(c) for _, c, _ in headings if c is not None}
     headings += [(_own_label(c, group), c, False) for c in own if id(c) not in shown]
@@ -162,7 +162,7 @@ def _table_2(group: Group, measure: str) -> Table | None:
     if not elm:
         headings.append(("ELM", None))
         papers["ELM"] = (TABLE_2, "ELM")
-        missing.append(f"ELM: python -m ilm_lightning.train {COMMANDS['ELM']}{group.shared_overrides}")
+        missing.append(f"ELM: python -m ilm_lightning.train {COMMANDS['ELM']}{group.overrides_like('ELM')}")
     for name in wanted[1:]:
         present = [c for c in own if c.variant.name == name]
         if not present and name != wanted[1]:
@@ -174,15 +174,14 @@ def _table_2(group: Group, measure: str) -> Table | None:
             for column in matching:
                 label = f"{base} ({_details(column, group)})" if _details(column, group) else base
                 headings.append((label, column))
-                if column.variant.paper_column and _is_papers(column, group):
+                if column.variant.paper_column and group.is_papers(column):
                     papers[label] = column.variant.paper_column
             if not matching:
                 headings.append((base, None))
                 if name != "ILM-QFormer-LoRA":
                     papers[base] = (ENCODER_TABLES[encoder], name)
-                missing.append(
-                    f"{base}: python -m ilm_lightning.train {COMMANDS[name]} encoder={encoder}{group.shared_overrides}"
-                )
+                made = f"{COMMANDS[name]} encoder={encoder}{group.overrides_like(name)}"
+                missing.append(f"{base}: python -m ilm_lightning.train {made}")
     return _make(group, TABLE_2, "language tasks, item vectors", measure, headings, papers, missing)
 
 
@@ -191,12 +190,6 @@ def _in_tables(column: Column, group: Group) -> bool:
     if column.variant.adapter == "qformer":
         return column.variant.queries == group.queries
     return column.variant.queries in (1, group.queries)
-
-
-def _is_papers(column: Column, group: Group) -> bool:
-    """Whether a column is the paper's row: its number of tokens, one key/value token a source."""
-    tokens = 1 if column.variant.name == "ELM" else group.queries
-    return column.variant.queries == tokens and column.variant.source_tokens == 1
 
 
 def _details(column: Column, group: Group) -> str:

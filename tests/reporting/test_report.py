@@ -103,6 +103,20 @@ def test_a_lead_that_is_noise_is_marked(tmp_path: Path) -> None:
     assert "** ≈" in rows[1]
 
 
+def test_a_lead_that_the_test_on_common_seeds_contradicts_is_marked(tmp_path: Path) -> None:
+    # 56 in the mean of three seeds, and 2 below the other on the seed that both have
+    for seed, level in enumerate((53.0, 57.5, 57.5)):
+        frame = predictions_of(level, seed, noise=1.0, seed_noise=0.02)
+        write_run(tmp_path / f"q{seed}", config_of("ilm_qformer", seed=seed), frame)
+    write_run(tmp_path / "m", config_of("ilm_mlp"), predictions_of(55.0, 0, noise=1.0, seed_noise=0.02))
+    made = table(build([tmp_path], 500), "3")
+    (pair,) = made.pairs
+    assert (pair.first, pair.found.noise) == ("ILM-MLP", False)
+    assert pair.found.low > 0
+    best = [next(cell for cell in cells if cell.rank == 1) for _, cells in made.rows]
+    assert all(cell.seeds == 3 and cell.noise for cell in best)
+
+
 def test_intervals_are_the_nested_bootstraps(found: Document) -> None:
     made = table(found, "3")
     pair = next(p for p in made.pairs if (p.first, p.second) == ("ELM", "ILM-MLP"))

@@ -275,7 +275,9 @@ def _ranked(
     found = group.compare(best, second, measure)
     noise = True  # a lead that nothing was tested on is not called one
     if found is not None:
-        noise = found.noise if task is None else found.task_noise(task)
+        # a column with fewer seeds may lead in its mean and lie below on the seeds that both have
+        tested = found.difference if task is None else found.difference.tasks[task]
+        noise = tested.mean <= 0 or (found.noise if task is None else found.task_noise(task))
     marked = list(cells)
     for rank, place in enumerate(order[:2], start=1):
         cell = cells[place]

@@ -13,7 +13,7 @@ from synthetic import config_of, planted, predictions_of, write_run
 from ilm_lightning import report
 from ilm_lightning.reporting import claims_page
 from ilm_lightning.reporting.claims import Claim, go_through
-from ilm_lightning.reporting.decide import Part, Reading, Verdict, judge
+from ilm_lightning.reporting.decide import Part, Reading, Verdict, judge, to_move
 from ilm_lightning.reporting.document import build
 
 FULL, FROZEN, RANDOM, MLP, ELM = "ilm_qformer_full", "ilm_qformer", "ilm_qformer_random", "ilm_mlp", "elm"
@@ -340,6 +340,56 @@ def test_judging_two_scorers() -> None:
     assert {says("yes", "open"), says("yes", "no"), says("no", "open"), says("yes"), says()} == {"undecided"}
     assert says("yes", "yes", "open") == "confirmed"
     assert {says("yes", "yes", "no"), says("open", "yes", "yes")} == {"undecided"}
+
+
+def test_opposite_sides_do_not_refute_an_equality() -> None:
+    def found(*sides: int) -> tuple[Verdict, str]:
+        return judge([Reading(name, "no", "", side) for name, side in zip(("SC", "ROUGE-L"), sides, strict=True)])
+
+    assert [found(1, 1)[0], found(-1, -1)[0]] == ["refuted"] * 2
+    assert found(1, -1) == (
+        "undecided",
+        "the scorers do not agree: SC contradicts it, the first above; ROUGE-L contradicts it, the first below",
+    )
+
+
+def test_a_measure_without_a_margin_has_a_veto_alone() -> None:
+    def says(*words: str) -> Verdict:
+        return judge([Reading(str(i), word, "", int(word == "no")) for i, word in enumerate(words)])[0]
+
+    assert {says("yes", "no veto"), says("yes", "no veto", "no veto"), says("yes", "yes", "no veto")} == {"confirmed"}
+    assert says("no", "no", "no veto") == "refuted"
+    assert {says("yes", "no veto", "no"), says("no", "no veto"), says("open", "no veto"), says("yes", "open")} == {
+        "undecided"
+    }
+    waits = {
+        words: to_move([Reading(str(i), word, "") for i, word in enumerate(words)])
+        for words in (("open", "no veto"), ("no", "no veto"), ("open", "open"), ("open", "no"), ("no", "yes"))
+    }
+    assert list(waits.values()) == [["0"], ["1"], ["0", "1"], ["0"], []]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "second", "verdict", "says"),
+    [
+        # half a point of ROUGE-L is no margin: 1.0 beyond its noise is a veto, and one within it is none
+        (55.01, (30.0, 31.0), Verdict.UNDECIDED, ["yes", "no"]),
+        (55.01, (30.0, 30.0), Verdict.CONFIRMED, ["yes", "no veto"]),
+        # a difference to one side by SC, to the other by ROUGE-L
+        (58.0, (31.0, 30.0), Verdict.UNDECIDED, ["no", "no"]),
+        (58.0, (30.0, 30.4), Verdict.REFUTED, ["no", "no"]),
+    ],
+    ids=["veto", "no veto", "opposite", "same side"],
+)
+def test_equality_where_no_second_scorer_is(
+    theirs: float, second: tuple[float, float], verdict: Verdict, says: list[str], tmp_path: Path
+) -> None:
+    for experiment, level, other in ((FROZEN, 55.0, second[0]), (ELM, theirs, second[1])):
+        for seed in range(3):
+            frame = predictions_of(level, seed, second=other, noise=0.5, seed_noise=0.02, movies=60)
+            write_run(tmp_path / f"{experiment}-{seed}", config_of(experiment, seed=seed), frame)
+    part = go_through(build([tmp_path], 1000).sections[0])[2].parts["SC"][0]
+    assert ([reading.says for reading in part.readings], part.verdict) == (says, verdict)
 
 
 def test_parts_that_do_not_count_do_not_decide() -> None:

@@ -13,8 +13,10 @@ from ilm_lightning.reporting.text import grid, markdown, markdown_command
 RULES = (
     "A claim of more is confirmed where the 95 % intervals of the nested bootstrap and of Student lie above 0 by SC "
     "and by a second scorer (without one by ROUGE-L or slot accuracy, neither saying the contrary), refuted where they "
-    f"put it below 0, or by SC within {MARGIN} points (equivalence test at 5 %); a claim of equality the other way "
-    "round. A claim that one scorer alone supports is undecided, and so is one on fewer than "
+    f"put it below 0, or by SC within {MARGIN} points (equivalence test at 5 %). A claim of equality is confirmed "
+    f"where both scorers put it within {MARGIN} points (without a second one: SC does, and neither ROUGE-L nor slot "
+    "accuracy finds a difference), refuted where SC puts it beyond and the second measure finds a difference to the "
+    "same side. A claim that one scorer alone supports is undecided, and so is one on fewer than "
     f"{LEAST_SEEDS} seeds, on validation, or on rows that were trained differently beside what makes them two rows. "
     "Claims on recommendation rest on HR@10 and NDCG@10, paired over users, which have to agree; "
     "claim 6 on phase 1's held-out text loss, Student's interval over seeds. Of several parts all have to hold; parts "

@@ -39,11 +39,19 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Reading:
-    """What one scorer says: yes, no or open, with its numbers."""
+    """What one scorer says, with its numbers.
+
+    Attributes:
+        scorer: the measure's name.
+        says: yes, no, open, or of an equality "no veto": no difference was found by a measure without a margin.
+        numbers: in words.
+        side: of an equality that it contradicts, 1 where the first row lies above and -1 below; else 0.
+    """
 
     scorer: str
     says: str
     numbers: str
+    side: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,21 +83,27 @@ def judge(readings: Sequence[Reading]) -> tuple[Verdict, str]:
 
     Returns:
         Confirmed or refuted where SC and at least one second measure say so and none says the contrary; what SC alone
-        says is undecided.
+        says is undecided. Where SC supports an equality, a second measure without a margin agrees unless it finds a
+        difference; measures that find differences to opposite sides do not agree.
     """
     if len(readings) < 2:
         return Verdict.UNDECIDED, "no second scorer is at hand"
     first, others = readings[0].says, {reading.says for reading in readings[1:]}
-    if first == "yes" and "yes" in others and "no" not in others:
+    if first == "yes" and others & {"yes", NO_VETO} and "no" not in others:
         return Verdict.CONFIRMED, ""
-    if first == "no" and "no" in others and "yes" not in others:
+    opposite = len({reading.side for reading in readings if reading.says == "no"}) > 1
+    if first == "no" and "no" in others and "yes" not in others and not opposite:
         return Verdict.REFUTED, ""
-    sides = "; ".join(f"{r.scorer} {_SAID[r.says]}" for r in readings)
-    open_ = {first, *others} == {"open"}
+    sides = "; ".join(f"{r.scorer} {_SAID[r.says]}{_SIDE[r.side]}" for r in readings)
+    open_ = {first, *others} <= {"open", NO_VETO}
     return Verdict.UNDECIDED, "no scorer decides" if open_ else f"the scorers do not agree: {sides}"
 
 
-_SAID = {"yes": "supports it", "no": "contradicts it", "open": "does not decide"}
+NO_VETO = "no veto"
+_SAID = {
+    "yes": "supports it", "no": "contradicts it", "open": "does not decide", NO_VETO: "does not contradict it",
+}  # fmt: skip
+_SIDE = {1: ", the first above", 0: "", -1: ", the first below"}
 
 
 def decide_greater(
@@ -106,7 +120,8 @@ def decide_greater(
 def decide_equal(group: Group | None, first: Row, second: Row, measures: tuple[str, ...], counted: bool = True) -> Part:
     """Whether two rows are equal within half a point.
 
-    Yes: both 90 % intervals lie within the margin. No: both 95 % intervals lie beyond it.
+    Yes: both 90 % intervals lie within the margin. No: both 95 % intervals lie beyond it, on the same side by all
+    measures. A measure without a margin cannot show an equality: it contradicts one by a difference beyond noise.
     """
     text = f"{first.label} equals {second.label} within {MARGIN}"
     return _decide(group, first, second, measures, counted, text, equal, margin=MARGIN)
@@ -123,17 +138,25 @@ def greater(group: Group, first: Column, second: Column, measure: str) -> str:
 
 def not_above(group: Group, found: Comparison, measure: str) -> bool:
     """Whether a difference lies below 0, or within the margin where it is one: half a point is of SC alone."""
-    of_sc = measure in (SC, ITEM) or (measure in (SECOND, ITEM_SECOND) and group.protocol.second_scorer != WITHOUT)
-    return found.high < 0 or (of_sc and found.within(MARGIN))
+    return found.high < 0 or (has_margin(group, measure) and found.within(MARGIN))
+
+
+def has_margin(group: Group, measure: str) -> bool:
+    """Whether half a point of a measure is known to matter: of SC, by either scorer."""
+    return measure in (SC, ITEM) or (measure in (SECOND, ITEM_SECOND) and group.protocol.second_scorer != WITHOUT)
 
 
 def equal(group: Group, first: Column, second: Column, measure: str) -> str:
-    """One scorer's reading: yes, no or open."""
+    """One scorer's reading: yes, no, open, or no veto where the measure has no margin."""
     found = group.compare(first, second, measure)
     assert found is not None
-    if found.within(MARGIN):
+    known = has_margin(group, measure)
+    if known and found.within(MARGIN):
         return "yes"
-    return "no" if found.low > MARGIN or found.high < -MARGIN else "open"
+    margin = MARGIN if known else 0.0
+    if found.low > margin or found.high < -margin:
+        return "no"
+    return "open" if known else NO_VETO
 
 
 def _decide(
@@ -170,7 +193,8 @@ def _decide(
     if verdict is Verdict.UNDECIDED:
         compared = {measure_name(group, measure): group.compare(a, b, measure) for measure in measures}
         waited = [(name, one) for name in to_move(readings) if (one := compared[name]) and len(one.seeds) > 1]
-        why = "; ".join([why, *(f"{name}: {what_it_takes(one, margin)}" for name, one in waited)])
+        margins = {measure_name(group, measure): margin if has_margin(group, measure) else None for measure in measures}
+        why = "; ".join([why, *(f"{name}: {what_it_takes(one, margins[name])}" for name, one in waited)])
     return Part(text, verdict, readings, why, (), counted)
 
 
@@ -187,12 +211,13 @@ def to_move(readings: Sequence[Reading]) -> list[str]:
 
     None where two contradict each other: larger samples do not mend that.
     """
-    said = {reading.says for reading in readings} - {"open"}
+    said = {reading.says for reading in readings} - {"open", NO_VETO}
     if len(said) > 1:
         return []
-    spoken = any(reading.says != "open" for reading in readings[1:])
-    waited = readings[:1] if spoken else readings
-    return [reading.scorer for reading in waited if reading.says == "open"]
+    # who casts no veto against an equality has agreed to it, but not to a difference
+    spoken = {"yes", "no"} if "no" in said else {"yes", "no", NO_VETO}
+    waited = readings[:1] if any(reading.says in spoken for reading in readings[1:]) else readings
+    return [reading.scorer for reading in waited if reading.says not in spoken]
 
 
 def few_seeds(seeds: int) -> str:
@@ -201,11 +226,14 @@ def few_seeds(seeds: int) -> str:
 
 
 def _readings(group: Group, a: Column, b: Column, measures: tuple[str, ...], read: Reader) -> tuple[Reading, ...]:
-    return tuple(
-        Reading(measure_name(group, measure), read(group, a, b, measure), numbers(group, a, b, measure))
-        for measure in measures
-        if group.compare(a, b, measure) is not None
-    )
+    readings = []
+    for measure in measures:
+        if (found := group.compare(a, b, measure)) is not None:
+            says = read(group, a, b, measure)
+            # a claim of more has one side alone
+            side = (1 if found.difference.mean > 0 else -1) if read is equal and says == "no" else 0
+            readings.append(Reading(measure_name(group, measure), says, numbers(group, a, b, measure), side))
+    return tuple(readings)
 
 
 def numbers(group: Group, a: Column, b: Column, measure: str) -> str:

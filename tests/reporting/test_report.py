@@ -12,8 +12,8 @@ from synthetic import TASKS, config_of, planted, predictions_of, write_run
 
 from ilm_lightning import report
 from ilm_lightning.evaluation.statistics import nested_bootstrap
-from ilm_lightning.reporting import csvs, latex, markdown
-from ilm_lightning.reporting.document import Document, build
+from ilm_lightning.reporting import csvs, latex, markdown, page_tables
+from ilm_lightning.reporting.document import CONTROLS, Document, build
 from ilm_lightning.reporting.runs import Problem, RunError
 from ilm_lightning.reporting.scores import read_scores
 from ilm_lightning.reporting.tables import Table
@@ -420,6 +420,31 @@ def test_a_partial_blind_control_gives_no_item_specific_number(tmp_path: Path) -
     assert any("only a part of the examples" in p.what for p in document.problems)
 
 
+def test_a_best_control_of_fewer_controls_says_of_which(tmp_path: Path) -> None:
+    every = ["shuffled", "blind", "constant"]
+    for name, told in (("ilm_qformer", every), ("ilm_mlp", ["shuffled", "constant"]), ("ilm_qformer_random", None)):
+        folder = write_run(tmp_path / name, config_of(name), predictions_of(50.0, 0))
+        metrics = json.loads((folder / "metrics.json").read_text())
+        metrics["differences"]["sc"]["best_control"]["low"] = -1.0
+        if told is None:
+            # an older run: what was generated was there
+            metrics["all"]["sc"] = {"own": 50.0, "shuffled": 30.0, "constant": 40.0}
+        else:
+            metrics["controls"] = {"best_control": told}
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+    section = build([tmp_path], 200).sections[0]
+    few = "shuffled and constant"
+    assert {row.label.partition(" ")[0]: row.of for row in section.controls} == {
+        "ILM-QFormer": "", "ILM-MLP": few, "ILM-QFormer-random": few,
+    }  # fmt: skip
+    text = markdown.write(build([tmp_path], 200))
+    assert text.count(f"+5.00 (of {few} alone), above 0 in 0 of 1 seeds") == 2
+    assert f"in every seed: ILM-MLP (combined) (of {few} alone), ILM-QFormer (combined), " in text
+    page = page_tables.controls_table(section.controls)
+    assert page.count(f"<small>of {few} alone; above 0") == 2
+    assert set(CONTROLS) == set(every)
+
+
 def test_figure_3_is_a_curve_over_soft_tokens(tmp_path: Path) -> None:
     for experiment in ("ilm_qformer_random", "ilm_mlp"):
         for q in (1, 2, 4, 8, 16, 32):
@@ -500,6 +525,7 @@ def test_conditions_are_those_of_the_evaluation() -> None:
     from ilm_lightning.reporting import document
 
     assert document.CONDITIONS == summary.CONDITIONS
+    assert summary.BEST["best_control"] == document.CONTROLS
 
 
 def test_latex_and_csv_escape(found: Document) -> None:

@@ -16,6 +16,8 @@ from ilm_lightning.reporting.tables import Table, available, tables
 
 # repeated from evaluation.summary, which loads torch; a test holds both together
 CONDITIONS = ("own", "shuffled", "hard_shuffled", "blind", "constant", "knn_copy", "title", "facts")
+CONTROLS = ("shuffled", "blind", "constant")
+"""What own vectors have to beat; ``best_control`` of the evaluation."""
 FIGURE_ADAPTERS = ("ILM-QFormer-random", "ILM-MLP", "ILM-QFormer")
 
 
@@ -54,6 +56,7 @@ class Controls:
         label: the column.
         sc: condition -> mean over seeds.
         best: mean of own minus the best of shuffled, blind and constant; None where it was not run.
+        of: the controls that it is the best of, where these are not all three; empty where they are.
         beaten: seeds in which that difference's interval lies above zero.
         seeds: seeds with that difference.
         agreed: seeds in which a second measure says the same.
@@ -65,12 +68,18 @@ class Controls:
     label: str
     sc: Mapping[str, float]
     best: float | None
+    of: str
     beaten: int
     seeds: int
     agreed: int
     below_copy: bool
     retrieval: tuple[float, float, float, float] | None
     bits: float | None
+
+    @property
+    def named(self) -> str:
+        """The column, with the controls that were there where some were not."""
+        return f"{self.label} (of {self.of} alone)" if self.of else self.label
 
 
 @dataclass(frozen=True)
@@ -206,6 +215,7 @@ def _controls(column: Column, group: Group) -> Controls:
         label=full_label(column, group),
         sc=sc,
         best=float(np.mean([row["mean"] for row in known])) if known else None,
+        of=_chosen_from([metrics for metrics, row in zip(all_metrics, rows, strict=True) if row]),
         beaten=sum(row["low"] > 0 for row in known),
         seeds=len(known),
         agreed=sum(_verdict(metrics) == "confirmed" for metrics in all_metrics),
@@ -213,6 +223,18 @@ def _controls(column: Column, group: Group) -> Controls:
         retrieval=_retrieval(all_metrics),
         bits=_bits(all_metrics),
     )
+
+
+def _chosen_from(all_metrics: Sequence[Mapping[str, Any]]) -> str:
+    """What the best control was the best of, over seeds; empty where that is all of them, or there is none."""
+    found = []
+    for metrics in all_metrics:
+        # an older run does not say it: what was generated was there to choose from
+        told = metrics.get("controls", {}).get("best_control") or metrics["all"]["sc"]
+        found.append(tuple(key for key in CONTROLS if key in told))
+    if set(found) <= {CONTROLS}:
+        return ""
+    return "; or of ".join(dict.fromkeys(" and ".join(keys) for keys in found))
 
 
 def _verdict(metrics: Mapping[str, Any]) -> str | None:

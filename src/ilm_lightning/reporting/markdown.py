@@ -144,12 +144,13 @@ def _controls(controls: Sequence[Controls]) -> list[str]:
     rows = []
     for row in controls:
         cells = [f"{row.sc[key]:.2f}" if key in row.sc else "" for key in conditions]
-        best = "" if row.best is None else f"{row.best:+.2f}, above 0 in {row.beaten} of {row.seeds} seeds"
+        of = f" (of {row.of} alone)" if row.of else ""
+        best = "" if row.best is None else f"{row.best:+.2f}{of}, above 0 in {row.beaten} of {row.seeds} seeds"
         best += f", confirmed by a second measure in {row.agreed}" if best else ""
         found = "" if row.retrieval is None else f"{row.retrieval[0]:.1%} ({row.retrieval[1]:.1%})"
         rows.append([markdown(row.label), *cells, best, found, "" if row.bits is None else f"{row.bits:.2f}"])
     parts = ["### Own vectors against their controls", "", *grid(head, rows), ""]
-    lost = [markdown(row.label) for row in controls if row.seeds and row.beaten < row.seeds]
+    lost = [markdown(row.named) for row in controls if row.seeds and row.beaten < row.seeds]
     copied = [markdown(row.label) for row in controls if row.below_copy]
     if lost:
         parts += [f"- not above the best of shuffled, blind and constant in every seed: {', '.join(lost)}"]

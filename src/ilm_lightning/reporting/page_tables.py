@@ -102,14 +102,15 @@ def controls_table(controls: Sequence[Controls]) -> str:
     for row in controls:
         cells = "".join(f"<td>{row.sc[key]:.2f}</td>" if key in row.sc else "<td></td>" for key in conditions)
         seeds = f"above 0 in {row.beaten} of {row.seeds} seeds, confirmed by a second measure in {row.agreed}"
-        best = "" if row.best is None else f"{row.best:+.2f}<small>{seeds}</small>"
+        seeds = f"of {row.of} alone; {seeds}" if row.of else seeds
+        best = "" if row.best is None else f"{row.best:+.2f}<small>{html(seeds)}</small>"
         found = "" if row.retrieval is None else f"{row.retrieval[0]:.1%} ({row.retrieval[1]:.1%})"
         bits = "" if row.bits is None else f"{row.bits:.2f}"
         cells += f"<td>{best}</td><td>{found}</td><td>{bits}</td>"
         rows.append(f"<tr><th>{html(row.label)}</th>{cells}</tr>")
     table = f"<table><thead><tr><th>SC</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     notes = []
-    lost = [html(row.label) for row in controls if row.seeds and row.beaten < row.seeds]
+    lost = [html(row.named) for row in controls if row.seeds and row.beaten < row.seeds]
     copied = [html(row.label) for row in controls if row.below_copy]
     if lost:
         notes.append(f"Not above the best of shuffled, blind and constant in every seed: {', '.join(lost)}.")

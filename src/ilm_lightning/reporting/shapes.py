@@ -34,6 +34,7 @@ LANGUAGE: Mapping[str, Shape] = {
     },
     "retrieval?": {"own?": {"all": {"r1": NUMBER, "chance_r1": NUMBER, "mrr": NUMBER, "chance_mrr": NUMBER}}},
     "claims?": {"best_control?": {"verdict?": str}},
+    "controls?": {"best_control?": [str]},
     "run?": {},
 }
 RECOMMENDATION: Mapping[str, Shape] = {

@@ -9,7 +9,7 @@ from pathlib import Path
 from ilm_lightning.engine.artifacts import write_json
 from ilm_lightning.engine.command import setup_logging
 from ilm_lightning.engine.launcher.jobs import BEFORE, FAILED, FINISHED, WAITING, Job, as_rows, plan
-from ilm_lightning.engine.launcher.plan import Budget, Plan, configure, expand, label, read_plan
+from ilm_lightning.engine.launcher.plan import Budget, Plan, configure, expand, labels, read_plan
 from ilm_lightning.engine.launcher.runner import Runner, RunnerSettings, outcome
 from ilm_lightning.engine.launcher.sweep import show_jobs
 from ilm_lightning.progress import clock
@@ -36,6 +36,7 @@ class Queue:
         runs = [overrides for overrides, _ in expanded]
         self.jobs = plan(list(zip(runs, configure(runs), strict=True)))
         self.budget = Budget(hours, {i: minutes for i, (_, minutes) in enumerate(expanded)})
+        self._labels = labels(self.jobs, self.plan.common)
         self._numbers = {id(job): number for number, job in enumerate(self.jobs)}
 
     def may_start(self, job: Job) -> bool:
@@ -52,9 +53,8 @@ class Queue:
         """Write how the queue stands, and each finished run's record into the folder of results."""
         self.plan.results.mkdir(parents=True, exist_ok=True)
         for job in jobs:
-            if job.state not in (FINISHED, BEFORE) or job.twin is not None:
-                continue
-            keep_record(job.folder, self.plan.results / label(job, self.plan.common))
+            if job.state in (FINISHED, BEFORE) and job.twin is None:
+                keep_record(job.folder, self.plan.results / self._labels[self._numbers[id(job)]])
         write_json(self.plan.results / STATE, as_rows(jobs))
 
     def show_forecast(self) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from ilm_lightning import queue as command
 from ilm_lightning.engine.launcher.jobs import BEFORE, FAILED, FINISHED, WAITING, Job
-from ilm_lightning.engine.launcher.plan import Budget, Entry, PlanError, expand, label, read_plan
+from ilm_lightning.engine.launcher.plan import Budget, Entry, PlanError, expand, label, labels, read_plan
 from ilm_lightning.engine.launcher.runner import Runner, RunnerSettings
 from ilm_lightning.queue import Queue, main
 
@@ -182,6 +182,39 @@ def test_labels_name_what_differs(path: Path) -> None:
     path.write_text("runs:\n  - overrides: a=1\n    what: 1")
     with pytest.raises(PlanError, match="unknown key"):
         read_plan(path)
+
+
+def test_runs_that_one_label_would_name_have_names_of_their_own(tmp_path: Path) -> None:
+    file = tmp_path / "plan.yaml"
+    runs = (
+        "experiment=ilm_mlp budget=tiny,long seed=0",
+        "experiment=ilm_mlp tuning.steps=100 seed=0",
+        "experiment=ilm_mlp pretraining.steps=100 seed=0",
+        "experiment=ilm_mlp seed=1",
+        # the same once more
+        "seed=1 experiment=ilm_mlp",
+    )
+    text = "".join(f"  - overrides: {overrides}\n" for overrides in runs)
+    file.write_text(f"common: outputs={tmp_path}/o trainer.accelerator=cpu\nresults: {tmp_path}/results\nruns:\n{text}")
+    queue = Queue(file, hours=None)
+    found = labels(queue.jobs, queue.plan.common)
+    assert list(found.values()) == [
+        "ilm_mlp-seed0-budget_tiny",
+        "ilm_mlp-seed0-budget_long",
+        "ilm_mlp-steps_100-seed0-tuning.steps_100",
+        "ilm_mlp-steps_100-seed0-pretraining.steps_100",
+        "ilm_mlp-seed1",
+    ]
+    run(queue)
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {*found.values(), "queue.json"}
+
+
+def test_runs_whose_overrides_name_them_alike_have_their_hash(path: Path) -> None:
+    config = Queue(path, hours=None).jobs[0].config
+    ways = (("adapter.hidden_size=1", "seed=0"), ("+adapter.hidden_size=1", "seed=0"))
+    jobs = [Job(overrides, config, Path(f"ilm_mlp-{number}")) for number, overrides in enumerate(ways)]
+    name = "ilm_qformer_random-hidden_size_1-seed0-adapter.hidden_size_1"
+    assert labels(jobs, ()) == {0: f"{name}-0", 1: f"{name}-1"}
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda path: f"{path.parent.name}/{path.name}")

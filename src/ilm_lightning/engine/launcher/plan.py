@@ -144,7 +144,44 @@ def label(job: Job, common: Sequence[str]) -> str:
             continue
         short = key.split(".")[-1]
         parts.append(value if "." not in key else f"{short}_{value}")
-    return "-".join(re.sub(r"[^\w.]+", "_", part).strip("_") for part in parts) + f"-seed{job.config.seed}"
+    return _joined(parts) + f"-seed{job.config.seed}"
+
+
+def labels(jobs: Sequence[Job], common: Sequence[str]) -> dict[int, str]:
+    """A name of its own for each run of a plan, or one would overwrite the other's results.
+
+    Args:
+        jobs: all of the plan.
+        common: overrides of all runs.
+
+    Returns:
+        By place in the plan, of runs that can run and are no repetition of another: the ``label``; where several have
+        one, with what each does not share with the others of them, as ``ilm_mlp-seed0-budget_long``.
+    """
+    named = {i: label(job, common) for i, job in enumerate(jobs) if job.config is not None and job.twin is None}
+    for shared in _same(named):
+        overrides = [set(jobs[i].overrides) for i in shared]
+        everywhere = set.intersection(*overrides)
+        for i in shared:
+            own = [override.lstrip("+") for override in jobs[i].overrides if override not in everywhere]
+            named[i] = "-".join(filter(None, (named[i], _joined(own))))
+    # overrides may differ in order alone, or in signs that no name holds
+    for shared in _same(named):
+        for i in shared:
+            named[i] += f"-{jobs[i].name.rpartition('-')[2]}"
+    return named
+
+
+def _same(named: Mapping[int, str]) -> list[list[int]]:
+    """Places that have one name, where several have it."""
+    found: dict[str, list[int]] = {}
+    for place, name in named.items():
+        found.setdefault(name, []).append(place)
+    return [places for places in found.values() if len(places) > 1]
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return "-".join(re.sub(r"[^\w.]+", "_", part).strip("_") for part in parts)
 
 
 @dataclass

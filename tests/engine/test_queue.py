@@ -1,6 +1,7 @@
 """The queue with small programs in place of runs: order, budget, results, and what is wrong with a plan."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from ilm_lightning import queue as command
 from ilm_lightning.engine.launcher.jobs import BEFORE, FAILED, FINISHED, WAITING, Job
-from ilm_lightning.engine.launcher.plan import Budget, Entry, PlanError, expand, label, labels, read_plan
+from ilm_lightning.engine.launcher.plan import Budget, Entry, PlanError, configure, expand, label, labels, read_plan
 from ilm_lightning.engine.launcher.runner import Runner, RunnerSettings
 from ilm_lightning.queue import Queue, main
 
@@ -218,7 +219,15 @@ def test_runs_whose_overrides_name_them_alike_have_their_hash(path: Path) -> Non
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_the_experiments_plans_can_be_read(plan: Path) -> None:
+def test_the_experiments_plans_can_be_read(plan: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found = read_plan(plan)
-    jobs = [tuple(job) for entry in found.entries for job in expand(entry, list(found.common))]
+    expanded = [expand(entry, list(found.common)) for entry in found.entries]
+    jobs = [tuple(job) for entry in expanded for job in entry]
     assert len(set(jobs)) == len(jobs) > 1
+    # each entry can run: data and GPU are the machine's matter
+    monkeypatch.setattr("ilm_lightning.engine.launcher.plan.check_data", lambda config: None)
+    monkeypatch.setenv("ILM_DATA", os.environ.get("ILM_DATA", str(tmp_path)))
+    refused = [
+        one for one in configure([[*entry[0], "trainer.accelerator=cpu"] for entry in expanded]) if isinstance(one, str)
+    ]
+    assert refused == []

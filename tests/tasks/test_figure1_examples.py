@@ -303,3 +303,21 @@ def test_the_teachers_profile_is_read_as_it_was_meant(key: str) -> None:
 def test_a_text_without_opinion_prefers_nothing() -> None:
     for text in ("", "Mostly watches dramas of the 1990s.", "nonsense"):
         assert preference(read_taste(text), Traits(("Drama",), ("1990s",), (), ())) == 0
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Samuel L. Jackson", "William H. Macy"), ("J. J. Abrams",), ("M.C. Gainey", "F. Murray Abraham"),
+        ("Robert Downey Jr.", "Dr. Dre"), ("Harry Connick Jr.",), ("Éric É. Rohmer", "St. Vincent"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("end", ["", "."])
+def test_a_name_with_initials_is_read_whole(names: tuple[str, ...], end: str) -> None:
+    who = " and ".join(names)
+    # as a model writes it, and as the rules do: with a mark of its own after that of a name
+    mark = end if who.endswith(".") else "."
+    taste = read_taste(f"Likes crime films best. Admires {who}{mark} Is hardest on comedies. Mostly watches dramas.")
+    assert taste.praise == f"Likes crime films best. Admires {who}{mark}"
+    assert (taste.liked, taste.disliked) == ({"Crime"}, {"Comedy"})
+    assert all(preference(taste, Traits((), (), (name,), ())) > 0 for name in names)

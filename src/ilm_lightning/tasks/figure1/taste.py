@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from ilm_lightning.tasks.elm.vocabulary import mentions
 from ilm_lightning.tasks.figure1.profile import Traits
 
-_SENTENCE = re.compile(r"(?<=[.!?])\s+")
+# after an initial or a title its name goes on; after "Jr." a capital letter begins a sentence
+_NAME_GOES_ON = r"(?<!\b[A-ZÀ-ÖØ-Þ]\.)(?<!\b[DM]r\.)(?<!\bMs\.)(?<!\bMrs\.)(?<!\bSt\.)(?<!\b[JS]r\.)"
+_SENTENCE = re.compile(rf"(?<=[.!?]){_NAME_GOES_ON}\s+|(?<=\b[JS]r\.)\s+(?=[A-ZÀ-ÖØ-Þ])")
 _DISLIKED = re.compile(r"\b(?:worst|hardest on|little patience|dislikes?|avoids?|lowest|hates?)\b", re.IGNORECASE)
 _LIKED = re.compile(
     r"\b(?:highest|best|favou?rites?|fond of|admires?|seeks? out|likes?|loves?|enjoys?)\b", re.IGNORECASE
@@ -43,6 +45,8 @@ def read_taste(text: str) -> Taste:
     >>> found = read_taste("Mostly watches dramas. Likes war films of the 1970s best. Is hardest on comedies.")
     >>> sorted(found.liked), sorted(found.disliked)
     (['1970s', 'War'], ['Comedy'])
+    >>> read_taste("Admires Samuel L. Jackson. Avoids war films.").praise
+    'Admires Samuel L. Jackson.'
     """
     praise, blame = [], []
     for sentence in _SENTENCE.split(text):

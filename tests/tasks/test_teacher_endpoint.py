@@ -270,6 +270,17 @@ def test_one_failure_ends_a_crowd_and_what_was_under_way_is_kept(
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("teacher")]
 
 
+def test_a_run_that_ends_does_not_sit_out_a_pause(server: ChatServer, store: AnswerStore) -> None:
+    # the first is told to wait when the second is under way, which ends the run; real waits, none of which is sat out
+    server.hold_first = True
+    server.faults = [Fault(429, headers={"Retry-After": "20"}), Fault(401)]
+    start = time.monotonic()
+    with pytest.raises(TeacherError, match="refuses the API key"):
+        endpoint_teacher(server.url, None, concurrency=2).answer(questions(8), store)
+    assert time.monotonic() - start < 10
+    assert len(server.bodies) == 2
+
+
 def test_interrupt_keeps_what_was_under_way(
     server: ChatServer, store: AnswerStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,7 +122,8 @@ class EndpointTeacher:
         tokens = request.prompt_tokens + int(request.settings.get("max_tokens") or 0)
         for attempt in range(1, self.attempts + 1):
             self._wait(self.pace.reserve(tokens))
-            while (held := self.pace.held()) > 0:
+            # once the run ends no wait takes time, so the pause would not pass here
+            while (held := self.pace.held()) > 0 and not self._stop.is_set():
                 self._wait(held)
             if self._stop.is_set():
                 raise _StoppedError

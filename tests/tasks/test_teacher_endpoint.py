@@ -148,14 +148,48 @@ def test_waits_double_and_a_hopeless_question_does_not_stop_the_others(
     assert len(server.bodies) == 7
 
 
-def test_retry_after_holds_everybody(server: ChatServer, store: AnswerStore, clock: Clock) -> None:
+@dataclass
+class CrowdClock(Clock):
+    """A clock for two askers: the first to sleep sleeps until the other one sleeps too, or has asked all."""
+
+    asleep: threading.Event = field(default_factory=threading.Event)
+    awake: threading.Event = field(default_factory=threading.Event)
+
+    def sleep(self, seconds: float) -> None:
+        if self.asleep.is_set():
+            super().sleep(seconds)
+            self.awake.set()
+            return
+        self.asleep.set()
+        assert self.awake.wait(20)
+        super().sleep(seconds)
+
+
+def test_retry_after_holds_everybody(server: ChatServer, store: AnswerStore) -> None:
+    clock, came = CrowdClock(), []
+
+    def reply(_: dict[str, object]) -> str:
+        # the second question is answered when the first asker has been told to wait
+        assert clock.asleep.wait(20)
+        came.append(clock.time)
+        if len(came) == 5:
+            clock.awake.set()
+        return TEXT
+
+    server.reply, server.hold_first = reply, True
     server.faults = [Fault(429, headers={"Retry-After": "30"})]
+    # one's sleep passes for the other too, and is no slow answer
+    assert teacher_at(server.url, clock, concurrency=2, timeout=1000).answer(questions(6), store) == {}
+    # all but the one that was under way already
+    assert min(came[1:]) >= 30
+    assert (came[0], len(came)) == (0, 6)
+
+
+def test_a_pause_is_the_same_for_all_places(clock: Clock) -> None:
     pace = Pace(now=clock.now)
-    assert teacher_at(server.url, clock, pace=pace).answer(questions(1), store) == {}
     pace.pause(12)
     assert pace.reserve(1) == 12
     assert pace.held() == 12
-    assert clock.time >= 30
 
 
 def test_a_daily_limit_ends_the_run_with_all_answers_kept(server: ChatServer, store: AnswerStore, clock: Clock) -> None:

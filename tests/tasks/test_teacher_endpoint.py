@@ -9,13 +9,20 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from ilm_lightning.tasks.teachers.endpoint import NO_ANSWER, REJECTED, EndpointTeacher, endpoint_teacher
+from ilm_lightning.tasks.teachers.endpoint import (
+    ASKED_TOO_OFTEN,
+    NO_ANSWER,
+    REJECTED,
+    EndpointTeacher,
+    endpoint_teacher,
+)
 from ilm_lightning.tasks.teachers.errors import TeacherError
 from ilm_lightning.tasks.teachers.pace import Pace
 from ilm_lightning.tasks.teachers.request import Request
@@ -165,7 +172,12 @@ class CrowdClock(Clock):
         super().sleep(seconds)
 
 
-def test_retry_after_holds_everybody(server: ChatServer, store: AnswerStore) -> None:
+@pytest.mark.parametrize(
+    ("headers", "pause"), [({"Retry-After": "30"}, 30.0), ({}, 1.0)], ids=["Retry-After", "without"]
+)
+def test_a_pause_for_one_asker_holds_everybody(
+    headers: dict[str, str], pause: float, server: ChatServer, store: AnswerStore
+) -> None:
     clock, came = CrowdClock(), []
 
     def reply(_: dict[str, object]) -> str:
@@ -177,11 +189,11 @@ def test_retry_after_holds_everybody(server: ChatServer, store: AnswerStore) -> 
         return TEXT
 
     server.reply, server.hold_first = reply, True
-    server.faults = [Fault(429, headers={"Retry-After": "30"})]
+    server.faults = [Fault(429, headers=headers)]
     # one's sleep passes for the other too, and is no slow answer
     assert teacher_at(server.url, clock, concurrency=2, timeout=1000).answer(questions(6), store) == {}
     # all but the one that was under way already
-    assert min(came[1:]) >= 30
+    assert min(came[1:]) >= pause
     assert (came[0], len(came)) == (0, 6)
 
 
@@ -190,6 +202,50 @@ def test_a_pause_is_the_same_for_all_places(clock: Clock) -> None:
     pace.pause(12)
     assert pace.reserve(1) == 12
     assert pace.held() == 12
+
+
+def test_a_limit_per_minute_costs_no_question(server: ChatServer, store: AnswerStore, clock: Clock) -> None:
+    taken: Counter[int] = Counter()
+
+    def limited(_: dict[str, object]) -> Fault | None:
+        minute = int(clock.time // 60)
+        taken[minute] += 1
+        return Fault(429) if taken[minute] > 20 else None
+
+    server.fault_of = limited
+    asked = questions(60)
+    assert teacher_at(server.url, clock).answer(asked, store) == {}
+    assert len(store) == 60
+    assert clock.time >= 120
+
+
+@pytest.mark.parametrize("headers", [{}, {"Retry-After": "1"}], ids=["without", "Retry-After"])
+def test_an_endpoint_that_is_always_asked_too_often_ends_the_run_after_two_minutes(
+    headers: dict[str, str], server: ChatServer, store: AnswerStore, clock: Clock
+) -> None:
+    server.fault_of = lambda _: Fault(429, headers=headers)
+    with pytest.raises(TeacherError, match=r"is asked too often.*HTTP 429.*set teacher\.requests_per_minute") as told:
+        teacher_at(server.url, clock).answer(questions(9), store)
+    assert "start the server" not in str(told.value)
+    assert server.questions().count("Question 0?") > 6
+    # the first one's patience is that of all
+    assert [server.questions().count(f"Question {n}?") for n in range(1, 9)] == [1, 1, 1, 1, 0, 0, 0, 0]
+    assert 120 <= clock.time < 300
+
+
+def test_one_question_that_is_always_too_much_is_left_out(server: ChatServer, store: AnswerStore, clock: Clock) -> None:
+    asked = questions(40)
+    server.fault_of = lambda body: Fault(429) if body["messages"][0]["content"] == asked[3].content else None
+    assert teacher_at(server.url, clock, attempts=2).answer(asked, store) == {asked[3].key: ASKED_TOO_OFTEN}
+    assert len(store) == 39
+
+
+def test_other_failures_count_apart_from_being_asked_too_often(
+    server: ChatServer, store: AnswerStore, clock: Clock
+) -> None:
+    server.faults = [Fault(429)] * 5 + [Fault(500), Fault(429)]
+    assert teacher_at(server.url, clock, attempts=2).answer(questions(1), store) == {}
+    assert clock.slept == [1.0, 2.0, 4.0, 8.0, 16.0, 1.0, 32.0]
 
 
 def test_a_daily_limit_ends_the_run_with_all_answers_kept(server: ChatServer, store: AnswerStore, clock: Clock) -> None:

@@ -47,7 +47,7 @@ class TeacherConfig:
     timeout_s: float = 120
     """endpoint: seconds for one answer."""
     attempts: int = 6
-    """endpoint: how often a question is sent when the endpoint is busy or broken."""
+    """endpoint: how often a question is sent that fails; asked too often (429) counts after two minutes alone."""
     batch_size: int = 16
     """lm: questions that run together."""
     dtype: str = "auto"

@@ -18,14 +18,41 @@ from ilm_lightning.tasks.teachers.wire import ForbiddenError, PassingError, Reje
 log = logging.getLogger("ilm_lightning")
 LONGEST_WAIT_S = 900.0
 """An endpoint that asks for a longer wait has a daily limit: the run ends and says so."""
+PATIENCE_S = 120.0
+"""An endpoint that only says for so long that it is asked too often has more than a limit per minute."""
 UNANSWERED_IN_A_ROW = 5
 """Questions that fail after every attempt, one after the other, before the endpoint itself is doubted."""
 NO_ANSWER = "no answer"
+ASKED_TOO_OFTEN = "no answer (asked too often; set teacher.requests_per_minute)"
 REJECTED = "rejected by the endpoint"
 
 
 class _StoppedError(Exception):
     """Another question has ended the run."""
+
+
+@dataclass
+class _Failures:
+    """What befell one question.
+
+    Attributes:
+        broken: failures other than 429.
+        busy: times that the endpoint was asked too often (429).
+        busy_from: when the first of these was.
+    """
+
+    broken: int = 0
+    busy: int = 0
+    busy_from: float = 0.0
+
+    def count(self, failure: PassingError, now: float) -> int:
+        """Count a failure; returns how many of its sort there were."""
+        if not failure.busy:
+            self.broken += 1
+            return self.broken
+        self.busy_from = self.busy_from if self.busy else now
+        self.busy += 1
+        return self.busy
 
 
 @dataclass
@@ -36,7 +63,8 @@ class EndpointTeacher:
         wire: the address.
         concurrency: questions under way at the same time.
         pace: the limits per minute.
-        attempts: how often a question is sent before it counts as unanswered.
+        attempts: how often a question is sent before it counts as unanswered; where it is asked too often
+            (429), as long as others are answered and for two minutes more.
         sleep: how to wait; None: a wait that ends when the run does.
         draw: random numbers from 0 to 1, for jitter.
         proof: a question that was answered before, asked again when the endpoint is doubted; None until one is known.
@@ -112,7 +140,7 @@ class EndpointTeacher:
         except RejectedError as rejection:
             return self._rejected(rejection)
         except PassingError as failure:
-            return self._unanswered(str(failure))
+            return self._unanswered(failure)
         store.put([(request, answer)])
         self._succeeded(request)
         return None
@@ -120,7 +148,8 @@ class EndpointTeacher:
     def _send(self, request: Request) -> Answer:
         """Send one question, again after failures that pass, and raise the last of them."""
         tokens = request.prompt_tokens + int(request.settings.get("max_tokens") or 0)
-        for attempt in range(1, self.attempts + 1):
+        failed = _Failures()
+        while True:
             self._wait(self.pace.reserve(tokens))
             # once the run ends no wait takes time, so the pause would not pass here
             while (held := self.pace.held()) > 0 and not self._stop.is_set():
@@ -130,14 +159,25 @@ class EndpointTeacher:
             try:
                 answer = self.wire.ask(body_of(request))
             except PassingError as failure:
-                if attempt == self.attempts:
+                times = failed.count(failure, self.pace.now())
+                if self._hopeless(failed, failure):
                     raise
-                self._before_next(attempt, failure)
+                self._before_next(times, failure)
                 continue
             used = (answer.prompt_tokens or 0) + (answer.answer_tokens or 0)
             self.pace.correct(tokens, used or tokens)
+            self.pace.answered()
             return answer
-        raise AssertionError("unreachable")
+
+    def _hopeless(self, failed: _Failures, failure: PassingError) -> bool:
+        """Whether a question has failed often enough to be given up."""
+        if not failure.busy:
+            return failed.broken >= self.attempts
+        seconds, times = self.pace.busy_for()
+        if times >= self.attempts and seconds >= PATIENCE_S:
+            return True
+        # others are answered: it may be this one's turn next, or it alone may be above the endpoint's limit
+        return failed.busy >= self.attempts and self.pace.now() - failed.busy_from >= LONGEST_WAIT_S
 
     def _succeeded(self, request: Request) -> None:
         with self._lock:
@@ -145,27 +185,28 @@ class EndpointTeacher:
             self._answered += 1
             self.proof = request
 
-    def _before_next(self, attempt: int, failure: PassingError) -> None:
-        """Wait as long as asked, or longer each time."""
-        jitter = backoff(attempt, self.draw())
-        if failure.wait is None:
-            log.debug("%s; attempt %d in %.1f s", failure, attempt + 1, jitter)
-            self._wait(jitter)
-            return
-        if failure.wait > LONGEST_WAIT_S:
+    def _before_next(self, times: int, failure: PassingError) -> None:
+        """Wait as long as asked, or longer each time; where the endpoint is asked too often, with all others."""
+        jitter = backoff(times, self.draw())
+        if failure.wait is not None and failure.wait > LONGEST_WAIT_S:
             raise TeacherError(
                 f"the teacher's endpoint {self.wire.url} asks to wait {failure.wait / 60:.0f} minutes ({failure}); "
                 "all answers so far are kept: give the same command again then"
             )
+        log.debug("%s; failure %d of this question", failure, times)
         # all wait, and never less than asked; the jitter comes on top
-        self.pace.pause(failure.wait)
-        self._wait(failure.wait + jitter)
+        if failure.busy:
+            self.pace.busy(failure.wait, self.draw())
+        elif failure.wait is not None:
+            self.pace.pause(failure.wait)
+        self._wait((failure.wait or 0.0) + jitter)
 
-    def _unanswered(self, reason: str) -> str:
+    def _unanswered(self, failure: PassingError) -> str:
         failed, _ = self._failed()
         if failed >= UNANSWERED_IN_A_ROW and not self._still_answers():
-            raise TeacherError(self.wire.down(f"{failed} questions in a row got no answer, the last one: {reason}"))
-        return NO_ANSWER
+            many = f"{failed} questions in a row got no answer, the last one: {failure}"
+            raise TeacherError(self.wire.down(many) if not failure.busy else self.wire.asked_too_often(many))
+        return ASKED_TOO_OFTEN if failure.busy else NO_ANSWER
 
     def _rejected(self, rejection: RejectedError) -> str:
         failed, answered = self._failed()

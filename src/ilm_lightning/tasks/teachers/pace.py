@@ -1,4 +1,4 @@
-"""When the next question may be sent: limits per minute, pauses that an endpoint asks for, and waits after failures."""
+"""When the next question may be sent: limits per minute, pauses for all askers, and waits after failures."""
 
 import threading
 import time
@@ -68,6 +68,12 @@ class Pace:
         self._now = now
         self._lock = threading.Lock()
         self._next_request = self._next_tokens = self._paused_until = now()
+        self._busy_since: float | None = None
+        self._busy_times = 0
+
+    def now(self) -> float:
+        """The time in seconds, on a clock of its own."""
+        return self._now()
 
     def reserve(self, tokens: int) -> float:
         """Take the next free place.
@@ -95,7 +101,35 @@ class Pace:
         with self._lock:
             self._paused_until = max(self._paused_until, self._now() + seconds)
 
+    def busy(self, asked: float | None, draw: float) -> None:
+        """The endpoint is asked too often: let nobody send, as long as it asked or else longer each time.
+
+        Args:
+            asked: seconds that the endpoint asked to wait, None where it did not say.
+            draw: a random number from 0 to 1.
+        """
+        with self._lock:
+            now = self._now()
+            if self._busy_since is None:
+                self._busy_since = now
+            # those that were under way together are told together, which is one time
+            first = now >= self._paused_until
+            self._busy_times += first
+            if asked is None:
+                asked = backoff(self._busy_times, draw) if first else 0.0
+            self._paused_until = max(self._paused_until, now + asked)
+
+    def answered(self) -> None:
+        """The endpoint gave an answer."""
+        with self._lock:
+            self._busy_since, self._busy_times = None, 0
+
+    def busy_for(self) -> tuple[float, int]:
+        """Since when, in seconds, and how many times in a row the endpoint said only that it is asked too often."""
+        with self._lock:
+            return (0.0 if self._busy_since is None else self._now() - self._busy_since), self._busy_times
+
     def held(self) -> float:
-        """Seconds until the pause that the endpoint asked for is over; 0 where there is none."""
+        """Seconds until a pause for all is over; 0 where there is none."""
         with self._lock:
             return max(0.0, self._paused_until - self._now())

@@ -29,11 +29,12 @@ class PassingError(Exception):
 
     Attributes:
         wait: seconds that the endpoint asked to wait, or None.
+        busy: whether the endpoint is asked too often (429), which waiting mends.
     """
 
-    def __init__(self, reason: str, wait: float | None = None) -> None:
+    def __init__(self, reason: str, wait: float | None = None, busy: bool = False) -> None:
         super().__init__(reason)
-        self.wait = wait
+        self.wait, self.busy = wait, busy
 
 
 class RejectedError(Exception):
@@ -179,6 +180,14 @@ class Wire:
             "(answers received so far are kept, and the same command goes on from them)"
         )
 
+    def asked_too_often(self, reason: str) -> str:
+        """Say that the endpoint's limit is below what is asked, and what to do."""
+        return (
+            f"the teacher's endpoint {self.url} is asked too often: {reason}; set teacher.requests_per_minute, and "
+            "teacher.tokens_per_minute where it has such a limit, to what it allows, or lower teacher.concurrency "
+            "(answers received so far are kept, and the same command goes on from them)"
+        )
+
     def _request(self, url: str, data: bytes | None = None) -> urllib.request.Request:
         headers = {"User-Agent": "ilm_lightning", "Accept": "application/json"}
         if data is not None:
@@ -236,7 +245,7 @@ class Wire:
                 "check teacher.url and teacher.model"
             )
         if code in (408, 409, 425, 429) or code >= 500:
-            return PassingError(told, retry_after(headers.get("Retry-After")))
+            return PassingError(told, retry_after(headers.get("Retry-After")), code == 429)
         return RejectedError(told)
 
     def _parse(self, data: bytes) -> Answer:

@@ -1,12 +1,17 @@
 """What a teacher's settings must be, told in the first second and without showing a key."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from omegaconf import OmegaConf
 
 from engine.test_config import composed
 from ilm_lightning.engine.config import as_config
 from ilm_lightning.engine.runs import run_id
+from ilm_lightning.engine.stages.teach import teacher_name
 from ilm_lightning.engine.validate import validate
+from ilm_lightning.tasks.teachers.prompts import PROMPT_VERSION
 
 ENDPOINT = ["teacher=endpoint", "teacher.url=http://127.0.0.1:9/v1", "teacher.model=any"]
 
@@ -24,6 +29,10 @@ ENDPOINT = ["teacher=endpoint", "teacher.url=http://127.0.0.1:9/v1", "teacher.mo
         ([*ENDPOINT, "teacher.temperature=-1"], "must not be below 0"),
         ([*ENDPOINT, "teacher.max_test_examples=10"], "evaluation.movies=40, but teacher.max_test_examples=10"),
         ([*ENDPOINT, "evaluation.split=validation"], "teacher.max_validation_examples=20"),
+        ([*ENDPOINT, "++teacher.body.model=other"], "teacher.body.model cannot be set: it is teacher.model"),
+        ([*ENDPOINT, "++teacher.body.messages=[]"], "teacher.body.messages cannot be set"),
+        ([*ENDPOINT, "++teacher.body.stream=true"], "teacher.body.stream cannot be set: answers are read whole"),
+        ([*ENDPOINT, "++teacher.body.n=2"], "teacher.body.n cannot be set: .*leave it out"),
         (["teacher.max_train_examples=10"], "teacher.max_train_examples belongs to teacher=lm or teacher=endpoint"),
         (["teacher=lm", "teacher.model=no/such/folder"], "teacher.model=no/such/folder is neither an asset"),
         ([*ENDPOINT, "tasks.names=[summary,rating]"], "leave it out for rating"),
@@ -35,6 +44,25 @@ def test_impossible_settings_name_the_key_and_the_fix(overrides: list[str], mess
     with pytest.raises(ValueError, match=message) as told:
         validate(composed(*overrides))
     assert "hidden" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sampling"),
+    [
+        ([], "greedy"),
+        (["teacher.temperature=0.7"], "temperature 0.7, seed 0"),
+        (["teacher.temperature=0.7", "teacher.top_p=0.9", "teacher.seed=3"], "temperature 0.7, top_p 0.9, seed 3"),
+        (["++teacher.body.temperature=1.0"], "temperature 1, no seed"),
+        (["++teacher.body.temperature=1", "++teacher.body.seed=5"], "temperature 1, seed 5"),
+        (["++teacher.body.temperature=null"], "endpoint's own sampling"),
+        (["teacher.temperature=0.7", "++teacher.body.temperature=null"], "endpoint's own sampling, seed 0"),
+        (["teacher.temperature=0.7", "++teacher.body.temperature=0"], "greedy"),
+        (["teacher.temperature=0.7", "++teacher.body.seed=null"], "temperature 0.7, no seed"),
+    ],
+)
+def test_the_teachers_name_tells_the_sampling_that_is_asked_for(overrides: list[str], sampling: str) -> None:
+    context: Any = SimpleNamespace(config=composed(*ENDPOINT, *overrides))
+    assert teacher_name(context) == f"endpoint any ({PROMPT_VERSION}, {sampling})"
 
 
 def test_how_the_teacher_is_reached_does_not_change_the_run() -> None:

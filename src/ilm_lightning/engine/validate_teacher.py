@@ -7,6 +7,14 @@ from ilm_lightning.engine.checks import ConfigError, one_of, positive
 from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.config_teacher import TeacherConfig
 
+FIXED = {
+    "model": "it is teacher.model, which stands beside every number",
+    "messages": "they are what the question says, and the answer is kept under them",
+    "stream": "answers are read whole",
+    "n": "one answer is read; teacher.tries asks again for unfit ones",
+}
+"""Fields of a request that ``teacher.body`` may not change, and why."""
+
 
 def check_teacher_settings(config: Config, others: Collection[str]) -> None:
     """Refuse settings with which no target could be asked for.
@@ -70,6 +78,9 @@ def _caps(teacher: TeacherConfig) -> dict[str, int | None]:
 def _endpoint(teacher: TeacherConfig) -> None:
     from ilm_lightning.tasks.teachers.wire import completions_url, read_key
 
+    for key, why in FIXED.items():
+        if key in teacher.body:
+            raise ConfigError(f"teacher.body.{key} cannot be set: {why}; leave it out")
     if not teacher.url:
         raise ConfigError("teacher=endpoint needs teacher.url=ADDRESS, as http://127.0.0.1:8000/v1")
     completions_url(teacher.url)

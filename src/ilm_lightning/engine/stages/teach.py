@@ -1,13 +1,14 @@
 """Targets by a language model, as a stage before the examples; every answer is kept beside the assets' cache."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from ilm_lightning.engine.artifacts import Artifact
+from ilm_lightning.engine.config_teacher import TeacherConfig
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import example_layout
 from ilm_lightning.engine.stages.generate import movie_order
@@ -59,26 +60,45 @@ def check_teacher(context: Context) -> None:
 
 
 def teacher_name(context: Context) -> str:
-    """What is printed beside every number: kind, model, version of the prompts, sampling."""
+    """What is printed beside every number: kind, model, version of the prompts, sampling as it is really asked for."""
     from ilm_lightning.tasks.teachers.prompts import PROMPT_VERSION
 
     teacher = context.config.teacher
     model = context.asset(str(teacher.model)).name if teacher.kind == "lm" else teacher.model
-    sampling = f"temperature {teacher.temperature:g}, seed {teacher.seed}" if teacher.temperature else "greedy"
-    return f"{teacher.kind} {model} ({PROMPT_VERSION}, {sampling})"
+    return f"{teacher.kind} {model} ({PROMPT_VERSION}, {_sampling(_sent(teacher))})"
+
+
+def _sampling(settings: Mapping[str, Any]) -> str:
+    """How answers are drawn, in words; a setting of null is not sent."""
+    temperature, top_p, seed = (settings.get(key) for key in ("temperature", "top_p", "seed"))
+    if temperature == 0:
+        return "greedy"
+    words = "endpoint's own sampling" if temperature is None else f"temperature {_short(temperature)}"
+    if top_p not in (None, 1):
+        words += f", top_p {_short(top_p)}"
+    return words + (f", seed {seed}" if seed is not None else ", no seed" if temperature is not None else "")
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _sent(teacher: TeacherConfig) -> dict[str, Any]:
+    """The settings that a question carries, the user's own fields over ours."""
+    settings: dict[str, Any] = {"max_tokens": teacher.max_answer_tokens, "temperature": teacher.temperature}
+    if teacher.temperature:
+        settings |= {"top_p": teacher.top_p, "seed": teacher.seed}
+    return settings | dict(teacher.body) if teacher.kind == "endpoint" else settings
 
 
 def request_settings(context: Context) -> dict[str, Any]:
     """What determines an answer beside model and message."""
     teacher = context.config.teacher
-    settings: dict[str, Any] = {"max_tokens": teacher.max_answer_tokens, "temperature": teacher.temperature}
-    if teacher.temperature:
-        settings |= {"top_p": teacher.top_p, "seed": teacher.seed}
     if teacher.kind == "endpoint":
-        return settings | dict(teacher.body)
+        return _sent(teacher)
     from ilm_lightning.lm.backbone import resolve_dtype
 
-    return settings | {"dtype": str(resolve_dtype(teacher.dtype)).removeprefix("torch.")}
+    return _sent(teacher) | {"dtype": str(resolve_dtype(teacher.dtype)).removeprefix("torch.")}
 
 
 def teach(context: Context, prepared: Artifact, embedded: Artifact) -> Artifact | None:

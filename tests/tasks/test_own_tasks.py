@@ -254,6 +254,11 @@ GOOD = "phrasings: ['Pitch {item}.']\ntarget: '{title}'"
         ),
         (one("phrasings: 'a {item}'\ntarget: '{title'"), "line 4, task 'tagline': a brace of '{title' has no partner"),
         (one("phrasings: 'a {item}'\ntarget: 'a [b'"), "a square bracket of 'a [b' has no partner"),
+        (
+            one("phrasings: 'a {item}'\ntarget: '{title}[ from {countries} | in {languages}].'"),
+            "line 4, task 'tagline': a square bracket of '{title}[ from {countries}' has no partner; brackets hold "
+            "what may be left out, and each alternative of ' | ' closes its own",
+        ),
         (one("phrasings: 'a {item}'\ntarget: ' | '"), "line 4, task 'tagline': an alternative of ' | ' is empty"),
         (
             one("phrasings: 'a {item}'\ntarget:\n- x\n- 'a |'"),

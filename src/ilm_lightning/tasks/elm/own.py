@@ -31,6 +31,7 @@ _FIELD = re.compile(r"(?:a )?([12]\.)?(\w+)")
 _STRING = "tag:yaml.org,2002:str"
 _DEEPEST = 9
 """Levels that are certainly too many; a task file has four."""
+_NO_PARTNER = "; brackets hold what may be left out, and each alternative of ' | ' closes its own"
 _TAKEN = (*FIGURE1_TASKS, "all")
 """Names that results have for other things: tasks of ``tasks=figure1`` and the mean over all tasks."""
 
@@ -247,8 +248,10 @@ class _Reader:
                     self._fail(entry, f"{{{inner}}} is for tasks with 'items: 2'; write {{{slot}}}")
             if re.search(r"[{}]", _BRACES.sub("", text)):
                 self._fail(entry, f"a brace of '{text}' has no partner")
-            if re.search(r"[\[\]]", re.sub(r"\[[^\[\]]*\]", "", text)):
-                self._fail(entry, f"a square bracket of '{text}' has no partner; brackets hold what may be left out")
+            # a text is parted into alternatives first
+            for option in text.split(" | "):
+                if re.search(r"[\[\]]", re.sub(r"\[[^\[\]]*\]", "", option)):
+                    self._fail(entry, f"a square bracket of '{option}' has no partner{_NO_PARTNER}")
             if not all(option.strip() for option in f" {text} ".split(" | ")):
                 self._fail(entry, f"an alternative of '{text}' is empty; write a text on either side of ' | '")
         return tuple(text for _, text in sentences)

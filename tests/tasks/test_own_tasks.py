@@ -122,6 +122,24 @@ def test_a_sentence_that_comes_out_empty_is_not_filled(
     assert sum(report["left_out"]["tagline"].values()) == (without is None)
 
 
+@pytest.mark.parametrize(
+    ("target", "written"),
+    [
+        ("'{title}'", "Wait for it..."),
+        ("'{title}: {text}'", "Wait for it...: She waits... and waits no more."),
+        ("'{title}.'", "Wait for it..."),
+        ("['We say {title}', 'By {directors}']", "We say Wait for it... By Cy Dean Jr."),
+        ("['By {directors}.', 'It is {title}!']", "By Cy Dean Jr. It is Wait for it...!"),
+    ],
+)
+def test_an_ellipsis_stays_and_a_name_ends_its_sentence(target: str, written: str, tmp_path: Path) -> None:
+    row = {"item_id": "m1", "title": "Wait for it...", "year": 1990, **RICH, "directors": ["Cy Dean Jr."]}
+    row["text"] = "She waits... and waits no more."
+    text = f"tasks:\n  tagline:\n    phrasings: ['Pitch {{item}}.']\n    target: {target}\n"
+    frame, _ = own_examples(read_own_tasks(write(tmp_path, text)), ItemCatalog.from_rows([row]), ["train"], None)
+    assert frame["target"].to_list() == [written]
+
+
 def test_every_documented_slot_can_be_filled(catalog: ItemCatalog) -> None:
     item = catalog[3]
     film = Film.of(item, CatalogContext.from_items(catalog))

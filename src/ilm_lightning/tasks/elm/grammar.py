@@ -12,6 +12,9 @@ _UNIT = re.compile(r"[\w'’]+|[^\w\s]")
 _OPTIONAL = re.compile(r"\[([^\[\]]*)\]")
 _FIELD = re.compile(r"\{(a )?([\w.]+)\}")
 
+# a name such as "Jr." brings its own full stop, and so does an ellipsis
+_STOPS = re.compile(r"(?<!\.)(\.|\.{3})\.(?!\.)")
+
 
 @dataclass(frozen=True)
 class Written:
@@ -66,9 +69,9 @@ def render(plan: Plan, lookup: Lookup, most: int = 1000) -> Written | None:
         kinds |= written.kinds
     is_list = sentences[0].startswith(("1.", "- "))
     ended = [line if line[-1] in ".!?:;," else f"{line}." for line in sentences]
-    ended[-1] = ended[-1].rstrip(";,:.") + "." if ended[-1][-1] in ";,:." else ended[-1]
-    # A name such as "Jr." brings its own full stop.
-    text = ("\n" if is_list else " ").join(ended).replace("..", ".")
+    if ended[-1][-1] in ";,:." and not ended[-1].endswith("..."):
+        ended[-1] = ended[-1].rstrip(";,:.") + "."
+    text = _STOPS.sub(r"\1", ("\n" if is_list else " ").join(ended))
     return Written(sentence_case(text), frozenset(kinds))
 
 

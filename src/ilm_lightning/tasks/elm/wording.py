@@ -35,11 +35,11 @@ def listing(parts: Sequence[str]) -> str:
 
 
 def sentence_case(text: str) -> str:
-    """Start every sentence and every line with a capital letter.
+    """Start every sentence and every line with a capital letter; an ellipsis ends none.
 
-    >>> sentence_case("1. funny. in the 1990s: fine. 90 minutes")
-    '1. Funny. In the 1990s: fine. 90 minutes'
+    >>> sentence_case("1. funny. in the 1990s: fine. 90 minutes"), sentence_case("she waits... and waits")
+    ('1. Funny. In the 1990s: fine. 90 minutes', 'She waits... and waits')
     """
     return re.sub(
-        r"(^|[.!?]\s+|\n)((?:- |\d\. )?)([a-z])", lambda m: m.group(1) + m.group(2) + m.group(3).upper(), text
+        r"(^|(?<!\.\.)[.!?]\s+|\n)((?:- |\d\. )?)([a-z])", lambda m: m.group(1) + m.group(2) + m.group(3).upper(), text
     )

@@ -15,6 +15,7 @@ from ilm_lightning.assets.errors import AssetError
 from ilm_lightning.data.dataset import Dataset
 from ilm_lightning.data.errors import DataError
 from ilm_lightning.data.load import check_files, load_dataset
+from ilm_lightning.data.movielens_csv import read_imdb_ids, read_ml_latest_small
 from ilm_lightning.data.prepare import prepare
 from ilm_lightning.data.tags import TagSettings, clean_tag
 
@@ -180,6 +181,44 @@ def test_odd_tags_are_mended_or_named(broken: Path) -> None:
         stream.write(f"9,{movie},caf\xe9,1\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"tags\.csv: line 9 is not UTF-8 \(column 'tag'\); save the file as UTF-8"):
         load_dataset("ml_25m", {"ratings": broken})
+
+
+SMALL = {
+    "ratings.csv": "userId,movieId,rating,timestamp\n1,1,3.5,100\n1,2,4.0,101\n2,1,5.0,102\n",
+    "movies.csv": 'movieId,title,genres\n1,Toy Story (1995),Comedy\n2,"Heat, The (1995)",Crime\n',
+    "tags.csv": 'userId,movieId,tag,timestamp\n1,1,pixar,5\n1,2,,5\n2,1,"big, fun",6\n',
+    "links.csv": "movieId,imdbId,tmdbId\n1,0114709,862\n2,0113277,\n",
+}
+
+
+def _small(folder: Path, name: str = "", row: str = "", instead: str = "") -> Path:
+    for file, text in SMALL.items():
+        assert file != name or row in text
+        (folder / file).write_text(text.replace(row, instead) if file == name else text, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "instead", "fault"),
+    [
+        ("movies.csv", ",Crime", "", r"line 3 has 2 fields instead of 3 \(movieId, title, genres\)"),
+        ("movies.csv", "1,Toy Story (1995),Comedy", "1", "line 2 has 1 field instead of 3"),
+        ("tags.csv", ",pixar,5", "", r"line 2 has 2 fields instead of 4 \(userId, movieId, tag, timestamp\)"),
+        # the time is not read, but the row is cut
+        ("tags.csv", ',"big, fun",6\n', ',"big, fun"', "line 4 has 3 fields instead of 4"),
+        ("links.csv", "2,0113277,", "2", "line 3 has 1 field instead of 3"),
+    ],
+)
+def test_a_row_with_too_few_fields_is_named(name: str, row: str, instead: str, fault: str, tmp_path: Path) -> None:
+    folder = _small(tmp_path, name, row, instead)
+    with pytest.raises(DataError, match=rf"{name}: {fault}.*; correct or delete it, or get the file again"):
+        read_imdb_ids(folder) if name == "links.csv" else read_ml_latest_small(folder)
+
+
+def test_empty_cells_of_text_are_no_fault(tmp_path: Path) -> None:
+    catalog = read_ml_latest_small(_small(tmp_path, "movies.csv", "Comedy", "")).catalog
+    assert [(item.genres, item.tags) for item in catalog] == [((), ("big, fun", "pixar")), (("Crime",), ())]
+    assert read_imdb_ids(tmp_path) == {"1": "tt0114709", "2": "tt0113277"}
 
 
 @pytest.mark.parametrize("name", FILES)

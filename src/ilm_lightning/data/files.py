@@ -20,6 +20,7 @@ UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 _SHOWN = 60
 TABLE_SIZE = 1 << 24
 """Ids below this are looked up in a table, larger ones by search."""
+_ODD = " odd"
 _PLAIN_TEXT = "[ -!#-+\\--~]*"
 _WHOLE = re.compile(r"\d+")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
@@ -141,9 +142,17 @@ def read_columns(path: Path, columns: Mapping[str, Column]) -> pl.DataFrame:
     """
     types = {name: column.dtype for name, column in columns.items()}
     select(scan_csv(path), list(columns), path)
-    rows = pl.scan_csv(path, infer_schema=False, schema_overrides=types).select(*columns)
+    # what a row lacks at its end is null, as an empty text is
+    odd = [pl.col(name).is_null() for name, column in columns.items() if column.dtype == pl.String]
+    last = pl.scan_csv(path, infer_schema=False).collect_schema().names()[-1]
+    rows = pl.scan_csv(path, infer_schema=False, schema_overrides=types)
+    rows = rows.select(*columns, pl.any_horizontal(*odd, pl.col(last).is_null()).alias(_ODD))
     wrong = [column.faulty(name) for name, column in columns.items()]
-    return _checked(rows, wrong, path, lambda: _broken_row(path, columns))
+    frame = _checked(rows, wrong, path, lambda: _broken_row(path, columns))
+    fault = _short_row(path, columns) if frame[_ODD].any() else None
+    if fault is not None:
+        raise DataError(fault)
+    return frame.drop(_ODD)
 
 
 def read_headless(path: Path, columns: Mapping[str, Column], separator: str) -> pl.DataFrame:
@@ -247,6 +256,18 @@ def _broken_row(path: Path, columns: Mapping[str, Column]) -> str | None:
                 return f"{path}: line {line} {fault}; {_REMEDY}"
             line += len(taken) - 1
     return None
+
+
+def _short_row(path: Path, columns: Mapping[str, Column]) -> str | None:
+    """As `_broken_row`, but only where some row has too few fields."""
+    with open_bytes(path) as raw:
+        rows = csv.reader(io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline=""))
+        width = len(next(rows, []))
+        try:
+            short = any(row and len(row) < width for row in rows)
+        except csv.Error:
+            short = True
+    return _broken_row(path, columns) if short else None
 
 
 def _broken_line(path: Path, columns: Mapping[str, Column], separator: str) -> str | None:

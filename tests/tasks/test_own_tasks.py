@@ -180,17 +180,38 @@ def test_two_items_with_ready_targets(tmp_path: Path, catalog: ItemCatalog, spli
 @pytest.mark.parametrize(
     ("posters", "message"),
     [
-        ("item,target\nx,y\n", "no item of it is in the catalogue ('x' there, 'm0' here)"),
-        ("item,target\nm1,y\nm1,z\n", "item 'm1' has more than one target"),
-        ("item,target\nm1,\n", "there is no target in it"),
+        (
+            "item,target\nm1,y\nm2,x\nm1,z\n",
+            "item 'm1' has more than one target, in rows 2 and 4, the header being row 1; keep one row per item",
+        ),
+        ("item,target\nm1,\n", "the column 'target' is empty in every row (1); fill it"),
+        ("item,target\n", "there is no row below the header; give one row per item"),
+        ("item,target\nm1,a\nm2,b,c\n", "line 3 has 3 columns, the header 2; put texts that hold ',' in double quotes"),
+        ("item,target\nm1,a\nm2\n", "line 3 has 1 column, the header 2; correct it"),
+        ('item,target\nm1,"a\nb"\nm2,"c\nd\n', "line 4 opens a quote that is not closed"),
+        (b"item,target\nm1,a\nm2,\xe9t\xe9\n", "line 3 is not UTF-8; save the file as UTF-8"),
     ],
 )
-def test_ready_targets_that_cannot_be_used(
-    posters: str, message: str, tmp_path: Path, catalog: ItemCatalog, split: np.ndarray
+def test_ready_targets_that_cannot_be_used_are_told_at_once(posters: str | bytes, message: str, tmp_path: Path) -> None:
+    path = write(tmp_path, EXAMPLE)
+    (tmp_path / "posters.csv").write_bytes(posters if isinstance(posters, bytes) else posters.encode())
+    with pytest.raises(TaskFileError) as error:
+        read_own_tasks(path)
+    told = str(error.value)
+    line = EXAMPLE.split("\n").index("    targets: posters.csv") + 1
+    assert told.startswith(f"tasks.file={path}: line {line}, task 'poster': {tmp_path / 'posters.csv'}: {message}")
+
+
+def test_ids_of_ready_targets_that_name_no_item_are_told(
+    tmp_path: Path, catalog: ItemCatalog, split: np.ndarray, caplog: pytest.LogCaptureFixture
 ) -> None:
-    own = read_own_tasks(write(tmp_path, EXAMPLE, posters))
-    with pytest.raises(ValueError, match=re.escape(message)):
+    own = read_own_tasks(write(tmp_path, EXAMPLE, "item,target\nx,y\n"))
+    with pytest.raises(ValueError, match=re.escape("no item of it is in the catalogue ('x' there, 'm0' here)")):
         own_examples(own, catalog, split, neighbours(split), names=["poster"])
+    own = read_own_tasks(write(tmp_path, EXAMPLE, "item,target\nm1,y\nx,y\nz,y\n"))
+    frame, report = own_examples(own, catalog, split, neighbours(split), names=["poster"])
+    assert (len(frame), report["unknown_ids"]) == (1, {"poster": 2})
+    assert "own task poster: 2 of the ids in posters.csv name no item of this run's catalogue ('x', ...)" in caplog.text
 
 
 def test_parquet_targets_with_numbers_as_ids(tmp_path: Path) -> None:

@@ -122,6 +122,30 @@ def _explain(path: Path) -> str | None:
     return _open_quote(path)
 
 
+def unread_fault(path: Path) -> str | None:
+    """Find what reading a CSV file does not stumble over: a row with too few columns, a quote that is never closed.
+
+    Args:
+        path: a file that could be read.
+
+    Returns:
+        What is wrong with which line; None where nothing is.
+    """
+    separator = separator_of(header_line(path))
+    with open_bytes(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="") as text:
+        rows = csv.reader(text, delimiter=separator, strict=True)
+        try:
+            width = len(next(rows))
+            begin = rows.line_num + 1
+            for row in rows:
+                if row and len(row) < width:
+                    return f"line {begin} has {len(row)} column{'s' * (len(row) != 1)}, the header {width}"
+                begin = rows.line_num + 1
+        except csv.Error:
+            return _open_quote(path)
+    return None
+
+
 def _open_quote(path: Path) -> str | None:
     """The line that opens a quote which is not closed before the file ends."""
     opened = 0

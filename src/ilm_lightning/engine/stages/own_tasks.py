@@ -62,7 +62,7 @@ def with_own_tasks(
     for task, count in told["examples"].items():
         reasons = ", ".join(f"{number} {reason}" for reason, number in told["left_out"][task].items())
         log.info("own task %s: %d examples%s", task, count, f"; left out: {reasons}" if reasons else "")
-    merged: dict[str, Any] = {key: {**report[key], **told[key]} for key in told}
+    merged: dict[str, Any] = {key: {**report.get(key, {}), **told[key]} for key in told}
     # stands beside every number: the file's targets are not the teacher's
     merged["teacher"] = f"{report['teacher']} and {own.path.name}" if theirs.height else report["teacher"]
     return pl.concat([with_phrasings(frame, own), theirs], how="diagonal_relaxed"), {**report, **merged}

@@ -265,10 +265,10 @@ class _Reader:
             self._fail(node, f"targets={path.name}: give a .csv, .tsv or .parquet file")
         if not path.is_file():
             self._fail(node, f"there is no file {path}")
-        from ilm_lightning.tasks.elm.own_examples import target_columns
+        from ilm_lightning.tasks.elm.own_examples import read_targets
 
         try:
-            target_columns(path, items)
+            read_targets(path, items)
         except ValueError as error:
             self._fail(node, str(error))
         return path

@@ -1,5 +1,6 @@
 """Examples of the user's own tasks, and their phrasings among those of the 24 tasks."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,8 @@ import numpy as np
 import polars as pl
 
 from ilm_lightning.data.custom import read_columns_of
+from ilm_lightning.data.delimited import unread_fault
+from ilm_lightning.data.errors import DataError
 from ilm_lightning.data.item import Item
 from ilm_lightning.data.tables import ItemCatalog
 from ilm_lightning.tasks.elm.build import DUPLICATE, EXAMPLE_SCHEMA, NO_PARTNER, surplus_rows
@@ -19,6 +22,7 @@ from ilm_lightning.tasks.elm.prompts import SLOT, phrasings
 from ilm_lightning.tasks.elm.teacher import pick
 from ilm_lightning.tasks.elm.wording import listing
 
+log = logging.getLogger("ilm_lightning")
 NO_TARGET = "no target in the file"
 CROSSING = "the two items lie in different splits"
 LACKING = "lacks what the target's first sentence needs"
@@ -26,24 +30,41 @@ _COUNTS = ("oscars_won", "oscar_nominations", "n_ratings")
 Answer = Callable[[Item, Item | None], str | None]
 
 
-def target_columns(path: Path, items: int) -> pl.DataFrame:
-    """Open a file of ready targets far enough to see that its columns are there.
+def read_targets(path: Path, items: int) -> pl.DataFrame:
+    """Read a file of ready targets.
 
     Args:
         path: CSV or parquet.
         items: 1 (columns item and target) or 2 (other, the second item's id, too).
 
     Returns:
-        No rows, the columns as text.
+        The columns as text, without the rows that have no target.
 
     Raises:
-        DataError: a missing column or an unreadable file.
+        DataError: a missing column, an unreadable file or row, an item twice, or no target at all; with the place.
     """
-    return read_columns_of(path, ("item", "other", "target") if items == 2 else ("item", "target"), rows=0)
+    frame = read_columns_of(path, ("item", "other", "target") if items == 2 else ("item", "target"))
+    csv = not path.name.lower().endswith(".parquet")
+    fault = unread_fault(path) if csv else None
+    if fault is not None:
+        raise DataError(f"{path}: {fault}; correct it")
+    if frame.height == 0:
+        raise DataError(f"{path}: there is no row{' below the header' * csv}; give one row per item")
+    # as a spreadsheet counts, where the header is row 1
+    rows = frame.with_row_index("row", offset=2 if csv else 1).filter(pl.col("target").str.strip_chars() != "")
+    if rows.height == 0:
+        raise DataError(f"{path}: the column 'target' is empty in every row ({frame.height}); fill it")
+    twice = rows.filter(pl.col("item").is_duplicated())
+    if twice.height:
+        item = twice["item"][0]
+        first, second = twice.filter(pl.col("item") == item)["row"][:2]
+        where = f"in rows {first} and {second}" + (", the header being row 1" if csv else "")
+        raise DataError(f"{path}: item {item!r} has more than one target, {where}; keep one row per item")
+    return rows.drop("row")
 
 
 def ready_targets(task: OwnTask) -> dict[str, tuple[str | None, str]]:
-    """Read a file of ready targets.
+    """Read the ready targets of a task.
 
     Args:
         task: one with ``targets``.
@@ -53,16 +74,10 @@ def ready_targets(task: OwnTask) -> dict[str, tuple[str | None, str]]:
         over.
 
     Raises:
-        ValueError: an item twice, or no target at all.
+        DataError: as in `read_targets`.
     """
     assert task.targets is not None
-    names = ("item", "other", "target") if task.items == 2 else ("item", "target")
-    frame = read_columns_of(task.targets, names).filter(pl.col("target").str.strip_chars() != "")
-    twice = frame.filter(pl.col("item").is_duplicated())["item"]
-    if twice.len():
-        raise ValueError(f"{task.targets}: item {twice[0]!r} has more than one target; keep one row per item")
-    if frame.height == 0:
-        raise ValueError(f"{task.targets}: there is no target in it")
+    frame = read_targets(task.targets, task.items)
     others = frame["other"].to_list() if task.items == 2 else [None] * frame.height
     rows = zip(frame["item"].to_list(), others, frame["target"].to_list(), strict=True)
     return {item: (other, " ".join(target.split())) for item, other, target in rows}
@@ -89,7 +104,8 @@ def own_examples(
         labels: per task [I] split names of the examples, where each task has its own split; None: `split`.
 
     Returns:
-        The examples, with the columns of `EXAMPLE_SCHEMA`, and a report: examples and items left out by task.
+        The examples, with the columns of `EXAMPLE_SCHEMA`, and a report: examples and items left out by task, and by
+        task how many ids of ready targets name no item of the catalogue.
 
     Raises:
         ValueError: ready targets of which none is about an item of the catalogue.
@@ -99,14 +115,27 @@ def own_examples(
     writer = _Writer(items, catalog, parts, neighbours, seed)
     rows: list[dict[str, Any]] = []
     left_out: dict[str, dict[str, int]] = {}
+    unknown: dict[str, int] = {}
     chosen = [task for name, task in own.tasks.items() if not names or name in names]
     for task in chosen:
-        made, reasons = writer.examples(task, parts if labels is None else labels[task.name])
+        ready = None if task.targets is None else ready_targets(task)
+        if ready is not None:
+            unknown[task.name] = len(ids := writer.unknown(task, ready))
+            if ids:
+                log.warning("own task %s: %s", task.name, _unknown_told(task, ids))
+        made, reasons = writer.examples(task, parts if labels is None else labels[task.name], ready)
         rows += made
         left_out[task.name] = dict(sorted(reasons.items()))
     counts = Counter(row["task"] for row in rows)
-    report = {"examples": {task.name: counts[task.name] for task in chosen}, "left_out": left_out}
+    report: dict[str, Any] = {"examples": {task.name: counts[task.name] for task in chosen}, "left_out": left_out}
+    report["unknown_ids"] = unknown
     return pl.DataFrame(rows, schema=EXAMPLE_SCHEMA), report
+
+
+def _unknown_told(task: OwnTask, ids: Sequence[str]) -> str:
+    assert task.targets is not None
+    more = ", ..." if len(ids) > 1 else ""
+    return f"{len(ids)} of the ids in {task.targets.name} name no item of this run's catalogue ({ids[0]!r}{more})"
 
 
 class _Writer:
@@ -122,13 +151,19 @@ class _Writer:
         self.rows_of_part = {str(name): np.flatnonzero(parts == name) for name in np.unique(parts)}
         self.films: dict[int, Film] = {}
 
-    def examples(self, task: OwnTask, parts: np.ndarray) -> tuple[list[dict[str, Any]], Counter[str]]:
-        ready = ready_targets(task) if task.targets is not None else None
-        if ready is not None and not ready.keys() & self.row_of.keys():
+    def unknown(self, task: OwnTask, ready: Mapping[str, tuple[str | None, str]]) -> list[str]:
+        """The ids in a file of ready targets that name no item of the catalogue, in its order."""
+        if not ready.keys() & self.row_of.keys():
             theirs, ours = next(iter(ready)), self.items[0].item_id
             raise ValueError(
                 f"{task.targets}: no item of it is in the catalogue ({theirs!r} there, {ours!r} here); use its ids"
             )
+        named = (one for item, (other, _) in ready.items() for one in (item, other) if one is not None)
+        return [one for one in dict.fromkeys(named) if one not in self.row_of]
+
+    def examples(
+        self, task: OwnTask, parts: np.ndarray, ready: Mapping[str, tuple[str | None, str]] | None
+    ) -> tuple[list[dict[str, Any]], Counter[str]]:
         made: list[dict[str, Any]] = []
         left_out: Counter[str] = Counter()
         for row in range(len(self.items)):

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from ilm_lightning.data.custom import read_items, read_raters
 from ilm_lightning.data.load import check_files, load_dataset
 from ilm_lightning.data.prepare import prepare
 from ilm_lightning.data.tables import DataError
@@ -61,6 +62,19 @@ def test_tsv_and_another_list_separator(tmp_path: Path) -> None:
     paths["items"].write_text("item\ttitle\tgenres\n1\tA\tx; y\n2\tB\t\n")
     dataset = load_dataset("custom", paths, list_separator=";")
     assert [i.genres for i in dataset.catalog] == [("x", "y"), ()]
+
+
+def test_files_of_new_items_are_mended_in_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "new.csv"
+    path.write_text("userId\n1\n")
+    with pytest.raises(DataError, match=r"the file has userId; rename userId to 'user'$"):
+        read_raters(path)
+    path.write_text("sku,title\n1,Heat\n")
+    with pytest.raises(DataError, match=r"the file has sku, title; rename the one that holds it to 'item'$"):
+        read_items(path, settings=False)
+    path.write_text('item,title,genres\n1,Heat,"Crime, Drama"\n')
+    read_items(path, settings=False)
+    assert "most hold ','; if that parts them, write '|' instead" in caplog.text
 
 
 @pytest.mark.parametrize(

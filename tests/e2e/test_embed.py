@@ -106,6 +106,7 @@ def test_several_items_from_files(finished: Path, tmp_path: Path, capsys: pytest
         (["directors=Somebody"], "nothing is said that this run reads; it reads ratings or text (title, genres"),
         (["users=nobody"], "none of the 1 raters is a user of this run"),
         (["ratings=nowhere.csv"], "ratings=nowhere.csv: there is no such file"),
+        (["ratings=~no-such-user/x.csv"], "ratings=~no-such-user/x.csv: there is no such user's folder"),
         (["users=u1", "ratings=x.csv"], "give one of them"),
         (["title=x", "items=x.csv"], "leave out title="),
         (["items=x.csv", "users=u1"], "with items=FILE give ratings=FILE"),
@@ -138,7 +139,10 @@ def test_files_with_faults_are_named(finished: Path, tmp_path: Path, capsys: pyt
     path = tmp_path / "r.csv"
     path.write_text("person\nu1\n")
     assert main([f"run={finished}", f"ratings={path}"]) == 1
-    assert "r.csv: column 'user' is missing; the file has person" in capsys.readouterr().err
+    assert (
+        "r.csv: column 'user' is missing; the file has person; rename the one that holds it to 'user'"
+        in capsys.readouterr().err
+    )
     path.write_text("user\n")
     assert main([f"run={finished}", f"ratings={path}"]) == 1
     assert "no ratings" in capsys.readouterr().err

@@ -315,6 +315,10 @@ GOOD = "phrasings: ['Pitch {item}.']\ntarget: '{title}'"
             one("items: 2\nphrasings: '{item} {item}'\ntargets: posters.csv"),
             "line 5, task 'tagline': {folder}/posters.csv: column 'other' is missing; the file has item, target",
         ),
+        (
+            one("phrasings: 'a {item}'\ntargets: ~no-such-user/x.csv"),
+            "line 4, task 'tagline': targets=~no-such-user/x.csv: there is no such user's folder; write the whole path",
+        ),
         ("phrasings:\n  sumary: ['a {item}']\n", "line 2: 'sumary' is none of the 24 tasks (did you mean summary?)"),
         ("phrasings:\n  tagline: ['a {item}']\n" + one(GOOD), "line 2: 'tagline' is none of the 24 tasks; write its"),
         ("phrasings:\n  summary: ['a']\n", "line 2, task 'summary': 'a' holds {item} 0 times; this task needs it 1"),

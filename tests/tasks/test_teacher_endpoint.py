@@ -428,6 +428,10 @@ def test_other_shapes_of_answers_are_understood(message: object, text: str, fini
         ("ftp://host/v1", "no http or https"),
         ("host:8000", "no http or https"),
         ("http://host:port/v1", "no address|not an address"),
+        ("http://a..b/v1", r"teacher.url=http://a\.\.b/v1: 'a\.\.b' is no host's name .*; correct it"),
+        (f"http://{'x' * 70}.com/v1", "is no host's name"),
+        ("http://host/v 1", "holds spaces or signs that no address has"),
+        ("http://host/\u00e9/v1", "holds spaces or signs that no address has"),
     ],
 )
 def test_unusable_addresses_are_refused_without_their_secret(url: str, message: str) -> None:

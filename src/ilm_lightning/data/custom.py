@@ -58,13 +58,16 @@ def read_custom(
         raise DataError(f"{interactions}: {why}") from error
 
 
-def read_items(path: Path, columns: Mapping[str, str] | None = None, list_separator: str = "|") -> pl.DataFrame:
+def read_items(
+    path: Path, columns: Mapping[str, str] | None = None, list_separator: str = "|", settings: bool = True
+) -> pl.DataFrame:
     """Read a file of items.
 
     Args:
         path: as ``items`` of `read_custom`.
         columns: our name -> the file's name.
         list_separator: splits genres, tags and people in a CSV.
+        settings: whether messages may advise ``data.…``; False where the file itself must be changed.
 
     Returns:
         The catalogue's columns that the file holds, ``item_id`` and ``title`` among them.
@@ -72,7 +75,7 @@ def read_items(path: Path, columns: Mapping[str, str] | None = None, list_separa
     Raises:
         DataError: what is wrong, with file, column and remedy.
     """
-    table = _collect(open_table(path, "items", columns or {}), path)
+    table = _collect(open_table(path, "items", columns or {}, settings), path)
     if table.height == 0:
         raise DataError(f"{path}: no items; the file needs one row per item")
     twice = table.filter(pl.col("item").is_duplicated() & pl.col("item").is_not_null())["item"]
@@ -80,7 +83,7 @@ def read_items(path: Path, columns: Mapping[str, str] | None = None, list_separa
         raise DataError(f"{path}: column 'item' holds {str(twice[0])!r} more than once; keep one row per item")
     if table["item"].null_count():
         raise DataError(f"{path}: column 'item' has empty cells; give every item an id")
-    return _catalog_columns(table, path, list_separator)
+    return _catalog_columns(table, path, list_separator, settings)
 
 
 def read_raters(path: Path, columns: Mapping[str, str] | None = None) -> pl.DataFrame:
@@ -100,7 +103,7 @@ def read_raters(path: Path, columns: Mapping[str, str] | None = None) -> pl.Data
     names = [name.lower() for name in _schema(path, "ratings").names()]
     role = "interactions" if (columns or {}).get("item", "item").lower() in names else "raters"
     table = (
-        _collect(open_table(path, role, columns or {}), path)
+        _collect(open_table(path, role, columns or {}, settings=False), path)
         .select(pl.col("^user$|^item$"))
         .unique(maintain_order=True)
     )
@@ -163,13 +166,14 @@ def _collect(frame: pl.LazyFrame, path: Path) -> pl.DataFrame:
         raise DataError(f"{path}: {why or f'not readable ({first_line(error)})'}") from error
 
 
-def open_table(path: Path, role: str, columns: Mapping[str, str]) -> pl.LazyFrame:
+def open_table(path: Path, role: str, columns: Mapping[str, str], settings: bool = True) -> pl.LazyFrame:
     """Open one of the two files and check its columns, reading no more than its header.
 
     Args:
         path: .csv, .tsv (also .gz) or .parquet.
         role: "interactions" or "items".
         columns: our name -> the file's name.
+        settings: whether a message may advise ``data.columns``; False where the file itself must be changed.
 
     Returns:
         The known columns under our names.
@@ -196,6 +200,8 @@ def open_table(path: Path, role: str, columns: Mapping[str, str]) -> pl.LazyFram
         elif ours in _REQUIRED[role]:
             near = [name for name in have if ours in name.lower()]
             hint = f"name yours with data.columns.{ours}={near[0] if near else 'NAME'}"
+            if not settings:
+                hint = f"rename {near[0] if near else 'the one that holds it'} to {theirs!r}"
             raise DataError(f"{path}: column {theirs!r} is missing; the file has {', '.join(have)}; {hint}")
         elif ours in columns and not any(ours in _REQUIRED[r] + _OPTIONAL[r] for r in _REQUIRED if r != role):
             raise DataError(f"{path}: column {theirs!r} is missing; the file has {', '.join(have)}")
@@ -224,7 +230,7 @@ def _scan(path: Path) -> pl.LazyFrame:
     raise DataError(f"{path}: unknown ending; give a .csv, .tsv or .parquet file")
 
 
-def _catalog_columns(table: pl.DataFrame, path: Path, list_separator: str) -> pl.DataFrame:
+def _catalog_columns(table: pl.DataFrame, path: Path, list_separator: str, settings: bool) -> pl.DataFrame:
     """Our columns, typed; title and year taken apart where the title carries the year."""
     parsed = [parse_title(title or "") for title in table["title"].cast(pl.String)]
     frame = table.rename({"item": "item_id"}).with_columns(
@@ -243,7 +249,7 @@ def _catalog_columns(table: pl.DataFrame, path: Path, list_separator: str) -> pl
             parts = pl.element().cast(pl.String).str.strip_chars().replace("", None).drop_nulls()
             frame = frame.with_columns(column.list.eval(parts))
         elif name in LIST_COLUMNS and column.dtype == pl.String:
-            _warn_of_separator(column, path, list_separator)
+            _warn_of_separator(column, path, list_separator, settings)
             cells = [[v.strip() for v in (cell or "").split(list_separator) if v.strip()] for cell in column]
             frame = frame.with_columns(pl.Series(name, cells, dtype=pl.List(pl.String)))
         elif dtype == pl.Int32:
@@ -253,7 +259,7 @@ def _catalog_columns(table: pl.DataFrame, path: Path, list_separator: str) -> pl
     return frame.with_columns(pl.col("year").fill_null(from_title))
 
 
-def _warn_of_separator(column: pl.Series, path: Path, separator: str) -> None:
+def _warn_of_separator(column: pl.Series, path: Path, separator: str, settings: bool) -> None:
     """Say so where cells look like lists with another separator: they would all be one long genre."""
     cells = column.drop_nulls()
     if cells.str.contains(separator, literal=True).any():
@@ -261,7 +267,8 @@ def _warn_of_separator(column: pl.Series, path: Path, separator: str) -> None:
     for other in (",", ";", "|", "/"):
         if other != separator and cells.str.contains(other, literal=True).sum() > _OTHER_SEPARATOR * cells.len():
             where = f"{path}: no cell of column {column.name!r} holds {separator!r}, but most hold {other!r}"
-            log.warning("%s; if that parts them, add \"data.list_separator='%s'\"", where, other)
+            remedy = f"add \"data.list_separator='{other}'\"" if settings else f"write {separator!r} instead"
+            log.warning("%s; if that parts them, %s", where, remedy)
             return
 
 

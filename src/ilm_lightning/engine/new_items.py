@@ -136,7 +136,10 @@ def _columns(run: LoadedRun) -> dict[str, str]:
 
 
 def _file(key: str, value: str) -> Path:
-    path = Path(value).expanduser()
+    try:
+        path = Path(value).expanduser()
+    except RuntimeError as error:
+        raise RunError(f"{key}={value}: there is no such user's folder; write the whole path") from error
     if not path.is_file():
         raise RunError(f"{key}={value}: there is no such file")
     return path
@@ -165,7 +168,7 @@ def _catalog(
         return ItemCatalog.from_rows([{"item_id": item, "title": ""} for item in rated])
     path = _file("items", options["items"])
     separator = run.config.data.list_separator if run.config.data.kind == "custom" else "|"
-    frame = read_items(path, _columns(run), separator)
+    frame = read_items(path, _columns(run), separator, settings=False)
     known = set(frame["item_id"].cast(pl.String))
     extra = pl.DataFrame({"item_id": [item for item in rated if item not in known]}, schema={"item_id": pl.String})
     return ItemCatalog(

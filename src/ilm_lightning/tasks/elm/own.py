@@ -257,8 +257,12 @@ class _Reader:
         return tuple(text for _, text in sentences)
 
     def _targets(self, node: yaml.Node, items: int) -> Path:
-        # beside the task file, so that both can move together
-        path = self.path.parent / Path(self._text(node, "targets")).expanduser()
+        text = self._text(node, "targets")
+        try:
+            # beside the task file, so that both can move together
+            path = self.path.parent / Path(text).expanduser()
+        except RuntimeError:
+            self._fail(node, f"targets={text}: there is no such user's folder; write the whole path")
         if not self.check_targets:
             return path
         if not path.name.lower().endswith(ENDINGS):

@@ -67,6 +67,12 @@ def completions_url(url: str) -> str:
                            "in teacher.api_key_env")  # fmt: skip
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise TeacherError(f"teacher.url={url} is no http or https address; give one such as http://127.0.0.1:8000/v1")
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError as error:
+        raise TeacherError(f"teacher.url={url}: {parts.hostname!r} is no host's name ({error}); correct it") from error
+    if not (parts.path + parts.query).isascii() or " " in parts.path + parts.query:
+        raise TeacherError(f"teacher.url={url} holds spaces or signs that no address has; write them as %XX")
     path = parts.path.rstrip("/")
     if not path.endswith("/chat/completions"):
         path = (path or "/v1") + "/chat/completions"

@@ -385,6 +385,7 @@ def test_windows_may_move_in_blocks(
         ),
         (["tasks.user_vector=history"], "set adapter=perceiver"),
         (["tasks.names=[sequential]"], "holds only the lines you want"),
+        (["tasks.file=my_tasks.yaml"], "tasks.file=my_tasks.yaml: recommendation's tasks are those of its prompt file"),
         (["tuning.lm_first_steps=-1"], "lm_first_steps=-1"),
     ],
 )

@@ -208,7 +208,8 @@ def _ranges(config: Config) -> None:
 
 def _own_names(config: Config) -> tuple[str, ...]:
     """Names of the user's own tasks; their file is read and checked here, before anything heavy."""
-    if config.tasks.file is None:
+    # with recommendation the file is refused, whatever is in it
+    if config.tasks.file is None or config.tasks.kind == "openp5":
         return ()
     from ilm_lightning.tasks.elm.own import read_own_tasks
 

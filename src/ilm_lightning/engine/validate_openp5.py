@@ -37,11 +37,12 @@ def validate_tasks(config: Config) -> None:
     if tasks.kind != "openp5":
         _check_language_tasks(config)
         return
-    if tasks.names:
-        raise ConfigError(
-            f"tasks.names=[{','.join(tasks.names)}]: recommendation's tasks are those of its prompt file; set "
-            "tasks.prompts to one that holds only the lines you want, and leave tasks.names out"
-        )
+    for key, value in (("names", f"[{','.join(tasks.names)}]" if tasks.names else None), ("file", tasks.file)):
+        if value is not None:
+            raise ConfigError(
+                f"tasks.{key}={value}: recommendation's tasks are those of its prompt file; set tasks.prompts to one "
+                f"that holds only the lines you want, and leave tasks.{key} out"
+            )
     if config.tuning.history == "blocks" and not 1 <= config.tuning.history_block <= tasks.history:
         raise ConfigError(
             f"tuning.history_block={config.tuning.history_block} must lie between 1 and tasks.history={tasks.history}, "

@@ -1,15 +1,19 @@
 """What chat makes of a line, without any model."""
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
+import torch
 
 from ilm_lightning import chat
 from ilm_lightning.data.tables import ItemCatalog
 from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.loaded import LoadedRun
+from ilm_lightning.lm import Collator
 
 CATALOG = ItemCatalog.from_rows(
     [
@@ -39,6 +43,79 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> chat.Chat:
 )
 def test_a_title_may_hold_brackets(opened: chat.Chat, question: str, prompt: str, slots: list[list[int]]) -> None:
     assert opened.prompt(question) == (prompt, [[row] for [row] in slots])
+
+
+@dataclass
+class Vectors:
+    """Sources of a new item's vectors, by name."""
+
+    dims: dict[str, int]
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return {name: torch.zeros(1, size) for name, size in self.dims.items()}
+
+
+BOTH = {"behavioral": 4, "semantic": 4}
+STANDS_IN = "the mean of the training items stands in for it"
+
+
+@pytest.mark.parametrize(
+    ("dims", "fields", "described", "notes"),
+    [
+        (
+            BOTH,
+            ["title", "genres"],
+            "Heat 2 (2025); cast=Tom; users=1,999",
+            [
+                "behavioral: folded in from 1 of 2 raters (1 unknown to this run)",
+                "cast: not read; this run's items were encoded from title, genres",
+            ],
+        ),
+        (BOTH, ["title", "genres"], "Heat 2 (2025); genres=Crime; users=1", []),
+        (BOTH, ["title"], "Heat 2", [f"behavioral: no ratings given; {STANDS_IN}"]),
+        (
+            BOTH,
+            ["genres"],
+            "Heat 2 (2025); genres=Crime; users=1",
+            ["title, year: not read; this run's items were encoded from genres"],
+        ),
+        (
+            {"behavioral": 4},
+            ["title"],
+            "Heat 2 (2025); genres=Crime; text=A duel.; users=1",
+            ["title, year, text, genres: not read; this run reads ratings only"],
+        ),
+    ],
+)
+def test_what_a_new_items_vectors_do_not_hold_is_told(
+    dims: dict[str, int],
+    fields: list[str],
+    described: str,
+    notes: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "items").mkdir()
+    pl.DataFrame({"user": ["1", "7"]}).write_parquet(tmp_path / "items" / "users.parquet")
+    config = Config()
+    config.encoder.text_fields = fields
+    run = LoadedRun(tmp_path, config, CATALOG, ["train", "test"])
+    monkeypatch.setattr(LoadedRun, "vectors", Vectors(dims))
+    monkeypatch.setattr(chat, "vectors_of", lambda *_: Vectors(dims))
+    made = chat.Chat(run, Collator({name: torch.zeros(2, size) for name, size in dims.items()}))
+    monkeypatch.setattr(chat.Chat, "answer", lambda self, question: f"asked {self.prompt(question)[0]}")
+    label = "Heat 2 (2025)" if "2025" in described else "Heat 2"
+    *told, answer = chat.reply(made, f"Pitch [new: {described}].")
+    assert told == [f"  note: [{label}] {note}" for note in notes]
+    assert answer == "asked Pitch {item}."
+    # said of the question that names it alone
+    assert chat.reply(made, "Pitch [Heat].") == ["  [Heat (1995)], held out of training", "asked Pitch {item}."]
+    monkeypatch.setattr(chat, "open_chat", lambda *_: made)
+    assert chat.main([f"ask=Pitch [new: {described}]."]) == 0
+    out, err = capsys.readouterr()
+    assert out == "asked Pitch {item}.\n"
+    assert err == "".join(f"note: [{label}] {note}\n" for note in notes)
 
 
 def test_a_pipe_of_any_bytes_is_answered_line_by_line(

@@ -24,7 +24,7 @@ from ilm_lightning.engine.loaded import (
     told_words,
     whole_number,
 )
-from ilm_lightning.engine.new_items import FACTS, read_new_items, vectors_of
+from ilm_lightning.engine.new_items import FACTS, notes_on, read_new_items, vectors_of
 
 if TYPE_CHECKING:
     from ilm_lightning.data.tables import ItemCatalog
@@ -60,12 +60,14 @@ class Chat:
         collator: the vectors of its items, and of new items after them.
         max_new_tokens: the longest answer.
         labels: of the new items, by row.
+        notes: what the vectors of the last question's new items do not hold.
     """
 
     run: LoadedRun
     collator: Any
     max_new_tokens: int = 96
     labels: dict[int, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def model(self) -> Any:
@@ -96,6 +98,7 @@ class Chat:
             UnknownItemError: a title that the catalogue does not hold; the nearest ones are named.
         """
         found = find_mentions(question, self.catalog)
+        self.notes = []
         rows = [self._add(row) if isinstance(row, str) else row for row in found]
         prompt = MENTION.sub("{item}", question.replace("{item}", "item").replace("{user}", "user"))
         return prompt + self.run.prompt_suffix([self.label(row) for row in rows]), [[row] for row in rows]
@@ -143,11 +146,13 @@ class Chat:
         from ilm_lightning.lm import Collator
 
         items = read_new_items(self.run, parse_new(description))
-        new = vectors_of(self.run, items).tensors()
+        vectors = vectors_of(self.run, items)
+        new = vectors.tensors()
         row = int(self.collator.n_items)
         old = self.collator.vectors
         self.collator = Collator({name: torch.cat([rows, new[name]]) for name, rows in old.items()})
         self.labels[row] = items.catalog[0].label
+        self.notes += [f"[{self.labels[row]}] {note}" for note in notes_on(items, vectors, 0)]
         return row
 
 
@@ -253,7 +258,10 @@ def main(arguments: list[str] | None = None) -> int:
         options = parse_arguments(given, KEYS, USAGE)
         chat = open_chat(options.get("run"), whole_number(options, "max_new_tokens", 96), options.get("ask"))
         if "ask" in options:
-            console.print(chat.answer(options["ask"]), soft_wrap=True)
+            answer = chat.answer(options["ask"])
+            for note in chat.notes:
+                Console(stderr=True, highlight=False, markup=False).print(f"note: {note}", soft_wrap=True)
+            console.print(answer, soft_wrap=True)
             return 0
     except (ValueError, RuntimeError, OSError) as error:
         Console(stderr=True, highlight=False, markup=False).print(f"error: {error}", soft_wrap=True)
@@ -302,9 +310,10 @@ def reply(chat: Chat, question: str) -> list[str]:
     if command == "find" and rest and "[" not in rest:
         return chat.catalog.search(rest) or [f"no title holds {rest!r}"]
     if command == "words" and "[" in rest:
-        return chat.words(rest)
-    about = chat.about(question)
-    return [*([f"  {about}"] if about else []), chat.answer(question)]
+        words = chat.words(rest)
+        return [*(f"  note: {note}" for note in chat.notes), *words]
+    about, answer = chat.about(question), chat.answer(question)
+    return [*([f"  {about}"] if about else []), *(f"  note: {note}" for note in chat.notes), answer]
 
 
 if __name__ == "__main__":

@@ -185,7 +185,11 @@ def test_chat_commands(finished: Path) -> None:
     about, _ = reply(chat, "Pitch [m3].")
     part = chat.run.split[chat.catalog.find("m3")]
     assert about.endswith("in training" if part == "train" else "held out of training")
-    assert len(reply(chat, "Pitch [new: Heat 2 (2025); genres=Crime, Drama].")) == 1
+    note, _ = reply(chat, "Pitch [new: Heat 2 (2025); genres=Crime, Drama].")
+    assert note == (
+        "  note: [Heat 2 (2025)] behavioral: no ratings given; the mean of the training items stands in for it"
+    )
+    assert len(reply(chat, "Pitch [m3].")) == 2
     with pytest.raises(ValueError, match=r"in square brackets: Pitch \[Film number 3\] now"):
         reply(chat, "Pitch Film number 3 now")
     with pytest.raises(ValueError, match="of a new item one can say"):

@@ -19,6 +19,7 @@ FACTS = ("title", "year", "text", *LISTS)
 """What may be said of a new item."""
 NEW = "new"
 """Id of an item that is described by arguments."""
+STAND_IN = "; the mean of the training items stands in for it"
 
 
 @dataclass(frozen=True)
@@ -205,21 +206,25 @@ def _raters(
 
 def _texts(run: LoadedRun, catalog: "ItemCatalog") -> tuple[list[list[str]], list[str]]:
     """The texts that are encoded apart, and remarks on what is not read as it is meant."""
-    fields = list(run.config.encoder.text_fields)
-    remarks: list[str] = []
-    if "semantic" not in run.vectors.dims:
-        return [[] for _ in range(len(catalog))], remarks
+    semantic = "semantic" in run.vectors.dims
+    fields = list(run.config.encoder.text_fields) if semantic else []
     texts = [catalog.text_fields(row, fields) for row in range(len(catalog))]
-    said = [name for name in (*LISTS, "text") if any(getattr(item, name) for item in catalog)]
-    unread = [name for name in said if name not in fields]
-    if "text" in unread:
+    unread = [name for name in FACTS if any(getattr(item, name) for item in catalog) and name not in _read(fields)]
+    remarks: list[str] = []
+    if semantic and "text" in unread:
         for own, item in zip(texts, catalog, strict=True):
             own += [" ".join(item.text.split())] if item.text else []
         remarks.append(f"text: this run's items were encoded from {', '.join(fields)}; it counts as one more of these")
         unread.remove("text")
     if unread:
-        remarks.append(f"{', '.join(unread)}: not read; this run's items were encoded from {', '.join(fields)}")
+        reads = f"this run's items were encoded from {', '.join(fields)}" if semantic else "this run reads ratings only"
+        remarks.append(f"{', '.join(unread)}: not read; {reads}")
     return texts, remarks
+
+
+def _read(fields: Sequence[str]) -> set[str]:
+    """The facts that text fields tell; a title is encoded with its year, and a decade tells of it too."""
+    return {*fields, *(["year"] if {"title", "decade"} & set(fields) else [])}
 
 
 def _check_readable(run: LoadedRun, items: NewItems, row: int) -> None:
@@ -272,8 +277,25 @@ def sources_told(items: NewItems, vectors: "ItemVectors", row: int) -> dict[str,
         else:
             count, left = len(items.raters[row]), items.strangers[row]
             told[name] = f"folded in from {count} of {count + left} raters" if count else "no ratings given"
-            if count and left:
-                told[name] += f" ({left} unknown to this run)"
+            if left:
+                told[name] += f" ({left} unknown to this run)" if count else f" by users of this run ({left} by others)"
         if told[name].startswith("no "):
-            told[name] += "; the mean of the training items stands in for it"
+            told[name] += STAND_IN
     return told
+
+
+def notes_on(items: NewItems, vectors: "ItemVectors", row: int) -> list[str]:
+    """Say what a new item's vectors do not hold: facts that are not read, users not known, sources not given.
+
+    Args:
+        items: the new items.
+        vectors: theirs.
+        row: which.
+
+    Returns:
+        Sentences; none where all that was said is read.
+    """
+    told = sources_told(items, vectors, row).items()
+    lacking = [f"{name}: {words}" for name, words in told if words.endswith(STAND_IN)]
+    strange = [f"{name}: {words}" for name, words in told if name == "behavioral" and items.raters[row]]
+    return [*(strange if items.strangers[row] else []), *lacking, *items.remarks]

@@ -10,8 +10,9 @@ MASK = "***"
 _NAME = r"(?:api[_-]?key|secret|token|password|passwd|credential)s?"
 # a page has a verdict or this package's command after a label such as "MLP, 1 token"
 _LABEL = r"(?!(?<=\d )tokens?: (?:\*\*(?:confirmed|refuted|undecided)\*\*|`?python -m ilm_lightning\.))"
-# key=value, key: value, "key": "value"; counts such as max_new_tokens=96 are no secrets
-_ASSIGNED = re.compile(rf"(?i){_LABEL}([\w.-]*{_NAME}[\w.-]*[\"']?\s*[=:]\s*[\"']?)([^\s\"',;&]{{6,}})")
+# key=value, key: value, "key": "value", up to a closing tag or backtick; counts (max_new_tokens=96) are no secrets
+_VALUE = r"(?:(?!</)[^\s\"',;&`]){6,}"
+_ASSIGNED = re.compile(rf"(?i){_LABEL}([\w.-]*{_NAME}[\w.-]*[\"']?\s*[=:]\s*[\"']?)({_VALUE})")
 _KNOWN = re.compile(
     r"\b(?:sk-[\w-]{16,}|hf_\w{16,}|gh[pousr]_\w{16,}|wandb_v1_\w{16,}|xox[abprs]-[\w-]{10,}|AKIA[0-9A-Z]{16})\b"
 )
@@ -37,6 +38,8 @@ def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
 
     >>> redact("tasks.llm.api_key=abcdef123 seed=3", {})
     'tasks.llm.api_key=*** seed=3'
+    >>> redact("<code>api_key=abcdef123</code>", {})
+    '<code>api_key=***</code>'
     >>> redact("https://me:pass@host/x", {})
     'https://***@host/x'
     """

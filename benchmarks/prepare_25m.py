@@ -179,6 +179,9 @@ def versions() -> dict[str, str]:
 
 def compare_ways(folder: Path, turns: int, threads: int, with_als: bool) -> dict[str, Any]:
     """Run both ways in turn and report."""
+    # here: what it imports would count in the ways, which are processes of this file
+    from harness import commit, machine
+
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     for path in folder.iterdir():
@@ -198,6 +201,8 @@ def compare_ways(folder: Path, turns: int, threads: int, with_als: bool) -> dict
     generated = folder / "generated.json"
     return {
         "data": json.loads(generated.read_text()) if generated.is_file() else str(folder.name),
+        "commit": commit(),
+        "machine": machine(),
         "threads": threads,
         "load_average": os.getloadavg()[0],
         "versions": versions(),

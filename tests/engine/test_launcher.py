@@ -20,7 +20,17 @@ from omegaconf import OmegaConf
 from ilm_lightning.engine.command import conf_dir, register_schema
 from ilm_lightning.engine.config import Config, as_config
 from ilm_lightning.engine.config_trainer import TrainerConfig
-from ilm_lightning.engine.launcher.jobs import BEFORE, FAILED, FINISHED, INTERRUPTED, WAITING, Job, as_rows, plan
+from ilm_lightning.engine.launcher.jobs import (
+    BEFORE,
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    WAITING,
+    Job,
+    as_rows,
+    last_line,
+    plan,
+)
 from ilm_lightning.engine.launcher.processes import ProcessTree, stop
 from ilm_lightning.engine.launcher.resources import THREADS, Resources, job_environment
 from ilm_lightning.engine.launcher.runner import Runner, RunnerSettings, outcome
@@ -482,3 +492,12 @@ def test_status_of_another_run_is_not_taken_for_this_one(tmp_path: Path) -> None
     (folder / "status.json").write_text("[1, 2")
     assert planned(tmp_path, (0,))[0].state == WAITING
     assert json.loads((folder / "metrics.json").read_text()) == {}
+
+
+def test_the_status_line_shows_words_and_no_border(tmp_path: Path) -> None:
+    log = tmp_path / "job.log"
+    assert last_line(log) == ""
+    log.write_text("│ adapter │ 12,822,336 │\n└─────────┴────────────┘\n\n")
+    assert last_line(log) == "│ adapter │ 12,822,336 │"
+    log.write_text("step 1 of 9\rstep 2 of 9")
+    assert last_line(log) == "step 2 of 9"

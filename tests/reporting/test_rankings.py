@@ -204,6 +204,29 @@ def test_table_4_is_the_mean_over_tasks(tmp_path: Path) -> None:
     assert {"ILM-ITC", "ILM-ITC-IIC", "ILM-ITC-UIC"} <= {line.row.name for line in made.lines if line.row.printed}
 
 
+def test_a_second_run_of_a_seed_is_told_and_does_not_count(tmp_path: Path) -> None:
+    write_ranking(tmp_path / "a", "ilm", 0.3)
+    write_ranking(tmp_path / "b", "ilm", 0.9)
+    found = build([tmp_path], 500)
+    assert found.rankings is not None
+    rows = [row for row in found.rankings.rows if row.name.startswith("ILM")]
+    assert [row.seeds for row in rows] == [(0,)]
+    assert rows[0].runs[0].path.parent == tmp_path / "a"
+    (problem,) = [problem for problem in found.problems if "same settings and seed" in problem.what]
+    assert "left out" in problem.what
+    assert problem in found.rankings.problems
+    # baselines are measured with every run: one more of them is nothing to tell
+    assert sum("Markov" in problem.what for problem in found.problems) == 0
+
+
+def test_another_number_of_validation_examples_is_a_row_apart(tmp_path: Path) -> None:
+    for examples in (50, 100):
+        write_ranking(tmp_path / str(examples), "ilm", 0.3, changes={"tuning": {"val_examples": examples}})
+    labels = [row.label for row in found_in(tmp_path).rows if row.name.startswith("ILM")]
+    assert len(labels) == 2
+    assert all("val_examples" in label for label in labels)
+
+
 def test_counts_stand_beside_table_5(tmp_path: Path) -> None:
     write_ranking(tmp_path, "rand", 0.3)
     counts = {line.name: line for line in found_in(tmp_path).counts}

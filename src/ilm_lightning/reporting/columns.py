@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ilm_lightning.reporting.machines import made_by, processor_of, several
+from ilm_lightning.reporting.machines import processor_of, repeated, several
 from ilm_lightning.reporting.runs import Problem, Run
 from ilm_lightning.reporting.scores import INSTEAD, ITEM_OF, MEASURES, SC, Scores
 from ilm_lightning.reporting.variants import (
@@ -212,12 +212,7 @@ def _one_a_seed(runs: Sequence[Run], scores: Mapping[int, Scores]) -> tuple[dict
     for run in sorted(runs, key=lambda run: (-_measured(run, scores), -seeds[processor_of(run)], str(run.path))):
         taken = chosen.setdefault(run.seed, run)
         if taken is not run:
-            what = f"the same settings and seed as {taken.name}; left out"
-            if made_by(run) == made_by(taken):
-                what += f" (both: {made_by(run)})"
-            else:
-                what += f" (this one: {made_by(run)}; the one that counts: {made_by(taken)})"
-            problems.append(Problem(run.name, what))
+            problems.append(repeated(run, taken))
     return chosen, problems
 
 

@@ -146,7 +146,9 @@ def build(folders: Sequence[str | Path], resamples: int = 5000) -> Document:
     groups, more = gather(runs, resamples)
     sections = tuple(_section(group) for group in groups)
     n_runs = len(runs) + len(ranked)
-    return Document(tuple(map(str, folders)), sections, (*problems, *more), n_runs, resamples, rankings(ranked))
+    recommended = rankings(ranked)
+    problems = [*problems, *more, *(recommended.problems if recommended else ())]
+    return Document(tuple(map(str, folders)), sections, tuple(problems), n_runs, resamples, recommended)
 
 
 def _section(group: Group) -> Section:

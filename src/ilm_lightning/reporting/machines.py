@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ilm_lightning.reporting.runs import Run
+from ilm_lightning.reporting.runs import Problem, Run
 
 
 def precision_of(run: Run) -> str | None:
@@ -35,6 +35,13 @@ def made_by(run: Run) -> str:
     """Machine and code of one run, in words."""
     commits = ", ".join(sorted({commit[:12] + "-dirty" * commit.endswith("-dirty") for commit in run.commits}))
     return f"{run.hardware or 'machine not told'}, commit {commits or 'not told'}"
+
+
+def repeated(run: Run, taken: Run) -> Problem:
+    """Say that ``run`` does not count, and how it was made otherwise than ``taken``, which does."""
+    ours, theirs = made_by(run), made_by(taken)
+    how = f"both: {ours}" if ours == theirs else f"this one: {ours}; the one that counts: {theirs}"
+    return Problem(run.name, f"the same settings and seed as {taken.name}; left out ({how})")
 
 
 def several(rows: Sequence[tuple[str, Mapping[int, Run]]]) -> str:

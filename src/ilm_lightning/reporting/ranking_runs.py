@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ilm_lightning.reporting.machines import precision_of
-from ilm_lightning.reporting.runs import Run
+from ilm_lightning.reporting.machines import precision_of, repeated
+from ilm_lightning.reporting.runs import Problem, Run
 from ilm_lightning.reporting.variants import differing, is_told
 
 TASKS = ("sequential", "straightforward")
@@ -28,7 +28,7 @@ _TUNED = {"frozen": "frozen", "lora": "LoRA", "full": "full"}
 # settings that a row's name or protocol holds, or that do nothing to the numbers
 _NOT_APART = {
     "adapter.kind", "adapter.init", "tuning.mode", "tuning.steps", "tuning.batch_size",
-    "tuning.checkpoint_every_s", "tuning.val_examples", "tuning.lm_first_steps", "pretraining.losses",
+    "tuning.checkpoint_every_s", "tuning.lm_first_steps", "pretraining.losses",
     "tasks.history", "tasks.soft_tokens", "tasks.user_vector", "tasks.head", "tuning.history", "als.spark_master",
 }  # fmt: skip
 
@@ -92,6 +92,7 @@ class RankingRow:
         trained: what has to be equal, beside the budget, for a difference to lie in the adapter: mode, precision,
             vectors, user's vector, steps of the language model alone; empty without one.
         windows: of training: empty, or those in blocks and their length.
+        left_out: further runs of a seed, which do not count.
     """
 
     name: str
@@ -107,6 +108,7 @@ class RankingRow:
     without_ties: bool = False
     trained: Mapping[str, Any] = field(default_factory=dict)
     windows: tuple[Any, ...] = ()
+    left_out: tuple[Problem, ...] = ()
 
     @property
     def label(self) -> str:
@@ -137,7 +139,8 @@ def rows_of(runs: Sequence[Run]) -> list[RankingRow]:
         runs: recommendation runs.
 
     Returns:
-        Rows by data set, protocol and name; of several runs with one seed the first counts.
+        Rows by data set, protocol and name; of several runs with one seed the first counts and the others
+        are told in ``left_out``; a baseline is measured with every run and counts once, without a word.
     """
     gathered: dict[tuple[str, str], dict[Settings, dict[RankingProtocol, list[RankingRow]]]] = {}
     for run in runs:
@@ -293,10 +296,13 @@ def _joined(rows: Sequence[RankingRow], apart: str) -> RankingRow:
     measured: dict[tuple[str, str], dict[int, Mapping[str, float]]] = {}
     errors: dict[tuple[str, str], dict[int, Mapping[str, float]]] = {}
     runs: dict[int, Run] = {}
+    left_out: dict[str, Problem] = {}
     for row in rows:
         for seed, run in row.runs.items():
-            runs.setdefault(seed, run)
+            taken = runs.setdefault(seed, run)
             for key, by_seed in row.measured.items():
+                if seed in measured.get(key, {}) and key[1] != WITHOUT_PROMPTS:
+                    left_out[str(run.path)] = repeated(run, taken)
                 measured.setdefault(key, {}).setdefault(seed, by_seed[seed])
                 errors.setdefault(key, {}).setdefault(seed, row.errors[key])
     means = {
@@ -304,7 +310,15 @@ def _joined(rows: Sequence[RankingRow], apart: str) -> RankingRow:
         for key, by_seed in errors.items()
     }
     invalid = max(row.invalid for row in rows)
-    return replace(first, apart=apart, measured=measured, errors=means, invalid=invalid, runs=runs)
+    return replace(
+        first,
+        apart=apart,
+        measured=measured,
+        errors=means,
+        invalid=invalid,
+        runs=runs,
+        left_out=tuple(left_out.values()),
+    )
 
 
 def _flat(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

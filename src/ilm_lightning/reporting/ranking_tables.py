@@ -22,7 +22,7 @@ from ilm_lightning.reporting.ranking_runs import (
     name_of,
     rows_of,
 )
-from ilm_lightning.reporting.runs import Run
+from ilm_lightning.reporting.runs import Problem, Run
 from ilm_lightning.reporting.variants import differing
 
 COUNTS = {
@@ -130,6 +130,7 @@ class Rankings:
         counts: Table 5.
         losses: Table 8.
         runs: the runs.
+        problems: runs that do not count.
     """
 
     rows: tuple[RankingRow, ...]
@@ -137,6 +138,7 @@ class Rankings:
     counts: tuple[CountLine, ...]
     losses: tuple[LossLine, ...]
     runs: tuple[Run, ...]
+    problems: tuple[Problem, ...]
 
 
 def base_data(name: str) -> str:
@@ -158,7 +160,8 @@ def rankings(runs: Sequence[Run]) -> Rankings | None:
     named = {data: _letters(rows, data) for data in names}
     made = [ranking_table(rows, task, data, named[data]) for data in names for task in (*TASKS, "both")]
     tables = tuple(found for found in made if found is not None)
-    return Rankings(tuple(rows), tables, tuple(_counts(runs)), tuple(_losses(runs)), tuple(runs))
+    problems = dict.fromkeys(problem for row in rows for problem in row.left_out)
+    return Rankings(tuple(rows), tables, tuple(_counts(runs)), tuple(_losses(runs)), tuple(runs), tuple(problems))
 
 
 def _letters(rows: Sequence[RankingRow], data: str) -> dict[RankingProtocol, str]:

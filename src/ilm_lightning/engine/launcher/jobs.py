@@ -140,14 +140,14 @@ def follow_twins(jobs: Sequence[Job]) -> None:
 
 
 def last_line(log: Path) -> str:
-    """The last line that a job wrote, shortened; empty without one."""
+    """The last line of words that a job wrote, not the border of a table, shortened; empty without one."""
     try:
         with log.open("rb") as stream:
             stream.seek(max(0, log.stat().st_size - 4096))
             lines = stream.read().decode("utf-8", errors="replace").replace("\r", "\n").split("\n")
     except OSError:
         return ""
-    shown = [line.strip() for line in lines if line.strip()]
+    shown = [line.strip() for line in lines if any(map(str.isalnum, line))]
     return shown[-1][:200] if shown else ""
 
 

@@ -74,8 +74,10 @@ def main() -> None:
     parser.add_argument("--table", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.table:
+        from ilm_lightning.hardware import peak_memory
+
         found = first_batch(options.data, options.table)
-        found["memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        found["memory_mb"] = round(1024 * peak_memory())
         json.dump(found, sys.stdout)
         return
     from harness import save

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from ilm_lightning import hardware
 from ilm_lightning.hardware import peak_memory, resident_memory
@@ -67,4 +68,13 @@ def test_memory_now_is_at_most_the_peak(tmp_path: Path) -> None:
     held = np.ones(10_000_000)
     assert 80e6 < resident_memory() < (peak_memory() + 0.02) * 2**30
     assert len(held) == 10_000_000
-    assert resident_memory(tmp_path) == int(peak_memory() * 2**30)
+    assert resident_memory(tmp_path) == int(peak_memory(tmp_path) * 2**30) > 80e6
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux's /proc")
+def test_the_peak_is_not_that_of_the_process_that_started_this_one() -> None:
+    held = np.ones(100_000_000)
+    code = "from ilm_lightning.hardware import peak_memory; print(peak_memory())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 0 < float(done.stdout) < 0.5 < peak_memory()
+    assert len(held) == 100_000_000

@@ -144,8 +144,18 @@ def available_memory(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cg
     return free
 
 
-def peak_memory() -> float:
-    """Largest resident size of this process so far, GiB."""
+def peak_memory(proc: Path = Path("/proc")) -> float:
+    """Largest resident size of this process so far, GiB.
+
+    Args:
+        proc: where the kernel's process files are.
+    """
+    # first, for getrusage also counts what the parent held when it started this process
+    try:
+        lines = (proc / "self" / "status").read_text(encoding="utf-8", errors="replace").splitlines()
+        return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**20, 2)
+    except (OSError, ValueError, IndexError, StopIteration):
+        pass
     import resource
 
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -162,7 +172,7 @@ def resident_memory(proc: Path = Path("/proc")) -> int:
     try:
         pages = int((proc / "self" / "statm").read_text(encoding="utf-8").split()[1])
     except (OSError, ValueError, IndexError):
-        return int(peak_memory() * 2**30)
+        return int(peak_memory(proc) * 2**30)
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -11,7 +11,7 @@ FOLDER = Path(os.environ.get("ILM_DATA", "")) / "openp5"
 
 START = """
 import time
-began = time.perf_counter(), time.process_time()
+began = time.process_time()
 import sys
 from pathlib import Path
 import torch
@@ -25,6 +25,7 @@ from ilm_lightning.tasks.openp5 import TrainingIndex, read_prompts
 sys.path.insert(0, sys.argv[3])
 from lm_tiny import byte_tokenizer
 torch.set_num_threads(1)
+imports = time.process_time() - began
 folder, table = Path(sys.argv[1]), Path(sys.argv[2])
 sequences = read_sequences(folder / "ML1M")
 indexing = read_indexing(folder / "ML1M", "sequential", sequences)
@@ -39,9 +40,8 @@ assemble = Assembler(renderer, index, Collator({"behavioral": torch.zeros(sequen
 batches = StepBatches(index, assemble.lengths, 128, 0)
 batch = assemble(batches.numbers(0))
 assert len(batch) == 128
-import resource
-highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
-print(len(index), time.perf_counter() - began[0], time.process_time() - began[1], highest)
+from ilm_lightning.hardware import peak_memory
+print(len(index), imports, time.process_time() - began, peak_memory())
 """
 
 
@@ -54,9 +54,10 @@ def test_the_first_batch_of_19_million_examples_comes_within_five_seconds(tmp_pa
     # tokenising pieces happens once for a data set, before
     subprocess.run(command, check=True)
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    examples, _, cpu, gib = done.stdout.split()
+    examples, imports, cpu, gib = done.stdout.split()
     assert int(examples) == 19_629_820
     # all that the process ever held, libraries included: there is no list of examples
     assert float(gib) < 1
-    # processor seconds, imports included: other work on the machine does not count
-    assert float(cpu) < 5
+    # processor seconds: other work on the machine does not count. A slower processor, which takes longer than 1.8 s to
+    # import the libraries, is allowed in proportion
+    assert float(cpu) < max(5, 2.7 * float(imports))

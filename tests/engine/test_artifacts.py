@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,33 @@ def test_failed_build_leaves_no_artifact_and_keeps_only_checkpoints(tmp_path: Pa
     assert seen == [[SCRATCH], [SCRATCH]]
     assert not (artifact.path / SCRATCH).exists()
     assert set(artifact.manifest["files"]) == {"half.bin"}
+
+
+def test_seconds_are_those_of_all_starts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def build(folder: Path) -> Mapping[str, Any]:
+        time.sleep(0.2)
+        if len(list(tmp_path.glob("again"))) == 0:
+            (tmp_path / "again").touch()
+            raise KeyboardInterrupt
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        Store(tmp_path).get("demo", {}, {}, build)
+    with caplog.at_level("INFO"):
+        made = Store(tmp_path).get("demo", {}, {}, build)
+    assert made.manifest["seconds"] >= 0.4
+    assert "with the starts before" in caplog.text
+
+
+def test_seconds_of_starts_before_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
+    def build(folder: Path) -> Mapping[str, Any]:
+        return {}
+
+    key = Store(tmp_path / "other").get("demo", {}, {}, build).key
+    scratch = tmp_path / "demo" / f"{key}.part" / SCRATCH
+    scratch.mkdir(parents=True)
+    (scratch / "seconds.json").write_text("[1")
+    assert Store(tmp_path).get("demo", {}, {}, build).manifest["seconds"] < 60
 
 
 def test_two_threads_build_once(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_within_tolerance_passes_and_beyond_fails(tmp_path: Path) -> None:
     (within,) = committed(read_experiment(experiment(tmp_path / "a", 60.9)))
     (beyond,) = committed(read_experiment(experiment(tmp_path / "b", 61.2)))
     assert within.passed
-    assert within.line.startswith("ok     first (committed): all.sc.own 60.9; expected 60 ± 1, seed 0")
+    assert within.line.startswith("ok     first/results/a.json (committed): all.sc.own 60.9; expected 60 ± 1, seed 0")
     assert not beyond.passed
     assert beyond.line.startswith("FAILED")
 
@@ -98,6 +98,11 @@ def test_a_damaged_file_and_no_file(tmp_path: Path) -> None:
         read_experiments(tmp_path)
     with pytest.raises(ExpectedError, match="no such folder"):
         read_experiments(tmp_path / "x")
+
+
+def test_one_experiment_or_the_folder_of_all(tmp_path: Path) -> None:
+    path = experiment(tmp_path)
+    assert read_experiments(path.parent) == read_experiments(tmp_path) == [read_experiment(path)]
 
 
 def test_the_command_counts_what_failed(

@@ -31,6 +31,8 @@ log = logging.getLogger("ilm_lightning")
 MANIFEST = "manifest.json"
 RECIPE = "recipe.json"
 """In `SCRATCH` of an unfinished stage: what determines it."""
+SECONDS = "seconds.json"
+"""Beside it: what the starts before took."""
 KEPT_DAYS = 30.0
 """How long folders of unfinished and damaged artefacts are kept."""
 SCRATCH = "checkpoints"
@@ -117,6 +119,32 @@ def write_json(path: Path, value: object) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(path)
+
+
+class _Clock:
+    """Seconds of a ``with`` block, those of interrupted ones before included; a process that was killed tells none.
+
+    Attributes:
+        before: of the starts before.
+        total: of all, at the end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.before = self.total = 0.0
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            self.before = self.total = float(json.loads(path.read_text(encoding="utf-8")))
+
+    def __enter__(self) -> "_Clock":
+        self._began = time.monotonic()
+        return self
+
+    def __exit__(self, kind: object, *more: object) -> None:
+        self.total = self.before + time.monotonic() - self._began
+        if kind is not None:
+            # of a full disk the stage's own error tells
+            with contextlib.suppress(OSError):
+                write_json(self.path, round(self.total, 2))
 
 
 def _name(folder: Path) -> tuple[str, str]:
@@ -264,21 +292,21 @@ class Store:
         need_space(self.root, LEAST_FREE, f"stage {stage}")
         (work / SCRATCH).mkdir(exist_ok=True)
         write_json(work / SCRATCH / RECIPE, recipe)
-        start = time.monotonic()
-        report = build(work)
-        seconds = time.monotonic() - start
+        with _Clock(work / SCRATCH / SECONDS) as clocked:
+            report = build(work)
         shutil.rmtree(work / SCRATCH, ignore_errors=True)
         files = {str(path.relative_to(work)): path for path in sorted(work.rglob("*")) if path.is_file()}
         manifest = {
             **recipe,
             "report": dict(report),
-            "seconds": round(seconds, 2),
+            "seconds": round(clocked.total, 2),
             "versions": code_version(),
             "files": {name: {"sha256": file_hash(path), "bytes": path.stat().st_size} for name, path in files.items()},
         }
         write_json(work / MANIFEST, manifest)
         work.replace(folder)
-        log.info("%-9s done in %s", stage, clock(seconds))
+        before = f", {clock(clocked.total)} with the starts before" if clocked.before else ""
+        log.info("%-9s done in %s%s", stage, clock(clocked.total - clocked.before), before)
         return Artifact(stage, key, folder, manifest)
 
     def _read(self, folder: Path) -> Artifact | None:

@@ -1,9 +1,11 @@
 """What a run says on screen besides progress: tables readable on a plain terminal."""
 
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -19,6 +21,15 @@ def console() -> Console:
     """Console on standard error, 110 columns where the width is unknown; of several processes the first speaks."""
     quiet = os.environ.get("RANK", "0") != "0"
     return Console(stderr=True, width=None if sys.stderr.isatty() else 110, highlight=False, quiet=quiet)
+
+
+def python_here() -> str:
+    """How a shell in this folder calls this Python, whose environment may not be activated."""
+    own = Path(sys.executable)
+    found = shutil.which("python")
+    if found is not None and Path(found).absolute() == own:
+        return "python"
+    return quote(str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own))
 
 
 def show_parameters(rows: Sequence[Any]) -> None:
@@ -119,4 +130,8 @@ def show_results(
     )
     if (rule := protocol["split_rule"]) != "strict":
         screen.print(f"marked row: data.split={rule}, {RULES[rule]}")
-    screen.print(f"results: {folder}   ask it: python -m ilm_lightning.chat run={folder}", markup=False)
+    screen.print(f"results: {folder}", markup=False)
+    # one line, however narrow the screen is: it is there to be copied
+    screen.print(
+        f"ask it: {python_here()} -m ilm_lightning.chat run={quote(str(folder))}", markup=False, soft_wrap=True
+    )

@@ -200,7 +200,7 @@ def _run(
     """Fit from the last checkpoint on where there is one; what ends it early is told in our terms."""
     found = resume_from(folder)
     if found is not None:
-        log.info("%-9s continues from step %d", settings.label, found[1])
+        log.info("%-9s continues from step %d of %d", settings.label, found[1], settings.steps)
     signals = active_signals()
     try:
         with signals.saving_first(), memory_advice(settings.label, settings.sizes):

@@ -95,23 +95,23 @@ class Outcome:
         said = self.problem if self.found is None else f"{self.found:.4g}"
         mark = "ok    " if self.passed else "FAILED"
         wanted = f"expected {check.expected:.4g} ± {check.tolerance:.2g}, {check.source}"
-        return f"{mark} {self.experiment} ({self.where}): {check.value} {said}; {wanted}"
+        return f"{mark} {self.experiment}/{check.file} ({self.where}): {check.value} {said}; {wanted}"
 
 
 def read_experiments(root: Path) -> list[Experiment]:
-    """Read every ``expected.json`` one folder below.
+    """Read a folder's ``expected.json``, or where it has none every one a folder below.
 
     Args:
-        root: the folder of experiments.
+        root: an experiment, or the folder of experiments.
 
     Raises:
         ExpectedError: no such folder, no such file in it, or one that is not as described above.
     """
     if not root.is_dir():
         raise ExpectedError(f"{root}: there is no such folder; give the folder of experiments")
-    paths = sorted(root.glob(f"*/{NAME}"))
+    paths = [root / NAME] if (root / NAME).is_file() else sorted(root.glob(f"*/{NAME}"))
     if not paths:
-        raise ExpectedError(f"{root}: no folder in it has an {NAME}")
+        raise ExpectedError(f"{root}: neither it nor a folder in it has an {NAME}")
     return [read_experiment(path) for path in paths]
 
 

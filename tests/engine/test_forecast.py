@@ -40,15 +40,18 @@ def rate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("rate")
-def test_phase_1_counts_each_kind_of_batch_as_often_as_it_comes() -> None:
+def test_phase_1_counts_each_kind_of_batch_as_often_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = iter([1.0, 2.0])
+    monkeypatch.setattr(forecast, "timed", lambda run, device: next(taken, 0.0))
     model = Squares()
     batches = {"small": (torch.ones(5, 8), 100), "large": (torch.ones(50, 8), 20)}
     before = torch.get_rng_state()
     line = phase1_forecast(model, batches, "32-true", CPU)
-    # 3 · 2 · 8 · 8 · (5 · 100 + 50 · 20) operations
-    assert "120 steps, about 9m36s" in line
+    # 3 · (1 · 100 + 2 · 20) seconds, and 100 bytes for each of 64 parameters in each of 120 steps
+    assert "120 steps, about 2h15m" in line
     assert torch.equal(torch.get_rng_state(), before)
     assert model.map.weight.grad is None
+    assert list(taken) == []
     memory = re.search(r"about ([\d.]+) GB", line)
     assert memory is not None
     assert float(memory[1]) == pytest.approx(resident_memory() / 1e9, abs=0.15)
@@ -112,6 +115,10 @@ def test_speed_is_measured_without_touching_random_numbers(dtype: torch.dtype, b
     assert rate * (time.perf_counter() - start) > 2 * 3 * 1024 * 576 * 1536 * (1 + backward)
     assert forecast.memory_rate(CPU, 0.01) > 1e6
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_call_is_timed() -> None:
+    assert 0.05 <= forecast.timed(lambda: time.sleep(0.05), CPU) < 10
 
 
 @pytest.mark.usefixtures("rate")

@@ -1,13 +1,13 @@
 """How long and how much memory a stage will take, said before it starts."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch.nn import functional
 
-from ilm_lightning.engine.account import FlopCount
 from ilm_lightning.hardware import available_memory, resident_memory
 from ilm_lightning.progress import clock
 
@@ -147,7 +147,9 @@ def kept_activations(config: Any, checkpointed: bool = False) -> int:
 
 
 def phase1_forecast(model: Any, batches: Mapping[str, tuple[Any, int]], precision: str, device: torch.device) -> str:
-    """Estimate time and memory of phase 1: a forward pass of one batch of each kind is counted, not timed.
+    """Estimate time and memory of phase 1 from two forward passes of one batch of each kind.
+
+    The first tells the memory and warms up, the second is timed; a backward pass takes twice a forward one.
 
     Args:
         model: a ``PretrainingModel``.
@@ -160,7 +162,7 @@ def phase1_forecast(model: Any, batches: Mapping[str, tuple[Any, int]], precisio
     """
     # with the weights, and all that the stages before have left
     here = resident_memory()
-    flops, largest = 0.0, 0
+    seconds, largest = 0.0, 0
     with torch.random.fork_rng(devices=[]):
         for batch, steps in batches.values():
             kept: dict[int, int] = {}
@@ -169,17 +171,25 @@ def phase1_forecast(model: Any, batches: Mapping[str, tuple[Any, int]], precisio
                 kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
                 return tensor
 
-            with FlopCount() as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
                 model(batch)
-            # the backward pass is twice the forward
-            flops += 3 * counter.total * steps
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision.startswith("bf16")):
+                seconds += 3 * steps * timed(partial(model, batch), device)
             largest = max(largest, sum(kept.values()))
     steps = sum(count for _, count in batches.values())
-    dtype = torch.bfloat16 if precision.startswith("bf16") else torch.float32
-    seconds = OVERHEAD * flops / layer_rate(dtype, device, backward=True)
-    trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    memory = here + 3 * trained + BACKWARD * largest
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    seconds += steps * trained * UPDATE / memory_rate(device)
+    memory = here + 12 * trained + BACKWARD * largest
     return f"forecast: {steps} steps, about {clock(seconds)}, about {memory / 1e9:.1f} GB of memory"
+
+
+def timed(run: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one call."""
+    start = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
 
 
 def texts_forecast(model: Any, texts: int, tokens: float, new_tokens: int, losses: int) -> str:

@@ -69,6 +69,11 @@ def test_files_of_new_items_are_mended_in_the_file(tmp_path: Path, caplog: pytes
     path.write_text("userId\n1\n")
     with pytest.raises(DataError, match=r"the file has userId; rename userId to 'user'$"):
         read_raters(path)
+    path.write_text("user,item\n1,heat\n2, \n")
+    with pytest.raises(
+        DataError, match=r"column 'item' has empty cells, the first in line 3; every rating needs its item"
+    ):
+        read_raters(path)
     path.write_text("sku,title\n1,Heat\n")
     with pytest.raises(DataError, match=r"the file has sku, title; rename the one that holds it to 'item'$"):
         read_items(path, settings=False)
@@ -82,16 +87,37 @@ def test_files_of_new_items_are_mended_in_the_file(tmp_path: Path, caplog: pytes
     [
         ("who,item\na,heat\n", ITEMS, r"events.csv: column 'user' is missing; the file has who, item; name yours with"),
         (EVENTS, "item,name\nheat,Heat\n", r"items.csv: column 'title' is missing.*data.columns.title=NAME"),
-        ("user,item,rating\na,heat,great\n", ITEMS, "events.csv: column 'rating' holds 'great', which is not a number"),
+        (
+            "user,item,rating\na,heat,great\n",
+            ITEMS,
+            "events.csv: line 2 is broken: column 'rating' holds 'great', which is not a number",
+        ),
         ("user,item,rating\na,heat,nan\n", ITEMS, "column 'rating' holds 'nan'"),
-        ("user,item,timestamp\na,heat,1999-13-01\n", ITEMS, "column 'timestamp' holds '1999-13-01'"),
-        (EVENTS, "item,title,year\nheat,Heat,soon\n", "items.csv: column 'year' holds 'soon'"),
-        (EVENTS, "item,title,year\nheat,Heat,99999999999\n", "items.csv: column 'year' holds '99999999999'"),
-        (EVENTS, "item,title\nheat,Heat\nheat,Heat\n", "items.csv: column 'item' holds 'heat' more than once"),
-        (EVENTS, "item,title\n,Heat\nalien,Alien\n", "items.csv: column 'item' has empty cells"),
+        ("user,item,timestamp\na,heat,1999-13-01\n", ITEMS, "line 2 is broken: column 'timestamp' holds '1999-13-01'"),
+        (EVENTS, "item,title,year\nheat,Heat,soon\n", "items.csv: line 2 is broken: column 'year' holds 'soon'"),
+        (
+            EVENTS,
+            "item,title,year\nheat,Heat,99999999999\n",
+            "items.csv: line 2 is broken: column 'year' holds '99999999999'",
+        ),
+        (
+            EVENTS,
+            "item,title\nheat,Heat\nheat,Heat\n",
+            r"items.csv: column 'item' holds 'heat' more than once \(line 2 and line 3\)",
+        ),
+        (
+            EVENTS,
+            "item,title\n,Heat\nalien,Alien\n",
+            "items.csv: column 'item' has empty cells, the first in line 2; give",
+        ),
         (EVENTS, "item,title\n", "items.csv: no items"),
         ("user,item\n", ITEMS, "events.csv: no interactions"),
         ("", ITEMS, "events.csv: not readable"),
+        (
+            "user,item\na,heat\nb,\n",
+            ITEMS,
+            "column 'item' has empty cells, the first in line 3; every interaction needs its item",
+        ),
         ("userId,itemId\na,heat\n", ITEMS, r"column 'user' is missing.*data\.columns\.user=userId"),
         ("user,item\na,heat\nb,heat,7\n", ITEMS, "events.csv: line 3 has 3 columns, the header 2; put texts"),
         (EVENTS, "item,title,text\na,Heat,x\nb,Heat,one, two\n", "items.csv: line 3 has 4 columns, the header 3"),
@@ -102,6 +128,36 @@ def test_bad_files_are_named_with_column_and_remedy(events: str, items: str, mes
     with pytest.raises(DataError, match=message) as error:
         load_dataset("custom", write(tmp_path, events, items))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("between", "where"),
+    [
+        ('b,Alien,"a text of\r\nthree\r\nlines",1979\r\n', "line 6"),
+        ("\r\n".join(["b,Alien,,", "c,Ran,,1985", ""]), "line 5"),
+        ('b,Alien,"not "closed" well",1979\r\n', "row 3"),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_broken_row_is_named_by_the_line_an_editor_shows(
+    between: str, where: str, packed: bool, tmp_path: Path
+) -> None:
+    text = ("item,title,text,year\r\na,Heat,,1995\r\n" + between + "d,Next,,soon\r\n").encode("utf-8-sig")
+    path = tmp_path / ("items.csv.gz" if packed else "items.csv")
+    path.write_bytes(gzip.compress(text) if packed else text)
+    with pytest.raises(DataError, match=f"{where} is broken: column 'year' holds 'soon'"):
+        read_items(path)
+
+
+def test_broken_rows_of_parquet_are_counted(tmp_path: Path) -> None:
+    paths = write(tmp_path) | {"interactions": tmp_path / "e.parquet"}
+    bad = pl.DataFrame({"user": ["a"] * 3, "item": ["heat", "alien", "heat"], "rating": ["1", "2", "five"]})
+    bad.write_parquet(paths["interactions"])
+    with pytest.raises(DataError, match="row 3 is broken: column 'rating' holds 'five', which is not a number"):
+        load_dataset("custom", paths)
+    bad.with_columns(user=pl.Series(["a", None, "b"]), rating=None).write_parquet(paths["interactions"])
+    with pytest.raises(DataError, match="empty cells, the first in row 2; every interaction needs its user"):
+        load_dataset("custom", paths)
 
 
 def test_the_header_check_finds_a_missing_column_without_reading_the_rows(tmp_path: Path) -> None:

@@ -7,7 +7,16 @@ from pathlib import Path
 import polars as pl
 
 from ilm_lightning.data.dataset import EVENT_COLUMNS, Dataset, assemble
-from ilm_lightning.data.delimited import ENDINGS, decimal_point, explain, ids, scan_delimited, seconds
+from ilm_lightning.data.delimited import (
+    ENDINGS,
+    broken_cell,
+    decimal_point,
+    explain,
+    ids,
+    place,
+    scan_delimited,
+    seconds,
+)
 from ilm_lightning.data.errors import DataError
 from ilm_lightning.data.files import UNREADABLE, first_line
 from ilm_lightning.data.probe import check_parquet
@@ -78,11 +87,13 @@ def read_items(
     table = _collect(open_table(path, "items", columns or {}, settings), path)
     if table.height == 0:
         raise DataError(f"{path}: no items; the file needs one row per item")
-    twice = table.filter(pl.col("item").is_duplicated() & pl.col("item").is_not_null())["item"]
-    if twice.len():
-        raise DataError(f"{path}: column 'item' holds {str(twice[0])!r} more than once; keep one row per item")
-    if table["item"].null_count():
-        raise DataError(f"{path}: column 'item' has empty cells; give every item an id")
+    item = table["item"]
+    again = (item.is_duplicated() & ~item.is_first_distinct() & item.is_not_null()).arg_true()
+    if again.len():
+        first, second = int(item.index_of(item[again[0]]) or 0), again[0]
+        where = f"{place(path, first)} and {place(path, second)}"
+        raise DataError(f"{path}: column 'item' holds {item[second]!r} more than once ({where}); keep one row per item")
+    _no_gaps(item, path, "give every item an id")
     return _catalog_columns(table, path, list_separator, settings)
 
 
@@ -102,17 +113,12 @@ def read_raters(path: Path, columns: Mapping[str, str] | None = None) -> pl.Data
     """
     names = [name.lower() for name in _schema(path, "ratings").names()]
     role = "interactions" if (columns or {}).get("item", "item").lower() in names else "raters"
-    table = (
-        _collect(open_table(path, role, columns or {}, settings=False), path)
-        .select(pl.col("^user$|^item$"))
-        .unique(maintain_order=True)
-    )
-    for name in table.columns:
-        if table[name].null_count():
-            raise DataError(f"{path}: column {name!r} has empty cells; every rating needs a {name}")
+    table = _collect(open_table(path, role, columns or {}, settings=False), path).select(pl.col("^user$|^item$"))
+    for column in table:
+        _no_gaps(column, path, f"every rating needs its {column.name}")
     if table.height == 0:
         raise DataError(f"{path}: no ratings; the file needs one row per user")
-    return table
+    return table.unique(maintain_order=True)
 
 
 def read_columns_of(path: Path, names: Sequence[str], rows: int | None = None) -> pl.DataFrame:
@@ -141,6 +147,14 @@ def read_columns_of(path: Path, names: Sequence[str], rows: int | None = None) -
         for name in names
     )
     return _collect(frame if rows is None else frame.head(rows), path)
+
+
+def _no_gaps(column: pl.Series, path: Path, remedy: str) -> None:
+    gaps = column.is_null().arg_true()
+    if gaps.len():
+        raise DataError(
+            f"{path}: column {column.name!r} has empty cells, the first in {place(path, gaps[0])}; {remedy}"
+        )
 
 
 def _is_csv(path: Path) -> bool:
@@ -277,19 +291,17 @@ def _whole_numbers(column: pl.Series, path: Path) -> pl.Series:
     column = column.fill_nan(None) if column.dtype.is_float() else column
     text = column.cast(pl.String).str.strip_chars().replace("", None)
     number = text.cast(pl.Float64, strict=False)
-    wrong = text.filter(text.is_not_null() & ~(number.is_finite() & (number.abs() < 2**31)).fill_null(False))
-    if wrong.len():
-        raise DataError(
-            f"{path}: column {column.name!r} holds {wrong[0]!r}, which is not a number; correct it or leave it empty"
-        )
+    wrong = text.is_not_null() & ~(number.is_finite() & (number.abs() < 2**31)).fill_null(False)
     if column.name in _RANGES:
         low, high = _RANGES[column.name]
-        odd = text.filter(((number != number.round()) | (number < low) | (number > high)).fill_null(False))
-        wanted = f"a whole number from {low} to {high}"
-    else:
-        odd, wanted = text.filter((number < 0).fill_null(False)), "0 or more"
-    if odd.len():
-        raise DataError(
-            f"{path}: column {column.name!r} holds {odd[0]!r}, which is not {wanted}; correct it or leave it empty"
+        odd, allowed = (
+            (number != number.round()) | (number < low) | (number > high),
+            f"a whole number from {low} to {high}",
         )
+    else:
+        odd, allowed = number < 0, "0 or more"
+    for rows, wanted in ((wrong, "a number"), (odd.fill_null(False), allowed)):
+        if rows.any():
+            row = rows.arg_true()[0]
+            raise DataError(broken_cell(path, row, column.name, text[row], wanted))
     return number.round().cast(pl.Int32).alias(column.name)

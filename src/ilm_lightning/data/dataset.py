@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from ilm_lightning.data.delimited import broken_cell, place
 from ilm_lightning.data.errors import DataError
 from ilm_lightning.data.files import UNREADABLE, distinct, first_line, rows_of
 from ilm_lightning.data.genome import GenomeScores
@@ -63,7 +64,9 @@ def assemble(events: pl.LazyFrame, items: pl.DataFrame, source: Path, name: str,
         raise DataError(f"{source}: no interactions; the file needs one row per user and item")
     if users.null_count() or rated["item"].null_count():
         column = "user" if users.null_count() else "item"
-        raise DataError(f"{source}: column {column!r} has empty cells; every interaction needs a {column}")
+        where = place(source, _row_of(events, pl.col(column).is_null(), source))
+        gaps = f"column {column!r} has empty cells, the first in {where}"
+        raise DataError(f"{source}: {gaps}; every interaction needs its {column}")
     catalog, extra = _catalog(items, rated, source)
     user_ids = _in_id_order(users)
     user_index = pl.LazyFrame({"user": user_ids}).with_row_index("u")
@@ -141,15 +144,19 @@ def _typed_events(events: pl.LazyFrame, source: Path) -> pl.LazyFrame:
         if column not in have:
             continue
         text = pl.col(column).cast(pl.String)
-        wrong = events.filter((text.str.strip_chars() != "") & ~value.is_finite().fill_null(False))
-        first = _collect(wrong.select(text).head(1), source)
+        wrong = (text.str.strip_chars() != "") & ~value.is_finite().fill_null(False)
+        first = _collect(events.filter(wrong).select(text).head(1), source)
         if first.height:
-            bad = f"{source}: column {column!r} holds {first.item()!r}"
-            raise DataError(f"{bad}, which is not a number; correct it or leave it empty")
+            raise DataError(broken_cell(source, _row_of(events, wrong, source), column, first.item(), "a number"))
     ids = (pl.col(c).cast(pl.String).str.strip_chars().replace("", None) for c in EVENT_COLUMNS[:2])
     rating = number["rating"].cast(pl.Float32).fill_null(float("nan"))
     timestamp = number["timestamp"].fill_null(0).cast(pl.Int64)
     return events.select(*ids, rating.alias("rating"), timestamp.alias("timestamp"))
+
+
+def _row_of(events: pl.LazyFrame, wanted: pl.Expr, source: Path) -> int:
+    """The first row of which something is true; counted only where there is one, since counting costs time."""
+    return int(_collect(events.with_row_index("row").filter(wanted).select("row").head(1), source).item())
 
 
 def _columns(events: pl.LazyFrame, source: Path) -> list[str]:

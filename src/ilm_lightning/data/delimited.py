@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import zlib
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -154,6 +155,38 @@ def _open_quote(path: Path) -> str | None:
             if line.count(b'"') % 2:
                 opened = 0 if opened else number
     return f"line {opened} opens a quote that is not closed" if opened else None
+
+
+def place(path: Path, row: int) -> str:
+    """Say where a row of a file stands, for messages.
+
+    Args:
+        path: a file that could be read, of text or parquet.
+        row: its number from 0, the header not counted.
+
+    Returns:
+        The line it begins on, such as "line 3"; "row 2" where the file has no lines, or they are not told exactly.
+    """
+    if path.name.lower().endswith(ENDINGS):
+        separator = separator_of(header_line(path))
+        with open_bytes(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="") as text:
+            # quotes that are not as they should be are parted otherwise by polars, and here refused
+            rows = csv.reader(text, delimiter=separator, strict=True)
+            try:
+                for _ in islice(rows, row + 1):
+                    pass
+                begin = rows.line_num + 1
+                if next(rows, None) is not None:
+                    return f"line {begin}"
+            except csv.Error:
+                pass
+    return f"row {row + 1}"
+
+
+def broken_cell(path: Path, row: int, column: str, cell: str, wanted: str) -> str:
+    """Say of a cell that it is not what it must be; ``row`` as for `place`."""
+    fault = f"column {column!r} holds {cell!r}, which is not {wanted}"
+    return f"{path}: {place(path, row)} is broken: {fault}; correct it or leave it empty"
 
 
 def open_bytes(path: Path) -> IO[bytes]:

@@ -13,6 +13,10 @@ _LABEL = r"(?!(?<=\d )tokens?: (?:\*\*(?:confirmed|refuted|undecided)\*\*|`?pyth
 # key=value, key: value, "key": "value", up to a closing tag or backtick; counts (max_new_tokens=96) are no secrets
 _VALUE = r"(?:(?!</)[^\s\"',;&`]){6,}"
 _ASSIGNED = re.compile(rf"(?i){_LABEL}([\w.-]*{_NAME}[\w.-]*[\"']?\s*[=:]\s*[\"']?)({_VALUE})")
+# api_key_env=OPENAI_API_KEY names a variable: words of capitals, few digits; anything else there may be a pasted key
+_NAMES_VARIABLE = re.compile(
+    r"(?i:.*_env[\"']?\s*[=:]\s*[\"']?)_?[A-Z]{1,20}\d{0,2}(?:_+(?:[A-Z]{1,20}\d{0,2}|\d{1,2})){0,9}[:.)}]*"
+)
 _KNOWN = re.compile(
     r"\b(?:sk-[\w-]{16,}|hf_\w{16,}|gh[pousr]_\w{16,}|wandb_v1_\w{16,}|xox[abprs]-[\w-]{10,}|AKIA[0-9A-Z]{16})\b"
 )
@@ -38,6 +42,8 @@ def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
 
     >>> redact("tasks.llm.api_key=abcdef123 seed=3", {})
     'tasks.llm.api_key=*** seed=3'
+    >>> redact("teacher.api_key_env=OPENAI_API_KEY teacher.api_key_env=A1B2C3D4E5F6", {})
+    'teacher.api_key_env=OPENAI_API_KEY teacher.api_key_env=***'
     >>> redact("<code>api_key=abcdef123</code>", {})
     '<code>api_key=***</code>'
     >>> redact("https://me:pass@host/x", {})
@@ -50,7 +56,12 @@ def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
     text = _LOGIN.sub(rf"\1{MASK}@", text)
     text = _KNOWN.sub(MASK, text)
     text = _BEARER.sub(rf"\1{MASK}", text)
-    return _ASSIGNED.sub(lambda m: m[0] if m[2].replace(".", "").isdigit() else m[1] + MASK, text)
+    return _ASSIGNED.sub(_masked, text)
+
+
+def _masked(found: re.Match[str]) -> str:
+    plain = found[2].replace(".", "").isdigit() or _NAMES_VARIABLE.fullmatch(found[0])
+    return found[0] if plain else found[1] + MASK
 
 
 def counted(number: int, noun: str) -> str:

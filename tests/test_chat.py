@@ -72,6 +72,18 @@ STANDS_IN = "the mean of the training items stands in for it"
             ],
         ),
         (BOTH, ["title", "genres"], "Heat 2 (2025); genres=Crime; users=1", []),
+        (
+            BOTH,
+            ["title", "genres"],
+            "Heat 2; genres=horor, Crime, Western; users=1",
+            ["genres: no item of this run has Western, horor (did you mean Horror?); encoded as given"],
+        ),
+        (
+            BOTH,
+            ["title"],
+            "Heat 2; genres=Horor; users=1",
+            ["genres: not read; this run's items were encoded from title"],
+        ),
         (BOTH, ["title"], "Heat 2", [f"behavioral: no ratings given; {STANDS_IN}"]),
         (
             BOTH,

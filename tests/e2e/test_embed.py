@@ -75,6 +75,12 @@ def test_a_source_that_is_not_given_is_told(finished: Path, capsys: pytest.Captu
     assert "no ratings given; the mean of the training items stands in for it" in screen
     assert "from 2 texts: Heat 2 (2025); A duel." in screen
     assert "directors: not read; this run's items were encoded from title, genres" in screen
+    assert main([str(finished), "title=Heat 2", "genres=Drma", "users=u1"]) == 0
+    screen = capsys.readouterr().out
+    assert "from 2 texts: Heat 2; " in screen
+    assert "note: genres: no item of this run has Drma (did you mean Drama?); encoded as given" in screen
+    assert main([str(finished), "title=Heat 2", "users=u1"]) == 0
+    assert "from 1 text: Heat 2\n" in capsys.readouterr().out
     assert main([f"run={finished}", "users=u1|u2|nobody"]) == 0
     assert "no text given; the mean" in capsys.readouterr().out
 
@@ -185,7 +191,7 @@ def test_chat_commands(finished: Path) -> None:
     about, _ = reply(chat, "Pitch [m3].")
     part = chat.run.split[chat.catalog.find("m3")]
     assert about.endswith("in training" if part == "train" else "held out of training")
-    note, _ = reply(chat, "Pitch [new: Heat 2 (2025); genres=Crime, Drama].")
+    note, _ = reply(chat, "Pitch [new: Heat 2 (2025); genres=Thriller, Drama].")
     assert note == (
         "  note: [Heat 2 (2025)] behavioral: no ratings given; the mean of the training items stands in for it"
     )

@@ -1,5 +1,6 @@
 """Items that a run has never seen, as a user describes them, and their vectors."""
 
+import difflib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ilm_lightning.engine.loaded import ITEMS, USERS, LoadedRun, RunError
+from ilm_lightning.reporting.text import counted
 
 if TYPE_CHECKING:
     from ilm_lightning.data.tables import ItemCatalog
@@ -19,6 +21,8 @@ FACTS = ("title", "year", "text", *LISTS)
 """What may be said of a new item."""
 NEW = "new"
 """Id of an item that is described by arguments."""
+MOST_GENRES = 5
+"""Genres without precedent that a remark names."""
 STAND_IN = "; the mean of the training items stands in for it"
 
 
@@ -219,7 +223,20 @@ def _texts(run: LoadedRun, catalog: "ItemCatalog") -> tuple[list[list[str]], lis
     if unread:
         reads = f"this run's items were encoded from {', '.join(fields)}" if semantic else "this run reads ratings only"
         remarks.append(f"{', '.join(unread)}: not read; {reads}")
-    return texts, remarks
+    return texts, remarks + (_new_genres(run, catalog) if "genres" in fields else [])
+
+
+def _new_genres(run: LoadedRun, catalog: "ItemCatalog") -> list[str]:
+    """A remark on genres that no item of the run has: new ones, or slips of the keyboard."""
+    known, given = (table.frame["genres"].explode().drop_nulls().unique().sort() for table in (run.catalog, catalog))
+    new = given.filter(~given.is_in(known.to_list())).to_list()
+    lower = {genre.casefold(): genre for genre in known}
+    told = []
+    for genre in new[:MOST_GENRES]:
+        near = difflib.get_close_matches(genre.casefold(), lower, n=1)
+        told.append(f"{genre} (did you mean {lower[near[0]]}?)" if near else genre)
+    more = f" and {len(new) - MOST_GENRES} more" if len(new) > MOST_GENRES else ""
+    return [f"genres: no item of this run has {', '.join(told)}{more}; encoded as given"] if new else []
 
 
 def _read(fields: Sequence[str]) -> set[str]:
@@ -273,7 +290,7 @@ def sources_told(items: NewItems, vectors: "ItemVectors", row: int) -> dict[str,
     for name in vectors.dims:
         if name == "semantic":
             texts = items.texts[row]
-            told[name] = f"from {len(texts)} texts: {'; '.join(texts)}" if texts else "no text given"
+            told[name] = f"from {counted(len(texts), 'text')}: {'; '.join(texts)}" if texts else "no text given"
         else:
             count, left = len(items.raters[row]), items.strangers[row]
             told[name] = f"folded in from {count} of {count + left} raters" if count else "no ratings given"

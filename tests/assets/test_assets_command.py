@@ -96,6 +96,13 @@ def test_verify_reads_every_byte(toy: Toy, tmp_path: Path, capsys: pytest.Captur
     assert main(["verify", "--json", "--cache", str(tmp_path)]) == 1
     notes = {entry["name"]: entry["note"] for entry in json.loads(capsys.readouterr().out)}
     assert notes["toy"] == "ratings.csv has changed (sha256 differs)"
+    assert main(["verify", "--cache", str(tmp_path)]) == 1
+    remedy = f"python -m ilm_lightning.assets get toy --cache {tmp_path}"
+    assert f"toy is damaged; this fetches it again: {remedy}" in capsys.readouterr().out
+    # though size and time are as they were
+    assert main(remedy.split()[3:]) == 0
+    assert main(["verify", "--cache", str(tmp_path)]) == 0
+    assert "damaged" not in capsys.readouterr().out
 
 
 def test_inspect_all_changes_nothing(tmp_path: Path) -> None:

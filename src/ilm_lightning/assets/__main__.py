@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -81,6 +82,11 @@ def _show(arguments: argparse.Namespace, console: Console) -> int:
         console.print_json(json.dumps([asdict(state) for state in states]))
     else:
         console.print(table(states, f"assets, cache {cache}"))
+        where = f" --cache {shlex.quote(arguments.cache)}" if arguments.cache else ""
+        for state in states:
+            if state.state == DAMAGED:
+                remedy = f"python -m ilm_lightning.assets get {state.name}{where}"
+                console.print(f"{state.name} is damaged; this fetches it again: {remedy}", soft_wrap=True, markup=False)
     return int(full and any(state.state == DAMAGED for state in states))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import sources
 from .cache import Manifest, cache_folder, check_entry, install, path_digest, record_tree
-from .errors import AssetError
+from .errors import AssetError, ChecksumError
 from .hub import MODEL_PATTERNS, flag, hub_name, missing_files, snapshot
 from .licences import THEIRS, YOURS, Licence
 from .registry import REGISTRY, Asset, Hub, Source
@@ -245,6 +245,9 @@ def _build_from_archive(asset: Asset, archive: Path, cache: Path) -> ResolvedAss
                 continue
             try:
                 return _build(asset, source, cache, lambda raw: sources.unpack(source, archive, raw))  # noqa: B023
+            except ChecksumError as error:
+                size = f"{archive.stat().st_size / 1e6:.1f} MB, the original about {source.megabytes} MB"
+                reasons.append(f"{error} ({size}); it is cut or of another release: fetch it again from {source.where}")
             except AssetError as error:
                 reasons.append(str(error))
     raise AssetError(f"{asset.name}: {archive} cannot be used: {'; '.join(reasons) or 'no archive is known for it'}")

@@ -141,6 +141,33 @@ def test_a_pipe_of_any_bytes_is_answered_line_by_line(
     assert "[Heat (1995)], held out of training\nasked Pitch {item}." in out
 
 
+@pytest.mark.parametrize("last", ["", "quit", "Exit "])
+def test_a_word_or_an_empty_line_ends_the_chat(
+    last: str, opened: chat.Chat, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"Pitch [Heat].\n{last}\nPitch [REC].\n"))
+    assert chat.main([]) == 0
+    out = capsys.readouterr().out
+    assert "? shows how, quit ends." in out
+    assert out.count("asked Pitch {item}.") == 1
+    assert "error" not in out
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        ("Pitch [Heat (1995).", "is not closed in 'Pitch"),
+        ("Is [Heat] like [[REC]?", "is not closed"),
+        ("words [Heat", "is not closed"),
+        ("Pitch Heat].", "was not opened"),
+        ("Pitch [].", "name an item in square brackets, for instance"),
+    ],
+)
+def test_a_bracket_without_partner_is_told(opened: chat.Chat, question: str, message: str) -> None:
+    with pytest.raises(chat.ChatError, match=message):
+        chat.reply(opened, question)
+
+
 def test_ctrl_c_during_an_answer_ends_the_chat(opened: chat.Chat, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(*_: Any) -> str:
         raise KeyboardInterrupt

@@ -34,16 +34,18 @@ MENTION = re.compile(r"\[((?:[^\[\]]|\[[^\[\]]*\])+)\]")
 NEW_ITEM = re.compile(r"new\s*:\s*(.*)", re.IGNORECASE | re.DOTALL)
 LONGEST_TITLE = 12
 """Words of a title that is looked for in a question without brackets."""
+ENDINGS = ("", "quit", "exit")
 KEYS = ("run", "ask", "max_new_tokens")
 USAGE = """usage: python -m ilm_lightning.chat [run=FOLDER] [ask="Summarize [Heat (1995)]."] [max_new_tokens=96]
 
 Each item stands in square brackets; the model sees its vector only. A new item is described in the brackets:
-[new: Heat 2 (2025); genres=Crime, Thriller]. Without ask=, questions are read line by line; ? shows what to ask.
+[new: Heat 2 (2025); genres=Crime, Thriller]. Without ask=, questions are read line by line; ? shows what to ask,
+quit or an empty line ends.
 Without run= the run that was finished last is taken."""
 HELP = """An item in square brackets: [Heat (1995)], [Heat], an id, or a new one: [new: Heat 2; genres=Crime, Thriller].
 find WORDS      titles that hold these words
 words [ITEM]    the vocabulary's words nearest to the item's soft tokens
-?               this text; an empty line ends
+?               this text; quit, exit or an empty line ends
 The run was trained on questions like these:"""
 
 
@@ -194,10 +196,15 @@ def find_mentions(question: str, catalog: "ItemCatalog") -> list[int | str]:
         Rows of the catalogue, and descriptions of new items.
 
     Raises:
-        ChatError: there is none; a title that stands in the text without brackets is pointed out.
+        ChatError: there is none, or a bracket without partner; a title that stands in the text without brackets is
+            pointed out.
         UnknownItemError: a title that the catalogue does not hold; the nearest ones are named.
     """
     mentions = MENTION.findall(question)
+    rest = MENTION.sub("", question)
+    if rest.count("[") != rest.count("]"):
+        kind = "is not closed" if rest.count("[") > rest.count("]") else "was not opened"
+        raise ChatError(f"a square bracket {kind} in {question!r}; an item stands between two, as [Heat (1995)]")
     if not mentions:
         title = bare_title(question, catalog)
         if title:
@@ -276,13 +283,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 def interactive(chat: Chat, console: Console) -> None:
     """Answer questions line by line until the input ends."""
-    console.print(f"{chat.run.folder}: {len(chat.catalog)} items. Ask about items in square brackets; ? shows how.")
+    console.print(
+        f"{chat.run.folder}: {len(chat.catalog)} items. Ask about items in square brackets; ? shows how, quit ends."
+    )
     while True:
         try:
             question = console.input("> ").strip()
         except (EOFError, KeyboardInterrupt):
             return
-        if not question:
+        if question.lower() in ENDINGS:
             return
         try:
             for line in reply(chat, question):

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ilm_lightning.engine.artifacts import write_json
-from ilm_lightning.engine.command import setup_logging
+from ilm_lightning.engine.command import open_mapping, setup_logging
 from ilm_lightning.engine.launcher.jobs import BEFORE, FAILED, FINISHED, WAITING, Job, as_rows, plan
 from ilm_lightning.engine.launcher.plan import Budget, Plan, configure, expand, labels, read_plan
 from ilm_lightning.engine.launcher.runner import Runner, RunnerSettings, outcome
 from ilm_lightning.engine.launcher.sweep import show_jobs
 from ilm_lightning.progress import clock
 from ilm_lightning.reporting.records import keep_record
+from ilm_lightning.reporting.runs import METRICS
 
 log = logging.getLogger("ilm_lightning")
 STATE = "queue.json"
@@ -27,15 +28,18 @@ class Queue:
         hours: the budget from now on; None for none.
 
     Raises:
-        PlanError: the plan cannot be read.
+        ValueError: the plan cannot be read, or the hours are none.
     """
 
     def __init__(self, path: Path, hours: float | None) -> None:
+        if hours is not None and not hours > 0:
+            raise ValueError(f"--hours {hours:g} must be above 0; leave it out for no limit")
         self.plan: Plan = read_plan(path)
         expanded = [(o, entry.minutes) for entry in self.plan.entries for o in expand(entry, self.plan.common)]
         runs = [overrides for overrides, _ in expanded]
         self.jobs = plan(list(zip(runs, configure(runs), strict=True)))
         self.budget = Budget(hours, {i: minutes for i, (_, minutes) in enumerate(expanded)})
+        self.common = [open_mapping(override) for override in self.plan.common]
         self._labels = labels(self.jobs, self.plan.common)
         self._numbers = {id(job): number for number, job in enumerate(self.jobs)}
 
@@ -55,7 +59,7 @@ class Queue:
         for job in jobs:
             if job.state in (FINISHED, BEFORE) and job.twin is None:
                 keep_record(job.folder, self.plan.results / self._labels[self._numbers[id(job)]])
-        write_json(self.plan.results / STATE, as_rows(jobs))
+        write_json(self.plan.results / STATE, as_rows(jobs, self.common))
 
     def show_forecast(self) -> None:
         """Say what is left to do and how long it will take."""
@@ -64,6 +68,13 @@ class Queue:
         unknown = sum(seconds is None for seconds in known)
         more = f", and {unknown} of unknown length" if unknown else ""
         log.info("queue     %s; about %s to go%s", outcome(self.jobs), clock(total), more)
+        waiting = [name for number, name in self._labels.items() if self.jobs[number].state == WAITING]
+        kept = sum((self.plan.results / name / METRICS).is_file() for name in waiting)
+        if kept:
+            told = (
+                "records   %d of the %d that wait have one in %s; no run folder here holds them, so they are made anew"
+            )
+            log.info(told, kept, len(waiting), self.plan.results)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -81,8 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     setup_logging()
     try:
-        queue = Queue(options.plan, options.hours)
         settings = RunnerSettings(at_once=options.jobs)
+        queue = Queue(options.plan, options.hours)
     except ValueError as error:
         log.error("error: %s", error)
         return 1
@@ -94,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.error("interrupted: what was finished is kept; the same command continues")
         return 130
     finally:
-        show_jobs(queue.jobs)
+        show_jobs(queue.jobs, queue.common)
     return 1 if any(job.state == FAILED for job in queue.jobs) else 0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ilm_lightning import queue as command
-from ilm_lightning.engine.launcher.jobs import BEFORE, FAILED, FINISHED, WAITING, Job
+from ilm_lightning.engine.launcher.jobs import BEFORE, FAILED, FINISHED, WAITING, Job, distinct_overrides
 from ilm_lightning.engine.launcher.plan import Budget, Entry, PlanError, configure, expand, label, labels, read_plan
 from ilm_lightning.engine.launcher.runner import Runner, RunnerSettings
 from ilm_lightning.queue import Queue, main
@@ -125,7 +125,7 @@ def test_a_failed_run_is_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch
     assert [job.state for job in queue.jobs] == [FAILED] * 5
     run(again := Queue(path, hours=None))
     assert [job.state for job in again.jobs] == [FINISHED] * 5
-    monkeypatch.setattr(command, "show_jobs", lambda jobs: None)
+    monkeypatch.setattr(command, "show_jobs", lambda jobs, common: None)
     assert main([str(path)]) == 0
 
 
@@ -134,6 +134,37 @@ def test_list_starts_nothing(path: Path, tmp_path: Path, capsys: pytest.CaptureF
     screen = capsys.readouterr().err
     assert "5 jobs: 5 waiting; about 9m00s to go" in screen
     assert not (tmp_path / "outputs").exists()
+    # what the plan gives to all is not told in each row
+    assert "experiment=ilm_mlp" in screen
+    assert "budget=tiny" not in screen
+    assert "records" not in screen
+
+
+def test_rows_show_no_common_override_where_a_run_has_its_own(path: Path) -> None:
+    path.write_text(
+        "common: tuning.steps=9 trainer.accelerator=cpu\nruns:\n"
+        "  - overrides: experiment=ilm_mlp\n  - overrides: tuning.steps=7\n"
+    )
+    queue = Queue(path, hours=None)
+    assert distinct_overrides(queue.jobs, queue.common) == [["experiment=ilm_mlp"], ["tuning.steps=7"]]
+
+
+def test_records_of_runs_that_are_not_here_are_told(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("ilm_mlp-seed0", "ilm_mlp-seed1", "of another plan"):
+        (tmp_path / "results" / name).mkdir(parents=True)
+        (tmp_path / "results" / name / "metrics.json").write_text("{}")
+    assert main([str(path), "--list"]) == 0
+    assert f"2 of the 5 that wait have one in {tmp_path}/results; no run folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("hours", ["0", "-3", "nan"])
+def test_hours_that_are_none_are_refused_before_the_plan_is_read(
+    hours: str, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(path.with_name("none.yaml")), "--hours", hours]) == 1
+    assert f"error: --hours {hours} must be above 0" in capsys.readouterr().err
 
 
 def test_a_refused_run_is_told_and_the_others_stay(tmp_path: Path) -> None:
@@ -157,7 +188,13 @@ def test_a_refused_run_is_told_and_the_others_stay(tmp_path: Path) -> None:
         ("runs:\n  - overrides: seed=1\nlater: 2", "unknown key later"),
         ("runs: [", "is no YAML"),
         ("runs:\n  - overrides: adapter.num_querys=1", "did you mean adapter.num_queries"),
-        ("runs:\n  - overrides: seed", "seed"),
+        ("runs:\n  - overrides: seed", "plan.yaml: run 1: "),
+        (
+            "runs:\n  - overrides: seed=1\n  - overrides: experiment=ilm_mpl",
+            "plan.yaml: run 2: experiment=ilm_mpl: there",
+        ),
+        ("runs:\n  - overrides: experiment=ilm_mpl", "did you mean ilm_mlp"),
+        ("common: budgit=tiny\nruns:\n  - overrides: seed=1", "plan.yaml: common: there is no setting budgit"),
     ],
 )
 def test_what_is_wrong_with_a_plan_is_told(
@@ -167,7 +204,10 @@ def test_what_is_wrong_with_a_plan_is_told(
     if text is not None:
         file.write_text(text)
     assert main([str(file)]) == 1
-    assert message in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert message in told
+    # YAML points at the place on lines of its own
+    assert len(told.splitlines()) <= 3
 
 
 def test_expansion_is_hydras() -> None:

@@ -151,16 +151,20 @@ def last_line(log: Path) -> str:
     return shown[-1][:200] if shown else ""
 
 
-def distinct_overrides(jobs: Sequence[Job]) -> list[list[str]]:
-    """Per job the overrides that not all jobs have."""
-    if len(jobs) < 2:
-        return [list(job.overrides) for job in jobs]
-    common = set.intersection(*(set(job.overrides) for job in jobs))
-    return [[override for override in job.overrides if override not in common] for job in jobs]
+def distinct_overrides(jobs: Sequence[Job], common: Sequence[str] = ()) -> list[list[str]]:
+    """Per job the overrides that not all jobs have, without those that are called common."""
+    # of one job alone nothing says what is common
+    shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+    return [[override for override in job.overrides if override not in {*shared, *common}] for job in jobs]
 
 
-def as_rows(jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """The jobs as plain data, for the table on screen and the sweep's file; what looks like a key is masked."""
+def as_rows(jobs: Sequence[Job], common: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The jobs as plain data, for the table on screen and the sweep's file; what looks like a key is masked.
+
+    Args:
+        jobs: of a sweep or a queue.
+        common: overrides that need no telling.
+    """
     return [
         {
             "name": job.name,
@@ -172,7 +176,7 @@ def as_rows(jobs: Sequence[Job]) -> list[dict[str, Any]]:
             "error": redact(job.error),
             "command": redact(job.command),
         }
-        for job, overrides in zip(jobs, distinct_overrides(jobs), strict=True)
+        for job, overrides in zip(jobs, distinct_overrides(jobs, common), strict=True)
     ]
 
 

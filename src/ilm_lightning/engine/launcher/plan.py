@@ -16,10 +16,18 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ilm_lightning.engine.command import check_data, check_keys, conf_dir, open_mapping, register_schema
+from ilm_lightning.engine.command import (
+    check_choices,
+    check_data,
+    check_keys,
+    conf_dir,
+    open_mapping,
+    register_schema,
+    told,
+)
 from ilm_lightning.engine.config import Config, as_config
 from ilm_lightning.engine.launcher.jobs import BEFORE, FINISHED, Job
-from ilm_lightning.engine.validate import validate
+from ilm_lightning.engine.validate import ConfigError, validate
 
 
 class PlanError(ValueError):
@@ -95,7 +103,14 @@ def _entry(path: Path, number: int, found: Any) -> Entry:
 def _words(path: Path, where: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, str):
         raise PlanError(f"{path}: {where}: write the overrides as one line, as on the command line")
-    return tuple(shlex.split(value))
+    words = tuple(shlex.split(value))
+    try:
+        check_keys([open_mapping(word) for word in words])
+        check_choices(words)
+        OverridesParser.create().parse_overrides(list(words))
+    except (ConfigError, HydraException) as error:
+        raise PlanError(f"{path}: {where}: {told(error)}") from error
+    return words
 
 
 def _only(path: Path, where: str, found: Mapping[Any, Any], known: set[str]) -> None:
@@ -106,12 +121,7 @@ def _only(path: Path, where: str, found: Mapping[Any, Any], known: set[str]) -> 
 def expand(entry: Entry, common: Sequence[str]) -> list[list[str]]:
     """The runs of one entry, as Hydra's sweeps have them: the last listed value changes fastest."""
     arguments = [open_mapping(argument) for argument in (*common, *entry.overrides)]
-    check_keys(arguments)
-    try:
-        parsed = OverridesParser.create().parse_overrides(arguments)
-        return BasicSweeper.split_arguments(parsed, None)[0]
-    except HydraException as error:
-        raise PlanError(f"{' '.join(entry.overrides)}: {error}") from error
+    return BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(arguments), None)[0]
 
 
 def configure(runs: Sequence[Sequence[str]]) -> list[Config | str]:
@@ -127,7 +137,7 @@ def _configure(overrides: Sequence[str]) -> Config | str:
         validate(config)
         check_data(config)
     except (ValueError, HydraException) as error:
-        return str(error)
+        return told(error)
     return config
 
 

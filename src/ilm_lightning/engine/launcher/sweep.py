@@ -194,12 +194,12 @@ def _result(job: Job, node: DictConfig) -> JobReturn:
     return found
 
 
-def show_jobs(jobs: Sequence[Job]) -> None:
-    """Print the table of jobs."""
+def show_jobs(jobs: Sequence[Job], common: Sequence[str] = ()) -> None:
+    """Print the table of jobs, without overrides that are common to them."""
     table = Table(title=outcome(jobs), title_justify="left")
     for heading in ("run", "overrides", "state", "score", "time", "error"):
         table.add_column(heading, justify="right" if heading in ("score", "time") else "left", overflow="fold")
-    for row in as_rows(jobs):
+    for row in as_rows(jobs, common):
         score = "" if row["sc"] is None else f"{row['sc']:.4g}"
         seconds = "" if row["seconds"] is None else clock(row["seconds"])
         cells = (row["folder"], " ".join(row["overrides"]), row["state"], score, seconds, row["error"])

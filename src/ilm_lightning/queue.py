@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ilm_lightning.engine.artifacts import write_json
-from ilm_lightning.engine.command import open_mapping, setup_logging
+from ilm_lightning.engine.command import setup_logging
+from ilm_lightning.engine.command_line import open_mapping
 from ilm_lightning.engine.launcher.jobs import BEFORE, FAILED, FINISHED, WAITING, Job, as_rows, plan
 from ilm_lightning.engine.launcher.plan import Budget, Plan, configure, expand, labels, read_plan
 from ilm_lightning.engine.launcher.runner import Runner, RunnerSettings, outcome

@@ -11,7 +11,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from pages import PAGES, ROOT, commands, module_and_arguments
 
-from ilm_lightning.engine.command import check_keys, conf_dir, open_mapping, register_schema
+from ilm_lightning.engine.command import register_schema
+from ilm_lightning.engine.command_line import check_keys, conf_dir, open_mapping
 from ilm_lightning.engine.config import as_config
 
 TRAINING = ("ilm_lightning.train", "ilm_lightning.prepare", "ilm_lightning.evaluate")

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
 
 from ilm_lightning.engine.command import conf_dir, load_run_config, register_schema
+from ilm_lightning.engine.command_line import told
 from ilm_lightning.engine.config import Config, PretrainingConfig, as_config
 from ilm_lightning.engine.validate import ConfigError, validate
 from ilm_lightning.reporting import paper
@@ -317,9 +319,21 @@ def test_a_key_forced_into_the_configuration_is_refused() -> None:
         composed("++foo.bar=3")
 
 
-def test_wrong_type_is_a_clear_error() -> None:
-    with pytest.raises(Exception, match=r"steps"):
-        composed("tuning.steps=many")
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("tuning.steps=many", "tuning.steps must be a whole number, got 'many'"),
+        ("tuning.steps=1.5", "tuning.steps must be a whole number, got 1.5"),
+        ("tuning.lr_trials=[1e-3,a]", "tuning.lr_trials[1] must be a number, got 'a'"),
+        ("tasks.title_in_prompt=perhaps", "tasks.title_in_prompt must be true or false, got 'perhaps'"),
+        ("tasks.names=summary", "tasks.names must be a list, as [a,b], got 'summary'"),
+        ("seed=null", "Error merging override seed=null\nfield 'seed' is not Optional"),
+    ],
+)
+def test_wrong_type_is_a_clear_error(setting: str, message: str) -> None:
+    with pytest.raises(HydraException) as error:
+        composed(setting)
+    assert told(error.value) == message
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -338,6 +352,12 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["experiment=nope"], "ilm_qformer_grounded"),
         (["tuning.steps=0"], "tuning.steps=0 must be above 0"),
         (["resume=nothing"], "no such run"),
+        (["experiment", "ilm_qformer"], "error: experiment has no value: write experiment=ilm_qformer\n"),
+        (["seed=1", "experiment", "=", "elm"], "error: experiment has no value: write experiment=VALUE\n"),
+        (["outputs/run"], "error: 'outputs/run' is no setting: write KEY=VALUE"),
+        (["tuning.steps=abc"], "error: tuning.steps must be a whole number, got 'abc'\n"),
+        (["tasks.names=[sumary]"], "user_profile; did you mean summary?\n"),
+        (["evaluation.conditions=[own,shufled]"], "title, facts; did you mean shuffled?\n"),
         (["pretraining.loss_weights.ict=8"], "pretraining.loss_weights=ict"),
         (["resume=nothing", "seed=3"], "leave out seed=3"),
         (["assets.film-facts=/no/where"], "/no/where: there is no such file"),

@@ -437,7 +437,9 @@ def test_the_trials_of_a_search_are_one_group(tmp_path: Path) -> None:
         (["-m", "sweep=table3", "trainer.accelerator=gpu"], "error: trainer.accelerator=gpu: no GPU is visible here"),
         (["-m", "sweep=table3", "logger=wandb"], "error: logger=wandb: nobody is logged in"),
         (["-m", "sweep=table3", "adapter.num_queries=0"], "error: all 5 jobs: adapter.num_queries=0 must be above 0"),
-        (["-m", "seed=1,abc"], "error: Error merging override seed=abc\nValue 'abc' of type 'str' could not be"),
+        (["-m", "seed=1,abc"], "error: seed must be a whole number, got 'abc'"),
+        # options may stand anywhere
+        (["experiment=ilm_mlp", "-m", "seed=0,abc", "--config-dir", "."], "error: seed must be a whole number"),
         (["-m", "hydra.launcher.jobz=2", "seed=1,2"], "error: Could not override 'hydra.launcher.jobz'.\nKey 'jobz'"),
         (["trainer.accelerator=cpu", "trainer.devices=4000"], "trainer.devices=4000: each is a process"),
         (["trainer.accelerator=gpu", "trainer.devices=4000"], "no GPU is visible here"),

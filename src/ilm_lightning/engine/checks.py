@@ -1,5 +1,6 @@
 """What every check of a configuration uses."""
 
+import difflib
 from collections.abc import Iterable
 
 
@@ -8,9 +9,12 @@ class ConfigError(ValueError):
 
 
 def one_of(key: str, value: str, allowed: Iterable[str]) -> None:
-    """Refuse a value that is not among the allowed ones."""
-    if value not in allowed:
-        raise ConfigError(f"{key}={value} is not known; choose one of: {', '.join(allowed)}")
+    """Refuse a value that is not among the allowed ones, and name the nearest."""
+    known = list(allowed)
+    if value not in known:
+        near = difflib.get_close_matches(value, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"{key}={value} is not known; choose one of: {', '.join(known)}{hint}")
 
 
 def plain_name(name: str) -> bool:

@@ -1,15 +1,13 @@
 """Hydra entry of every command: finds ``conf/``, composes, checks, and turns user errors into one clear message."""
 
-import difflib
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import get_type_hints
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -17,8 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
+from ilm_lightning.engine.command_line import check_settings, conf_dir, open_mapping, split_options, told
 from ilm_lightning.engine.config import Config, as_config
 from ilm_lightning.engine.interruptions import closed_pipe, leave, stop_signals
 from ilm_lightning.engine.runs import stored_config
@@ -31,19 +29,6 @@ USER_ERRORS = (ValueError, OSError, RuntimeError, ArithmeticError)
 """Told as one line, without a stack trace."""
 FULL_ERROR = "HYDRA_FULL_ERROR"
 """Hydra's own switch: its errors with all that led to them."""
-_INNER = ("full_key:", "object_type=", "reference_type=", "To append to", "Config search path:", "provider=")
-"""Begins a line of Hydra's for who writes an application, not for who uses it."""
-MAPPINGS = ("data.columns.", "assets.", "pretraining.loss_weights.", "teacher.body.", "adapter.settings.")
-"""Keys below which users write names of their own."""
-
-
-def conf_dir() -> Path:
-    """Folder of the config groups: inside the installed package, or at the root of a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "conf", package.parents[1] / "conf"):
-        if (folder / "train.yaml").is_file():
-            return folder
-    raise ConfigError(f"no conf/ folder beside {package}: the installation is incomplete, reinstall the package")
 
 
 def register_schema() -> None:
@@ -92,81 +77,6 @@ def load_run_config(resume: str, outputs: str) -> Config:
             return replace(stored, run=folder.name, outputs=str(folder.parent), resume=None)
     known = sorted(path.parent.name for path in Path(outputs).glob("*/config.yaml"))
     raise ConfigError(f"resume={resume}: no such run under {outputs}; there are: {', '.join(known) or 'none'}")
-
-
-def open_mapping(argument: str) -> str:
-    """Let ``data.columns.user=NAME`` and ``assets.NAME=PATH`` add keys, as users expect of a mapping.
-
-    >>> open_mapping("data.columns.user=customer"), open_mapping("tuning.steps=3")
-    ('++data.columns.user=customer', 'tuning.steps=3')
-    """
-    return f"++{argument}" if argument.startswith(MAPPINGS) else argument
-
-
-def known_keys() -> list[str]:
-    """Every key of the configuration, dotted, and the config groups."""
-    keys = [path.name for path in conf_dir().iterdir() if path.is_dir()]
-
-    def walk(owner: type, prefix: str) -> None:
-        hints = get_type_hints(owner)
-        for entry in fields(owner):
-            keys.append(prefix + entry.name)
-            if is_dataclass(hints[entry.name]):
-                walk(hints[entry.name], f"{prefix}{entry.name}.")
-
-    walk(Config, "")
-    # a group and its part of the configuration have one name
-    return list(dict.fromkeys(keys))
-
-
-def check_keys(arguments: Sequence[str]) -> None:
-    """Refuse a key that the configuration does not hold, before Hydra does so at length, and a comma without a value.
-
-    Args:
-        arguments: the command line.
-
-    Raises:
-        ConfigError: names the key and the nearest ones.
-    """
-    keys = known_keys()
-    for argument in arguments:
-        if argument.endswith(",") and "=" in argument:
-            raise ConfigError(
-                f"{argument} has no value after its comma; write a sweep's without spaces, as in seed=0,1"
-            )
-        key, sign, _ = argument.lstrip("+").partition("=")
-        plain = sign and key[:1] not in "~-" and "@" not in key and not key.startswith("hydra")
-        if plain and key not in keys and not key.startswith((*MAPPINGS, "pretraining.proportions.")):
-            near = difflib.get_close_matches(key, keys, n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(near)}?" if near else "see python -m ilm_lightning.train --cfg job"
-            raise ConfigError(f"there is no setting {key}; {hint}")
-
-
-def check_choices(arguments: Sequence[str]) -> None:
-    """Refuse a choice that its config group does not hold, before Hydra does so at length.
-
-    Args:
-        arguments: the command line.
-
-    Raises:
-        ConfigError: names the group, what there is, and the nearest of it.
-    """
-    # the user's own folder may hold more
-    if any(argument.startswith(("--config-dir", "-cd", "hydra.searchpath")) for argument in arguments):
-        return
-    for argument in arguments:
-        group, sign, values = argument.lstrip("+").partition("=")
-        folder = conf_dir() / group
-        if not sign or not group.isidentifier() or not folder.is_dir():
-            continue
-        known = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
-        for value in values.split(","):
-            # what is no plain word is Hydra's grammar: lists, choice(), glob()
-            if value in known or value == "null" or not value.replace("/", "").isidentifier():
-                continue
-            near = difflib.get_close_matches(value, known, n=2, cutoff=0.6)
-            hint = f"did you mean {' or '.join(near)}? There are" if near else "there are"
-            raise ConfigError(f"{group}={value}: there is no such choice; {hint} {', '.join(known)}")
 
 
 def _only_resume(arguments: Sequence[str]) -> None:
@@ -219,12 +129,12 @@ def hydra_command(config_name: str, task: Callable[[Config], float], in_turn: bo
     register_schema()
 
     failures: list[str] = []
-    sys.argv[1:] = [open_mapping(argument) for argument in sys.argv[1:]]
+    options, settings = split_options(sys.argv[1:])
+    sys.argv[1:] = [*options, *map(open_mapping, settings)]
     if in_turn and {"-m", "--multirun"} & set(sys.argv):
         sys.argv.append("hydra/launcher=basic")
     try:
-        check_keys(sys.argv[1:])
-        check_choices(sys.argv[1:])
+        check_settings(settings, options)
         check_plugins(sys.argv[1:])
     except ConfigError as error:
         log.error("error: %s", error)
@@ -275,16 +185,3 @@ def _hydras_errors_raised() -> Iterator[None]:
         os.environ.pop(FULL_ERROR)
         if before is not None:
             os.environ[FULL_ERROR] = before
-
-
-def told(error: Exception) -> str:
-    r"""What Hydra or a sweep says of a command line, without the types behind it and the sentence on stack traces.
-
-    >>> told(CompactHydraException("Error merging override seed=abc\nnot an integer\n    full_key: seed"))
-    'Error merging override seed=abc\nnot an integer'
-    """
-    texts = [str(error)]
-    if isinstance(error.__cause__, OmegaConfBaseException) and str(error.__cause__) not in texts[0]:
-        texts.append(str(error.__cause__))
-    lines = [line for text in texts for line in text.splitlines()]
-    return "\n".join(line for line in lines if line.strip() and not line.lstrip().startswith(_INNER))

@@ -16,15 +16,8 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ilm_lightning.engine.command import (
-    check_choices,
-    check_data,
-    check_keys,
-    conf_dir,
-    open_mapping,
-    register_schema,
-    told,
-)
+from ilm_lightning.engine.command import check_data, register_schema
+from ilm_lightning.engine.command_line import check_settings, conf_dir, open_mapping, told
 from ilm_lightning.engine.config import Config, as_config
 from ilm_lightning.engine.launcher.jobs import BEFORE, FINISHED, Job
 from ilm_lightning.engine.validate import ConfigError, validate
@@ -105,8 +98,7 @@ def _words(path: Path, where: str, value: Any) -> tuple[str, ...]:
         raise PlanError(f"{path}: {where}: write the overrides as one line, as on the command line")
     words = tuple(shlex.split(value))
     try:
-        check_keys([open_mapping(word) for word in words])
-        check_choices(words)
+        check_settings(words)
         OverridesParser.create().parse_overrides(list(words))
     except (ConfigError, HydraException) as error:
         raise PlanError(f"{path}: {where}: {told(error)}") from error

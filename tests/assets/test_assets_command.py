@@ -66,7 +66,7 @@ def test_get_tells_where_it_lies_and_fails_by_name(
     assert main(["get", "toy", "tooy", "--cache", str(tmp_path)]) == 1
     out, err = capsys.readouterr()
     assert f"toy: Toy ratings, {toy.server.url}/toy.zip, {tmp_path / 'toy'}" in out
-    assert "'tooy' is neither a path, nor an asset" in err
+    assert err.startswith("error: 'tooy' is neither a path, nor an asset")
     assert "did you mean toy?" in err
 
 
@@ -76,12 +76,16 @@ def test_get_from_an_own_folder(toy: Toy, tmp_path: Path, capsys: pytest.Capture
     assert "runs find it at $ILM_DATA/toy" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("given", "words"), [("toy", "takes NAME=PATH"), ("tooy=/x", "no asset is called 'tooy'")])
+@pytest.mark.parametrize(
+    ("given", "words"), [("toy", "takes NAME=PATH"), ("tooy=/x", "no asset is called 'tooy'"), ("[b]", "not '[b]'")]
+)
 def test_wrong_path_argument(
     toy: Toy, tmp_path: Path, capsys: pytest.CaptureFixture[str], given: str, words: str
 ) -> None:
     assert main(["get", "toy", "--path", given, "--cache", str(tmp_path)]) == 1
-    assert words in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert words in told
 
 
 def test_verify_reads_every_byte(toy: Toy, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

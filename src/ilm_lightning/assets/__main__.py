@@ -90,6 +90,11 @@ def _show(arguments: argparse.Namespace, console: Console) -> int:
     return int(full and any(state.state == DAMAGED for state in states))
 
 
+def _tell(error: AssetError) -> None:
+    # names and paths may hold square brackets, which are no markup here
+    Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
 def _get(arguments: argparse.Namespace, console: Console) -> int:
     overrides = _pairs(arguments.path)
     needed = [name for name, asset in REGISTRY.items() if asset.needed]
@@ -101,7 +106,7 @@ def _get(arguments: argparse.Namespace, console: Console) -> int:
                 name, cache_dir=arguments.cache, overrides=overrides, offline=True if arguments.offline else None
             )
         except AssetError as error:
-            Console(stderr=True).print(f"[red]{error}[/]", highlight=False, soft_wrap=True)
+            _tell(error)
             failed += 1
             continue
         console.print(f"{name}: {found.name}, {found.source}, {found.path}", highlight=False, soft_wrap=True)
@@ -129,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _get(arguments, console) if arguments.command == "get" else _show(arguments, console)
     except AssetError as error:
-        Console(stderr=True).print(f"[red]{error}[/]", highlight=False, soft_wrap=True)
+        _tell(error)
         return 1
 
 

@@ -377,6 +377,10 @@ def test_cfg_job_prints_within_three_seconds_and_imports_nothing_heavy(tmp_path:
     seconds = time.monotonic() - start
     assert "name: ilm_qformer" in done.stdout
     assert seconds < 3
+    # options without settings, and between them
+    assert "name: ilm_qformer" in run("--cfg", "job", cwd=tmp_path).stdout
+    both = run("seed=7", "--cfg", "job", "name=mine", cwd=tmp_path).stdout
+    assert "name: mine\nseed: 7\n" in both
     heavy = ("torch", "lightning", "transformers", "polars")
     code = f"import sys, ilm_lightning.train; print([m for m in {heavy} if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -77,7 +77,7 @@ def check_form(settings: Sequence[str]) -> None:
     Raises:
         ConfigError: says what to write.
     """
-    for word, after in zip(settings, [*settings[1:], "="], strict=True):
+    for word, after in zip(settings, [*settings, "="][1:], strict=True):
         if "=" in word or word.startswith("~"):
             continue
         if word in known_keys():

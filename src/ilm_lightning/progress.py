@@ -3,7 +3,9 @@
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -56,3 +58,33 @@ def track(iterable: Iterable[T], total: int, label: str) -> Iterator[T]:
             log.info("%s: %d of %d, %s left", label, done, total, clock(left))
             last = now
         yield item
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Hide transformers' own bars in a ``with`` block; shown again after it where they were before."""
+    from transformers.utils import logging as transformers_logging
+
+    shown = transformers_logging.is_progress_bar_enabled()
+    _switch(transformers_logging.disable_progress_bar)
+    try:
+        yield
+    finally:
+        if shown:
+            _switch(transformers_logging.enable_progress_bar)
+
+
+def _switch(bars: Callable[[], None]) -> None:
+    with warnings.catch_warnings():
+        # the hub's client says so where HF_HUB_DISABLE_PROGRESS_BARS has decided already
+        warnings.filterwarnings("ignore", message="Cannot (en|dis)able progress bars")
+        bars()
+
+
+class BesideBars(logging.StreamHandler):  # type: ignore[type-arg]
+    """Write messages on lines of their own, above a bar that is being drawn on the same terminal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take the bars away, write, and draw them again."""
+        with tqdm.external_write_mode(file=self.stream):
+            super().emit(record)

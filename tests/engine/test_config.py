@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
 from ilm_lightning.engine.command import conf_dir, load_run_config, register_schema
-from ilm_lightning.engine.command_line import told
+from ilm_lightning.engine.command_line import check_settings, told
 from ilm_lightning.engine.config import Config, PretrainingConfig, as_config
 from ilm_lightning.engine.validate import ConfigError, validate
 from ilm_lightning.reporting import paper
@@ -327,13 +327,26 @@ def test_a_key_forced_into_the_configuration_is_refused() -> None:
         ("tuning.lr_trials=[1e-3,a]", "tuning.lr_trials[1] must be a number, got 'a'"),
         ("tasks.title_in_prompt=perhaps", "tasks.title_in_prompt must be true or false, got 'perhaps'"),
         ("tasks.names=summary", "tasks.names must be a list, as [a,b], got 'summary'"),
-        ("seed=null", "Error merging override seed=null\nfield 'seed' is not Optional"),
+        ("seed=null", "seed must be given, got None"),
     ],
 )
 def test_wrong_type_is_a_clear_error(setting: str, message: str) -> None:
     with pytest.raises(HydraException) as error:
         composed(setting)
     assert told(error.value) == message
+
+
+@pytest.mark.parametrize("value", ["[1", "a[", "a b(c", "'a", '"a'])
+def test_a_value_that_cannot_be_read_is_named(value: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"name: {value!r} cannot be read")):
+        check_settings(["seed=1", f"name={value}"])
+
+
+@pytest.mark.parametrize(
+    "value", ["[1,2]", "'a b(c'", '"a, b"', "1,2", "null", "", "choice(1,2)", "/a b/c.csv", "{a:1}"]
+)
+def test_values_in_hydras_grammar_are_left_to_hydra(value: str) -> None:
+    check_settings([f"data.path={value}"])
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -354,6 +367,8 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["resume=nothing"], "no such run"),
         (["experiment", "ilm_qformer"], "error: experiment has no value: write experiment=ilm_qformer\n"),
         (["seed=1", "experiment", "=", "elm"], "error: experiment has no value: write experiment=VALUE\n"),
+        (["seed=0", "--seed=1"], "error: there is no option --seed=1; write seed=1, without dashes"),
+        (["seed=[1"], "error: seed: '[1' cannot be read: close its brackets"),
         (["outputs/run"], "error: 'outputs/run' is no setting: write KEY=VALUE"),
         (["tuning.steps=abc"], "error: tuning.steps must be a whole number, got 'abc'\n"),
         (["tasks.names=[sumary]"], "user_profile; did you mean summary?\n"),

@@ -3,9 +3,11 @@
 import logging
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 from ilm_lightning.permissions import follow_umask
+from ilm_lightning.progress import without_bars
 
 from .cache import verify_file
 from .registry import MOVIELENS_TABLE_SHA256
@@ -24,19 +26,16 @@ def gguf_to_folder(raw: Path, out: Path) -> None:
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-    from transformers.utils import logging as bars
 
-    if not sys.stderr.isatty():
-        bars.disable_progress_bar()
     log.info("converting the quantised weights to float32 (once, under a minute)")
-    tokenizer = AutoTokenizer.from_pretrained(raw, gguf_file="model.gguf")
-    model = AutoModelForCausalLM.from_pretrained(
-        raw, gguf_file="model.gguf", dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-    )
+    with nullcontext() if sys.stderr.isatty() else without_bars():
+        tokenizer = AutoTokenizer.from_pretrained(raw, gguf_file="model.gguf")
+        model = AutoModelForCausalLM.from_pretrained(
+            raw, gguf_file="model.gguf", dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+        )
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     follow_umask(out)
-    bars.enable_progress_bar()
 
 
 def movielens_table(raw: Path, out: Path) -> None:

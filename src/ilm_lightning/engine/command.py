@@ -22,6 +22,7 @@ from ilm_lightning.engine.interruptions import closed_pipe, leave, stop_signals
 from ilm_lightning.engine.runs import stored_config
 from ilm_lightning.engine.validate import ConfigError, validate
 from ilm_lightning.engine.validate_machine import check_plugins
+from ilm_lightning.progress import BesideBars
 from ilm_lightning.reporting.text import redact
 
 log = logging.getLogger("ilm_lightning")
@@ -38,7 +39,7 @@ def register_schema() -> None:
 
 def setup_logging() -> None:
     """Plain messages on standard error; libraries only from warnings on."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[BesideBars()], force=True)
     log.setLevel(os.environ.get("ILM_LOG_LEVEL", "INFO"))
     for handler in logging.getLogger().handlers:
         handler.addFilter(mask_secrets)
@@ -129,11 +130,11 @@ def hydra_command(config_name: str, task: Callable[[Config], float], in_turn: bo
     register_schema()
 
     failures: list[str] = []
-    options, settings = split_options(sys.argv[1:])
-    sys.argv[1:] = [*options, *map(open_mapping, settings)]
-    if in_turn and {"-m", "--multirun"} & set(sys.argv):
-        sys.argv.append("hydra/launcher=basic")
     try:
+        options, settings = split_options(sys.argv[1:])
+        sys.argv[1:] = [*options, *map(open_mapping, settings)]
+        if in_turn and {"-m", "--multirun"} & set(sys.argv):
+            sys.argv.append("hydra/launcher=basic")
         check_settings(settings, options)
         check_plugins(sys.argv[1:])
     except ConfigError as error:

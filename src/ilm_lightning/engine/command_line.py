@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import get_type_hints
 
 from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from ilm_lightning.engine.checks import ConfigError
@@ -21,6 +23,7 @@ _KINDS = {
     "converted to Float": "a number",
     "not a valid bool": "true or false",
     "not a ListConfig": "a list, as [a,b]",
+    "is not Optional": "given",
 }
 """What a setting must be, by how OmegaConf says that a value is none."""
 
@@ -37,10 +40,18 @@ def conf_dir() -> Path:
 def split_options(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Part a command line into Hydra's options and the settings, which Hydra reads on one side of its options only.
 
+    Raises:
+        ConfigError: an option that is none.
+
     >>> split_options(["seed=0", "-m", "tuning.steps=3", "--cfg", "job"])
     (['-m', '--cfg', 'job'], ['seed=0', 'tuning.steps=3'])
     """
-    settings: list[str] = get_args_parser().parse_known_intermixed_args(list(arguments))[0].overrides
+    read, unknown = get_args_parser().parse_known_intermixed_args(list(arguments))
+    if unknown:
+        bare = unknown[0].lstrip("-")
+        hint = f"write {bare}" if "=" in bare else "settings are words KEY=VALUE"
+        raise ConfigError(f"there is no option {unknown[0]}; {hint}, without dashes (--help lists them)")
+    settings: list[str] = read.overrides
     options = list(arguments)
     for setting in settings:
         options.remove(setting)
@@ -69,6 +80,25 @@ def check_settings(settings: Sequence[str], options: Sequence[str] = ()) -> None
     check_keys(settings)
     check_form(settings)
     check_choices([*options, *settings])
+    check_values(settings)
+
+
+def check_values(settings: Sequence[str]) -> None:
+    """Refuse a value that Hydra's grammar cannot read.
+
+    Raises:
+        ConfigError: names it.
+    """
+    parser = OverridesParser.create()
+    for setting in settings:
+        try:
+            parser.parse_override(setting)
+        except HydraException:
+            key, _, value = setting.partition("=")
+            raise ConfigError(
+                f"{key}: {value!r} cannot be read: close its brackets and quotes, and give text that holds such signs "
+                f"in quotes, as '{key}=\"a (b)\"'"
+            ) from None
 
 
 def check_form(settings: Sequence[str]) -> None:

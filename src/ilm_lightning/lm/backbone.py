@@ -15,6 +15,7 @@ from torch import nn
 
 from ilm_lightning.hardware import cpu_bf16
 from ilm_lightning.lm.attention import choose_attention
+from ilm_lightning.progress import without_bars
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -237,21 +238,17 @@ def read_updates(lm: Any, updates: Path, trained: bool = False) -> Any:
 @contextmanager
 def _quiet_loading() -> Iterator[None]:
     """No bar; and no advice where a T5's own vocabulary head is found, which transformers does not expect and keeps."""
-    from transformers.utils import logging as transformers_logging
 
     def unexpected(record: logging.LogRecord) -> bool:
         return "we will NOT tie them" not in record.getMessage()
 
-    shown = transformers_logging.is_progress_bar_enabled()
     logger = logging.getLogger("transformers.modeling_utils")
-    transformers_logging.disable_progress_bar()
     logger.addFilter(unexpected)
     try:
-        yield
+        with without_bars():
+            yield
     finally:
         logger.removeFilter(unexpected)
-        if shown:
-            transformers_logging.enable_progress_bar()
 
 
 def parse_tuning(tuning: Tuning | str) -> Tuning:

@@ -62,9 +62,13 @@ class Queue:
                 keep_record(job.folder, self.plan.results / self._labels[self._numbers[id(job)]])
         write_json(self.plan.results / STATE, as_rows(jobs, self.common))
 
+    def forecasts(self) -> list[float | None]:
+        """Per run the seconds that it will take; None where nothing is known."""
+        return [self.budget.forecast(number, self.jobs) for number in range(len(self.jobs))]
+
     def show_forecast(self) -> None:
         """Say what is left to do and how long it will take."""
-        known = [self.budget.forecast(i, self.jobs) for i, job in enumerate(self.jobs) if job.state == WAITING]
+        known = [seconds for seconds, job in zip(self.forecasts(), self.jobs, strict=True) if job.state == WAITING]
         total = sum(seconds for seconds in known if seconds is not None)
         unknown = sum(seconds is None for seconds in known)
         more = f", and {unknown} of unknown length" if unknown else ""
@@ -106,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.error("interrupted: what was finished is kept; the same command continues")
         return 130
     finally:
-        show_jobs(queue.jobs, queue.common)
+        show_jobs(queue.jobs, queue.common, queue.forecasts())
     return 1 if any(job.state == FAILED for job in queue.jobs) else 0
 
 

@@ -125,7 +125,7 @@ def test_a_failed_run_is_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch
     assert [job.state for job in queue.jobs] == [FAILED] * 5
     run(again := Queue(path, hours=None))
     assert [job.state for job in again.jobs] == [FINISHED] * 5
-    monkeypatch.setattr(command, "show_jobs", lambda jobs, common: None)
+    monkeypatch.setattr(command, "show_jobs", lambda jobs, common, forecasts: None)
     assert main([str(path)]) == 0
 
 
@@ -138,6 +138,7 @@ def test_list_starts_nothing(path: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert "experiment=ilm_mlp" in screen
     assert "budget=tiny" not in screen
     assert "records" not in screen
+    assert screen.count(" ~") == sum(seconds is not None for seconds in Queue(path, hours=None).forecasts()) > 0
 
 
 def test_rows_show_no_common_override_where_a_run_has_its_own(path: Path) -> None:

@@ -120,6 +120,15 @@ def test_difference_table_has_intervals_and_opponents(metrics: dict[str, Any]) -
     assert "]*" not in said
 
 
+def test_the_best_of_one_control_is_not_told_twice(frame: pl.DataFrame) -> None:
+    two = summarise(frame.filter(pl.col("condition").is_in(["own", "shuffled"])), resamples=50)
+    assert two["controls"]["best_control"] == ["shuffled"]
+    assert sum("SC [" in line for line in findings(two)) == 1
+    lines = "\n".join(printed(difference_table(two)))
+    assert "own - shuf" in lines
+    assert "own - best" not in lines
+
+
 def test_findings_say_who_wins(metrics: dict[str, Any]) -> None:
     lines = findings(metrics)
     assert any(line.startswith("own above shuffled: +") and "better in 3 of 3 tasks" in line for line in lines)

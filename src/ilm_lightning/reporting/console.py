@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ilm_lightning.evaluation.summary import CONDITIONS
 from ilm_lightning.reporting.blocks import Blocks
-from ilm_lightning.reporting.findings import findings
+from ilm_lightning.reporting.findings import findings, own_row
 
 HEADERS = {
     "own": "own",
@@ -103,7 +103,7 @@ def difference_table(metrics: Mapping[str, Any], measure: str = "sc") -> Rendera
         A table; None where nothing was compared.
     """
     found = metrics["differences"].get(measure, {})
-    compared = [key for key in ("shuffled", "best_control") if key in found]
+    compared = [key for key in ("shuffled", "best_control") if key in found and own_row(key, metrics)]
     if not compared:
         return None
     headers = {"shuffled": ["own - shuf"], "best_control": ["own - best", "vs"], ROOM: [ROOM]}

@@ -26,7 +26,7 @@ def findings(metrics: Mapping[str, Any]) -> list[str]:
         tried.
     """
     differences = metrics["differences"]
-    lines = [_comparison(key, row, metrics) for key, row in differences.get("sc", {}).items()]
+    lines = [_comparison(key, row, metrics) for key, row in differences.get("sc", {}).items() if own_row(key, metrics)]
     specific = metrics.get("item_specific_sc")
     if specific:
         lines.append(f"item-specific SC (own - blind): {_interval(specific)}")
@@ -45,6 +45,11 @@ def findings(metrics: Mapping[str, Any]) -> list[str]:
     if tried:
         lines.append(f"configurations of this variant tried so far, seeds set aside: {tried}")
     return lines
+
+
+def own_row(key: str, metrics: Mapping[str, Any]) -> bool:
+    """Whether a comparison says what no other does: the best of one control is that control."""
+    return len(metrics.get("controls", {}).get(key, ())) != 1
 
 
 def _interval(row: Mapping[str, Any]) -> str:

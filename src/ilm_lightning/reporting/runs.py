@@ -230,12 +230,10 @@ def _read_run(folder: Path, problems: list[Problem]) -> Run | None:
         _read_json(folder / STATUS, "its state is unknown") if (folder / STATUS).is_file() else {"state": "finished"}
     )
     if status.get("state") != "finished":
-        why = f": {status['error']}" if status.get("error") else ""
+        state, why = status.get("state", "unknown"), status.get("error")
+        told = f"{why}; once that is mended, " if why else ""
         problems.append(
-            Problem(
-                str(folder),
-                f"unfinished run (state {status.get('state', 'unknown')}{why}); resume={folder.name} continues it",
-            )
+            Problem(str(folder), f"unfinished run (state {state}): {told}resume={folder.name} continues it")
         )
         return None
     if not (folder / METRICS).is_file():

@@ -21,6 +21,7 @@ from ilm_lightning.engine.command_line import check_settings, conf_dir, open_map
 from ilm_lightning.engine.config import Config, as_config
 from ilm_lightning.engine.launcher.jobs import BEFORE, FINISHED, Job
 from ilm_lightning.engine.validate import ConfigError, validate
+from ilm_lightning.progress import track
 
 
 class PlanError(ValueError):
@@ -120,7 +121,7 @@ def configure(runs: Sequence[Sequence[str]]) -> list[Config | str]:
     """Per run its configuration, or why it cannot run."""
     register_schema()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return [_configure(overrides) for overrides in runs]
+        return [_configure(overrides) for overrides in track(runs, len(runs), "reading the plan's runs")]
 
 
 def _configure(overrides: Sequence[str]) -> Config | str:

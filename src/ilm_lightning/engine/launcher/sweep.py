@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ilm_lightning.engine.launcher.jobs import (
     FAILED,
     FINISHED,
     INTERRUPTED,
+    WAITING,
     Job,
     as_rows,
     distinct_overrides,
@@ -194,14 +196,22 @@ def _result(job: Job, node: DictConfig) -> JobReturn:
     return found
 
 
-def show_jobs(jobs: Sequence[Job], common: Sequence[str] = ()) -> None:
-    """Print the table of jobs, without overrides that are common to them."""
+def show_jobs(jobs: Sequence[Job], common: Sequence[str] = (), forecasts: Sequence[float | None] = ()) -> None:
+    """Print the table of jobs, without overrides that are common to them.
+
+    Args:
+        jobs: of a sweep or a queue.
+        common: overrides that need no telling.
+        forecasts: per job the seconds that it will take, shown of those that wait; None where nobody knows.
+    """
     table = Table(title=outcome(jobs), title_justify="left")
     for heading in ("run", "overrides", "state", "score", "time", "error"):
         table.add_column(heading, justify="right" if heading in ("score", "time") else "left", overflow="fold")
-    for row in as_rows(jobs, common):
+    for row, forecast in zip_longest(as_rows(jobs, common), forecasts):
         score = "" if row["sc"] is None else f"{row['sc']:.4g}"
         seconds = "" if row["seconds"] is None else clock(row["seconds"])
+        if row["state"] == WAITING and forecast is not None:
+            seconds = f"~{clock(forecast)}"
         cells = (row["folder"], " ".join(row["overrides"]), row["state"], score, seconds, row["error"])
         # as text: square brackets are no markup here
         table.add_row(*(Text(cell) for cell in cells))

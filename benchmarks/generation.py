@@ -17,10 +17,12 @@ in float32. One JSON line a precision.
 
 import argparse
 import json
+import logging
 import time
 from pathlib import Path
 from typing import Any
 
+import harness
 import numpy as np
 import polars as pl
 import torch
@@ -29,6 +31,7 @@ from ilm_lightning.assets import resolve
 from ilm_lightning.lm import Collator, ItemLanguageModel, PromptTokenizer, generate, load_backbone
 from ilm_lightning.lm.generate import stop_ids
 from ilm_lightning.lm.prompts import TokenisedExample
+from ilm_lightning.progress import track
 
 TIE = 1e-4
 QUERIES = 8
@@ -46,6 +49,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=48)
     parser.add_argument("--max-new-tokens", type=int, default=96)
     parser.add_argument("--threads", type=int, default=0, help="0: torch's default")
+    parser.add_argument("--out", type=Path, help="JSON file for the results, with command, commit and machine")
     return parser.parse_args()
 
 
@@ -101,7 +105,7 @@ def one_by_one(
     """Write each text by a ``generate`` call of its own; returns ids without the end token."""
     lm: Any = model.lm
     texts = []
-    for example in examples:
+    for example in track(examples, len(examples), "single calls"):
         batch = collator.prompts([example])
         with model.lm_precision():
             ids = lm.generate(
@@ -205,6 +209,7 @@ def measure(options: argparse.Namespace, dtype: str, scorer: Any, scores: dict[s
 def main() -> None:
     """Measure every precision asked for and print one JSON line each."""
     options = arguments()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(options.threads or torch.get_num_threads())
     scorer = None
     if options.run is not None:
@@ -213,8 +218,13 @@ def main() -> None:
         scorer = SentenceScorer(resolve(options.scorer).path, bf16=False)
     setting = {"threads": torch.get_num_threads(), "examples": options.examples, "batch_size": options.batch_size}
     scores: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for dtype in options.dtype:
-        print(json.dumps(setting | measure(options, dtype, scorer, scores)), flush=True)
+        found[dtype] = setting | measure(options, dtype, scorer, scores)
+        print(json.dumps(found[dtype]), flush=True)
+        if options.out is not None:
+            # after each, so that an interruption keeps what is there
+            harness.save(options.out, {"precisions": found})
 
 
 if __name__ == "__main__":

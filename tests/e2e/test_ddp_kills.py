@@ -69,7 +69,7 @@ def test_a_sweep_of_runs_with_two_processes(number: signal.Signals, tiny_setting
             time.sleep(0.05)
         time.sleep(1.0)
         os.kill(sweep.pid, number)
-        _, errors = sweep.communicate(timeout=60)
+        _, errors = sweep.communicate(timeout=180)
         assert sweep.returncode == (-9 if number == signal.SIGKILL else 130), errors
         end = time.monotonic() + 10
         while processes(tmp_path) and time.monotonic() < end:
@@ -159,7 +159,7 @@ def test_signals_end_all_ranks_with_the_status_of_one_process(tiny_settings: lis
                 os.killpg(process.pid, number)
             else:
                 os.kill(process.pid if target == "first" else numbers(tmp_path)["1"], number)
-            _, errors = process.communicate(timeout=60)
+            _, errors = process.communicate(timeout=180)
         finally:
             process.kill()
         assert process.returncode == status, errors
@@ -183,7 +183,7 @@ def test_a_killed_rank_ends_the_run_and_the_same_command_finishes_it(
         # the first rank is the process that started the other, unless torchrun started both
         os.kill(ranks.get(str(victim), process.pid), signal.SIGKILL)
         killed = time.monotonic()
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=180)
         while processes(tmp_path) and time.monotonic() < killed + 60:
             time.sleep(0.1)
         assert processes(tmp_path) == []

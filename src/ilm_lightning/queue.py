@@ -76,9 +76,7 @@ class Queue:
         waiting = [name for number, name in self._labels.items() if self.jobs[number].state == WAITING]
         kept = sum((self.plan.results / name / METRICS).is_file() for name in waiting)
         if kept:
-            told = (
-                "records   %d of the %d that wait have one in %s; no run folder here holds them, so they are made anew"
-            )
+            told = "records   %d of the %d that wait have one in %s; without a finished run here they are made anew"
             log.info(told, kept, len(waiting), self.plan.results)
 
 

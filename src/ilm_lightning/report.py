@@ -23,7 +23,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = runs_parser("report", __doc__)
     made.add_argument("--out", default="report", metavar="FOLDER", help="where the files go (default: report)")
-    made.add_argument("--expected", action="store_true", help="FOLDER is experiments/: hold against expected.json")
+    held = "FOLDER is experiments/ or one of its folders: hold against expected.json"
+    made.add_argument("--expected", action="store_true", help=held)
     made.add_argument("--rerun", action="store_true", help="with --expected: run the cheap ones anew as well")
     made.add_argument("--claims", action="store_true", help="also go through the paper's claims (claims.md)")
     return made

@@ -102,7 +102,7 @@ def test_verify_reads_every_byte(toy: Toy, tmp_path: Path, capsys: pytest.Captur
     assert notes["toy"] == "ratings.csv has changed (sha256 differs)"
     assert main(["verify", "--cache", str(tmp_path)]) == 1
     remedy = f"python -m ilm_lightning.assets get toy --cache {tmp_path}"
-    assert f"toy is damaged; this fetches it again: {remedy}" in capsys.readouterr().out
+    assert f"toy: ratings.csv has changed (sha256 differs); this fetches it again: {remedy}" in capsys.readouterr().out
     # though size and time are as they were
     assert main(remedy.split()[3:]) == 0
     assert main(["verify", "--cache", str(tmp_path)]) == 0

@@ -328,6 +328,8 @@ def test_a_key_forced_into_the_configuration_is_refused() -> None:
         ("tasks.title_in_prompt=perhaps", "tasks.title_in_prompt must be true or false, got 'perhaps'"),
         ("tasks.names=summary", "tasks.names must be a list, as [a,b], got 'summary'"),
         ("seed=null", "seed must be given, got None"),
+        ("data.columns=user", "data.columns must be a mapping, written KEY.NAME=VALUE, got 'user'"),
+        ("run={a:1}", "run must be a text, got {'a': 1}"),
     ],
 )
 def test_wrong_type_is_a_clear_error(setting: str, message: str) -> None:
@@ -363,6 +365,7 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         # Hydra's + would add a key that nothing reads
         (["+tuning.stepz=3"], "no setting tuning.stepz; did you mean tuning.steps"),
         (["experiment=nope"], "ilm_qformer_grounded"),
+        (["adapter=null"], "adapter=null: there is no such choice; there are collm"),
         (["tuning.steps=0"], "tuning.steps=0 must be above 0"),
         (["resume=nothing"], "no such run"),
         (["experiment", "ilm_qformer"], "error: experiment has no value: write experiment=ilm_qformer\n"),
@@ -395,6 +398,8 @@ def test_cfg_job_prints_within_three_seconds_and_imports_nothing_heavy(tmp_path:
     # options without settings, and between them
     assert "name: ilm_qformer" in run("--cfg", "job", cwd=tmp_path).stdout
     both = run("seed=7", "--cfg", "job", "name=mine", cwd=tmp_path).stdout
+    # an option that may take a word after it
+    assert "seed: 7\n" in run("seed=7", "--info", cwd=tmp_path).stdout
     assert "name: mine\nseed: 7\n" in both
     heavy = ("torch", "lightning", "transformers", "polars")
     code = f"import sys, ilm_lightning.train; print([m for m in {heavy} if m in sys.modules])"

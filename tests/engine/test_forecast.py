@@ -3,6 +3,7 @@
 import re
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,7 +29,7 @@ class Squares(nn.Module):
         self.map = nn.Linear(8, 8, bias=False)
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        return self.map(batch).square().sum() * torch.rand(())
+        return self.map(batch).square().sum() * torch.rand((), device=batch.device)
 
 
 @pytest.fixture
@@ -61,6 +62,20 @@ def test_phase_1_counts_each_kind_of_batch_as_often_as_it_comes(monkeypatch: pyt
     assert more is not None
     # the batch, and 2.4 times the two tensors of its size that the forward pass keeps
     assert float(more[1]) - here == pytest.approx(0.128 + 2.4 * 2 * 0.128, abs=0.12)
+
+
+def test_phase_1_is_timed_where_it_will_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    # "meta" stands in for another device: nothing is computed there
+    where = []
+    model = Squares()
+    monkeypatch.setattr(forecast, "timed", lambda run, device: where.append(run().device) or 1.0)  # type: ignore[func-returns-value]
+    monkeypatch.setattr(forecast, "memory_rate", lambda device: 1e9)
+    monkeypatch.setattr(torch, "autocast", lambda *arguments, **options: nullcontext())
+    meta = torch.device("meta")
+    line = phase1_forecast(model, {"one": (torch.ones(5, 8), 100)}, "bf16-mixed", meta)
+    assert where == [meta]
+    assert "100 steps, about 5m00s" in line
+    assert model.map.weight.device == meta
 
 
 class Llama(nn.Module):

@@ -211,6 +211,28 @@ def test_what_is_wrong_with_a_plan_is_told(
     assert len(told.splitlines()) <= 3
 
 
+def test_a_plan_may_use_configurations_of_its_own(tmp_path: Path) -> None:
+    own = tmp_path / "conf" / "experiment"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("# @package _global_\nname: mine\n")
+    file = tmp_path / "plan.yaml"
+    file.write_text(
+        f"common: hydra.searchpath=[file://{own.parent}] outputs={tmp_path}/o\nruns:\n  - overrides: experiment=mine\n"
+    )
+    (job,) = Queue(file, hours=None).jobs
+    assert job.config is not None
+    assert job.config.name == "mine"
+
+
+def test_a_refused_run_says_our_words_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ILM_DATA", raising=False)
+    file = tmp_path / "plan.yaml"
+    file.write_text(f"common: outputs={tmp_path}/o\nruns:\n  - overrides: data=openp5_beauty tasks=openp5\n")
+    (job,) = Queue(file, hours=None).jobs
+    assert "data.path is read from ILM_DATA" in job.error
+    assert "interpolation" not in job.error
+
+
 def test_expansion_is_hydras() -> None:
     runs = expand(Entry(("experiment=elm,ilm_mlp", "data.columns.user=u", "seed=range(0,2)")), ["budget=tiny"])
     assert runs[0] == ["budget=tiny", "experiment=elm", "++data.columns.user=u", "seed=0"]

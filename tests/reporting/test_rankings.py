@@ -215,8 +215,14 @@ def test_a_second_run_of_a_seed_is_told_and_does_not_count(tmp_path: Path) -> No
     (problem,) = [problem for problem in found.problems if "same settings and seed" in problem.what]
     assert "left out" in problem.what
     assert problem in found.rankings.problems
-    # baselines are measured with every run: one more of them is nothing to tell
-    assert sum("Markov" in problem.what for problem in found.problems) == 0
+
+
+def test_baselines_of_two_runs_are_nothing_to_tell(tmp_path: Path) -> None:
+    write_ranking(tmp_path / "a", "ilm", 0.3)
+    write_ranking(tmp_path / "b", "rand", 0.3)
+    found = found_in(tmp_path)
+    assert [row.left_out for row in found.rows if row.name == "Markov"] == [()]
+    assert not found.problems
 
 
 def test_another_number_of_validation_examples_is_a_row_apart(tmp_path: Path) -> None:

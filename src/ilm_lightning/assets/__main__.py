@@ -86,7 +86,8 @@ def _show(arguments: argparse.Namespace, console: Console) -> int:
         for state in states:
             if state.state == DAMAGED:
                 remedy = f"python -m ilm_lightning.assets get {state.name}{where}"
-                console.print(f"{state.name} is damaged; this fetches it again: {remedy}", soft_wrap=True, markup=False)
+                told = f"{state.name}: {state.note}; this fetches it again: {remedy}"
+                console.print(told, soft_wrap=True, markup=False)
     return int(full and any(state.state == DAMAGED for state in states))
 
 

@@ -54,7 +54,7 @@ def inspect_asset(
         full: hash every cached file again.
 
     Returns:
-        Its state; nothing is fetched or changed.
+        Its state; nothing is fetched. What ``full`` finds changed is marked, so that the next use fetches it anew.
     """
     try:
         own = given_path(asset, overrides)

@@ -132,9 +132,10 @@ def hydra_command(config_name: str, task: Callable[[Config], float], in_turn: bo
     failures: list[str] = []
     try:
         options, settings = split_options(sys.argv[1:])
-        sys.argv[1:] = [*options, *map(open_mapping, settings)]
-        if in_turn and {"-m", "--multirun"} & set(sys.argv):
-            sys.argv.append("hydra/launcher=basic")
+        if in_turn and {"-m", "--multirun"} & set(options):
+            settings.append("hydra/launcher=basic")
+        # options last: --info takes the word after it as its own
+        sys.argv[1:] = [*map(open_mapping, settings), *options]
         check_settings(settings, options)
         check_plugins(sys.argv[1:])
     except ConfigError as error:

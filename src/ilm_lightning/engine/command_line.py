@@ -24,6 +24,9 @@ _KINDS = {
     "not a valid bool": "true or false",
     "not a ListConfig": "a list, as [a,b]",
     "is not Optional": "given",
+    "Cannot assign str to Dict": "a mapping, written KEY.NAME=VALUE",
+    "Cannot convert 'dict' to string": "a text",
+    "Cannot convert 'list' to string": "a text",
 }
 """What a setting must be, by how OmegaConf says that a value is none."""
 
@@ -174,7 +177,7 @@ def check_choices(arguments: Sequence[str]) -> None:
         known = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
         for value in values.split(","):
             # what is no plain word is Hydra's grammar: lists, choice(), glob()
-            if value in known or value == "null" or not value.replace("/", "").isidentifier():
+            if value in known or not value.replace("/", "").isidentifier():
                 continue
             near = difflib.get_close_matches(value, known, n=2, cutoff=0.6)
             hint = f"did you mean {' or '.join(near)}? There are" if near else "there are"

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from torch.nn import functional
 
 from ilm_lightning.hardware import available_memory, resident_memory
@@ -147,12 +148,12 @@ def kept_activations(config: Any, checkpointed: bool = False) -> int:
 
 
 def phase1_forecast(model: Any, batches: Mapping[str, tuple[Any, int]], precision: str, device: torch.device) -> str:
-    """Estimate time and memory of phase 1 from two forward passes of one batch of each kind.
+    """Estimate time and memory of phase 1 from forward passes of one batch of each kind.
 
-    The first tells the memory and warms up, the second is timed; a backward pass takes twice a forward one.
+    The first tells the memory, the second warms up, the third is timed; a backward pass takes twice a forward one.
 
     Args:
-        model: a ``PretrainingModel``.
+        model: a ``PretrainingModel``; it is moved to the device.
         batches: per kind one batch, and how many of its kind will be trained on.
         precision: Lightning's, ``bf16-mixed`` or ``32-true``.
         device: where training will run.
@@ -162,9 +163,10 @@ def phase1_forecast(model: Any, batches: Mapping[str, tuple[Any, int]], precisio
     """
     # with the weights, and all that the stages before have left
     here = resident_memory()
+    model.to(device)
     seconds, largest = 0.0, 0
-    with torch.random.fork_rng(devices=[]):
-        for batch, steps in batches.values():
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        for batch, steps in move_data_to_device(dict(batches), device).values():
             kept: dict[int, int] = {}
 
             def keep(tensor: torch.Tensor, kept: dict[int, int] = kept) -> torch.Tensor:
@@ -174,6 +176,7 @@ def phase1_forecast(model: Any, batches: Mapping[str, tuple[Any, int]], precisio
             with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
                 model(batch)
             with torch.autocast(device.type, torch.bfloat16, enabled=precision.startswith("bf16")):
+                model(batch)
                 seconds += 3 * steps * timed(partial(model, batch), device)
             largest = max(largest, sum(kept.values()))
     steps = sum(count for _, count in batches.values())

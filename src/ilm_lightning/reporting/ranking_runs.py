@@ -297,19 +297,23 @@ def _joined(rows: Sequence[RankingRow], apart: str) -> RankingRow:
     errors: dict[tuple[str, str], dict[int, Mapping[str, float]]] = {}
     runs: dict[int, Run] = {}
     left_out: dict[str, Problem] = {}
+    counted: list[RankingRow] = []
     for row in rows:
         for seed, run in row.runs.items():
             taken = runs.setdefault(seed, run)
             for key, by_seed in row.measured.items():
-                if seed in measured.get(key, {}) and key[1] != WITHOUT_PROMPTS:
-                    left_out[str(run.path)] = repeated(run, taken)
+                if seed in measured.get(key, {}):
+                    if key[1] != WITHOUT_PROMPTS:
+                        left_out[str(run.path)] = repeated(run, taken)
+                else:
+                    counted.append(row)
                 measured.setdefault(key, {}).setdefault(seed, by_seed[seed])
                 errors.setdefault(key, {}).setdefault(seed, row.errors[key])
     means = {
         key: {m: float(np.mean([one[m] for one in by_seed.values()])) for m in next(iter(by_seed.values()))}
         for key, by_seed in errors.items()
     }
-    invalid = max(row.invalid for row in rows)
+    invalid = max((row.invalid for row in counted), default=0.0)
     return replace(
         first,
         apart=apart,

@@ -79,27 +79,27 @@ def read_plan(path: Path) -> Plan:
     if not isinstance(found, dict) or not isinstance(found.get("runs"), list) or not found["runs"]:
         raise PlanError(f"{path} must hold a list `runs`, each with `overrides`")
     _only(path, "the plan", found, {"common", "runs", "results"})
-    entries = tuple(_entry(path, number, entry) for number, entry in enumerate(found["runs"], 1))
-    results = Path(str(found.get("results", path.parent / "results")))
-    return Plan(_words(path, "common", found.get("common", "")), entries, results)
+    common = _words(path, "common", found.get("common", ""))
+    entries = tuple(_entry(path, number, entry, common) for number, entry in enumerate(found["runs"], 1))
+    return Plan(common, entries, Path(str(found.get("results", path.parent / "results"))))
 
 
-def _entry(path: Path, number: int, found: Any) -> Entry:
+def _entry(path: Path, number: int, found: Any, common: Sequence[str]) -> Entry:
     if not isinstance(found, dict) or "overrides" not in found:
         raise PlanError(f"{path}: run {number} needs `overrides: experiment=…`")
     _only(path, f"run {number}", found, {"overrides", "minutes", "note"})
     minutes = found.get("minutes")
     if minutes is not None and (not isinstance(minutes, int | float) or minutes <= 0):
         raise PlanError(f"{path}: run {number}: minutes={minutes} must be a number above 0")
-    return Entry(_words(path, f"run {number}", found["overrides"]), minutes, str(found.get("note", "")))
+    return Entry(_words(path, f"run {number}", found["overrides"], common), minutes, str(found.get("note", "")))
 
 
-def _words(path: Path, where: str, value: Any) -> tuple[str, ...]:
+def _words(path: Path, where: str, value: Any, common: Sequence[str] = ()) -> tuple[str, ...]:
     if not isinstance(value, str):
         raise PlanError(f"{path}: {where}: write the overrides as one line, as on the command line")
     words = tuple(shlex.split(value))
     try:
-        check_settings(words)
+        check_settings(words, common)
         OverridesParser.create().parse_overrides(list(words))
     except (ConfigError, HydraException) as error:
         raise PlanError(f"{path}: {where}: {told(error)}") from error
@@ -129,8 +129,10 @@ def _configure(overrides: Sequence[str]) -> Config | str:
         config = as_config(compose("train", list(overrides)))
         validate(config)
         check_data(config)
-    except (ValueError, HydraException) as error:
+    except HydraException as error:
         return told(error)
+    except ValueError as error:
+        return str(error)
     return config
 
 

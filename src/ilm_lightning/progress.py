@@ -48,7 +48,8 @@ def track(iterable: Iterable[T], total: int, label: str) -> Iterator[T]:
         The items, unchanged.
     """
     if sys.stderr.isatty():
-        yield from tqdm(iterable, total=total, desc=label, dynamic_ncols=True)
+        # inside of another bar it goes away when it is full
+        yield from tqdm(iterable, total=total, desc=label, dynamic_ncols=True, leave=None)
         return
     start = last = time.monotonic()
     for done, item in enumerate(iterable):

@@ -125,15 +125,32 @@ def _pandas_genome(folder: Path, row_of: Any) -> Any:
     return scores[["item", "tag", "relevance"]].sort_values(["item", "tag"])
 
 
-def als(prepared: Path) -> None:
+def als(prepared: Path, engine: str) -> None:
     """Fit the behavioral vectors on prepared tables with the package's defaults (k = 64, 15 iterations)."""
     import logging
 
+    import numpy as np
+
     from ilm_lightning.data.tables import Interactions
-    from ilm_lightning.embeddings.behavioral import fit_als
+    from ilm_lightning.embeddings.behavioral import fit_als, fit_implicit
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    fit_als(Interactions.read(prepared / "interactions.parquet"))
+    fit = {"own": fit_als, "implicit": fit_implicit}[engine]
+    items, users = fit(Interactions.read(prepared / "interactions.parquet"))
+    np.savez(prepared / f"{engine}.npz", items=items, users=users)
+
+
+def objective(prepared: Path, engine: str) -> float:
+    """What every engine minimises, at its factors."""
+    import numpy as np
+    from als import objective_of
+
+    from ilm_lightning.data.tables import Interactions
+    from ilm_lightning.embeddings.behavioral import ALPHA, REGULARIZATION
+
+    found = np.load(prepared / f"{engine}.npz")
+    matrix = Interactions.read(prepared / "interactions.parquet").matrix()
+    return round(objective_of(matrix, found["users"], found["items"], ALPHA, REGULARIZATION), 1)
 
 
 def measured(arguments: list[str], threads: int) -> dict[str, float]:
@@ -181,7 +198,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def compare_ways(folder: Path, turns: int, threads: int, with_als: bool) -> dict[str, Any]:
+def compare_ways(folder: Path, turns: int, threads: int, engines: list[str]) -> dict[str, Any]:
     """Run both ways in turn and report."""
     # here: what it imports would count in the ways, which are processes of this file
     from harness import commit, machine
@@ -200,7 +217,10 @@ def compare_ways(folder: Path, turns: int, threads: int, with_als: bool) -> dict
                 runs[way].append(measured(["--way", way, str(folder), "--out", str(out)], threads))
                 print(way, runs[way][-1], file=sys.stderr)
         equal = compare(Path(scratch) / "ours", Path(scratch) / "pandas")
-        fit = measured(["--way", "als", str(Path(scratch) / "ours")], threads) if with_als else None
+        prepared = Path(scratch) / "ours"
+        fits = {engine: measured(["--way", "als", str(prepared), "--als", engine], threads) for engine in engines}
+        for engine, fit in fits.items():
+            fit["objective"] = objective(prepared, engine)
     wall = {way: statistics.median(run["wall_s"] for run in own) for way, own in runs.items()}
     generated = folder / "generated.json"
     return {
@@ -214,7 +234,7 @@ def compare_ways(folder: Path, turns: int, threads: int, with_als: bool) -> dict
         "wall_s": wall,
         "times_faster": round(wall["pandas"] / wall["ours"], 2),
         "equal": equal,
-        "als_k64_15_iterations": fit,
+        "als_k64_15_iterations": fits,
     }
 
 
@@ -225,12 +245,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file of the result")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--als", action="store_true", help="also fit ALS on the result")
+    parser.add_argument("--als", nargs="+", default=[], choices=("implicit", "own"), help="also fit ALS on the result")
     parser.add_argument("--peak", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--way", choices=("ours", "pandas", "als"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.way == "als":
-        als(arguments.folder)
+        als(arguments.folder, arguments.als[0])
     elif arguments.way:
         (ours if arguments.way == "ours" else in_pandas)(arguments.folder, arguments.out)
     if arguments.way:

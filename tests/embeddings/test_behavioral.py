@@ -1,4 +1,5 @@
 import logging
+from collections.abc import Callable
 
 import numpy as np
 import polars as pl
@@ -7,9 +8,11 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from ilm_lightning.data.tables import Interactions
-from ilm_lightning.embeddings.behavioral import fit_als, fold_in, rated_items
+from ilm_lightning.embeddings.behavioral import fit_als, fit_implicit, fold_in, rated_items
 
 Array = NDArray[np.float64]
+Fit = Callable[..., tuple[NDArray[np.float32], NDArray[np.float32]]]
+both = pytest.mark.parametrize("fit", [fit_als, fit_implicit])
 
 
 def table(dense: NDArray[np.bool_]) -> Interactions:
@@ -76,36 +79,40 @@ def test_objective_reaches_that_of_an_independent_exact_solver(dense: NDArray[np
     assert mine == pytest.approx(theirs, rel=0.02)
 
 
-def test_same_seed_same_bits_whatever_the_threads(dense: NDArray[np.bool_]) -> None:
-    one = fit_als(table(dense), factors=4, seed=5, num_threads=1)
-    two = fit_als(table(dense), factors=4, seed=5, num_threads=2)
-    other = fit_als(table(dense), factors=4, seed=6, num_threads=1)
+@both
+def test_same_seed_same_bits_whatever_the_threads(fit: Fit, dense: NDArray[np.bool_]) -> None:
+    one = fit(table(dense), factors=4, seed=5, num_threads=1)
+    two = fit(table(dense), factors=4, seed=5, num_threads=2)
+    other = fit(table(dense), factors=4, seed=6, num_threads=1)
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
     assert not np.array_equal(one[0], other[0])
 
 
-def test_items_without_ratings_are_zero(dense: NDArray[np.bool_]) -> None:
+@both
+def test_items_without_ratings_are_zero(fit: Fit, dense: NDArray[np.bool_]) -> None:
     dense[:, 7] = False
     interactions = table(dense)
-    items, _ = fit_als(interactions, factors=4, num_threads=1)
+    items, _ = fit(interactions, factors=4, num_threads=1)
     assert not rated_items(interactions)[7]
     assert rated_items(interactions).sum() == 19
     assert (items[7] == 0).all()
     assert np.abs(items[6]).max() > 0
 
 
-def test_one_user_one_item() -> None:
-    items, users = fit_als(table(np.ones((1, 1), dtype=np.bool_)), factors=2, iterations=30, num_threads=1)
+@both
+def test_one_user_one_item(fit: Fit) -> None:
+    items, users = fit(table(np.ones((1, 1), dtype=np.bool_)), factors=2, iterations=30, num_threads=1)
     assert float(items[0] @ users[0]) == pytest.approx(0.8, abs=0.01)  # minimum of 5 (1 - xy)^2 + x^2 + y^2
 
 
-def test_bad_input_is_named(dense: NDArray[np.bool_]) -> None:
+@both
+def test_bad_input_is_named(fit: Fit, dense: NDArray[np.bool_]) -> None:
     with pytest.raises(ValueError, match="encoder=semantic"):
-        fit_als(table(np.zeros((3, 4), dtype=np.bool_)))
+        fit(table(np.zeros((3, 4), dtype=np.bool_)))
     with pytest.raises(ValueError, match="factors >= 1"):
-        fit_als(table(dense), factors=0)
+        fit(table(dense), factors=0)
     with pytest.raises(ValueError, match="shrank to zero"):
-        fit_als(table(dense), regularization=1e6)
+        fit(table(dense), regularization=1e6)
 
 
 def test_equations_without_a_single_solution_are_named(
@@ -132,10 +139,19 @@ def test_fold_in_of_a_user_without_items_is_zero_and_misfits_are_named() -> None
         fold_in(factors, csr_matrix((2, 4), dtype=np.float32))
 
 
+@both
 def test_progress_is_told(
-    dense: NDArray[np.bool_], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    fit: Fit, dense: NDArray[np.bool_], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("ilm_lightning.progress.PLAIN_INTERVAL_S", 0.0)
     with caplog.at_level(logging.INFO):
-        fit_als(table(dense), factors=4, iterations=3, num_threads=1)
+        fit(table(dense), factors=4, iterations=3, num_threads=1)
     assert [message.split(",")[0] for message in caplog.messages] == ["ALS: 1 of 3", "ALS: 2 of 3", "ALS: 30 users"]
+
+
+def test_gradient_steps_come_near_the_exact_solutions(dense: NDArray[np.bool_]) -> None:
+    settings = {"factors": 3, "regularization": 0.1, "alpha": 5.0, "iterations": 30}
+    p = dense.astype(np.float64)
+    exact, near = (objective(*fit(table(dense), **settings), p, 0.1, 5.0) for fit in (fit_als, fit_implicit))
+    assert near == pytest.approx(exact, rel=0.01)
+    assert near != exact

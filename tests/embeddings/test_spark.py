@@ -120,5 +120,5 @@ def test_what_spark_lacks_is_told_before_anything_runs(monkeypatch: pytest.Monke
         validate(composed(*SPARK, "encoder.als.alpha=0.5"))
     with pytest.raises(ConfigError, match=r"needs encoder\.als\.engine=spark"):
         validate(composed("encoder.als.spark_master=yarn"))
-    with pytest.raises(ConfigError, match="choose one of: own, spark"):
+    with pytest.raises(ConfigError, match="choose one of: own, implicit, spark"):
         validate(composed("encoder.als.engine=dask"))

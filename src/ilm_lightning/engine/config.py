@@ -60,7 +60,7 @@ class DataConfig:
 
 @dataclass
 class AlsConfig:
-    """Alternating least squares for implicit feedback: an exact solver of our own, or Spark."""
+    """Alternating least squares for implicit feedback: an exact solver of our own, implicit's, or Spark's."""
 
     factors: int = 64
     regularization: float = 1.0
@@ -69,7 +69,8 @@ class AlsConfig:
     seed: int | None = None
     """Null: the run's. With a seed of its own, runs of several seeds share vectors and examples."""
     engine: str = "own"
-    """own, or spark for interactions beyond one machine (``pip install 'ilm-lightning[spark]'``, Java)."""
+    """own; implicit, quicker for tens of millions of interactions; or spark, for those beyond one machine (``pip
+    install 'ilm-lightning[spark]'``, Java)."""
     spark_master: str = ""
     """Address of a Spark cluster, as spark://HOST:7077; empty: Spark on this machine."""
 

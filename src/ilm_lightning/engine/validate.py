@@ -128,8 +128,8 @@ def _choices(config: Config) -> None:
 
 def _als_engine(config: Config) -> None:
     als = config.encoder.als
-    one_of("encoder.als.engine", als.engine, ("own", "spark"))
-    if als.engine == "own":
+    one_of("encoder.als.engine", als.engine, ("own", "implicit", "spark"))
+    if als.engine != "spark":
         if als.spark_master:
             raise ConfigError(f"encoder.als.spark_master={als.spark_master} needs encoder.als.engine=spark")
         return

@@ -115,6 +115,10 @@ def _factorisation(als: AlsConfig, scratch: Path) -> Any:
         from ilm_lightning.embeddings.behavioral import fit_als
 
         return fit_als
+    if als.engine == "implicit":
+        from ilm_lightning.embeddings.behavioral import fit_implicit
+
+        return fit_implicit
     from ilm_lightning.embeddings.spark import fit_spark
 
     return partial(fit_spark, folder=scratch, master=als.spark_master)

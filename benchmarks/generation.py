@@ -187,6 +187,7 @@ def measure(options: argparse.Namespace, dtype: str, scorer: Any, scores: dict[s
     alone, together = len(picked) / (middle - start), len(examples) / (end - middle)
     result: dict[str, Any] = {
         "dtype": dtype,
+        "examples": len(examples),
         "single_examples_per_s": round(alone, 3),
         "batch_examples_per_s": round(together, 3),
         "times_faster": round(together / alone, 2),
@@ -216,7 +217,7 @@ def main() -> None:
         from ilm_lightning.evaluation.semantic import SentenceScorer
 
         scorer = SentenceScorer(resolve(options.scorer).path, bf16=False)
-    setting = {"threads": torch.get_num_threads(), "examples": options.examples, "batch_size": options.batch_size}
+    setting = {"threads": torch.get_num_threads(), "batch_size": options.batch_size}
     scores: dict[str, Any] = {}
     found: dict[str, Any] = {}
     for dtype in options.dtype:

@@ -83,7 +83,7 @@ def test_embedded_language_model_can_be_trained_and_speaks(tmp_path: Path) -> No
 
 # what the version in the registry was raised for; a change of what is written goes with a raise there
 CONVERTERS = {
-    "gguf": ("smollm2-135m-instruct", 1, "f32f5145b6efbc30"),
+    "gguf": ("smollm2-135m-instruct", 1, "473dd77042aac635"),
     "movielens-table": ("movielens-small", 1, "0e45266a262ca00b"),
 }
 

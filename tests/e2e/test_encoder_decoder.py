@@ -34,8 +34,8 @@ def with_t5(arguments: list[str], folder: Path) -> list[str]:
     "extra",
     [
         ["experiment=openp5_encoder_decoder", "evaluation.filter_seen=true"],
-        ["experiment=ilm_mlp", "encoder=behavioral", "tuning=lora"],
-        ["experiment=ilm_mlp", "encoder=behavioral", "tasks.head=item"],
+        pytest.param(["experiment=ilm_mlp", "encoder=behavioral", "tuning=lora"], marks=pytest.mark.slow),
+        pytest.param(["experiment=ilm_mlp", "encoder=behavioral", "tasks.head=item"], marks=pytest.mark.slow),
     ],
 )
 def test_a_run_ranks_held_out_items(

@@ -82,6 +82,7 @@ def test_one_task_with_every_default(task: str, shared_overrides: list[str]) -> 
     assert set(metrics["tasks"]) == ({task} if task != "rating" else set())
 
 
+@pytest.mark.slow
 def test_tasks_of_both_kinds_mix(shared_overrides: list[str]) -> None:
     more = ["tasks.names=[summary,why_like_nn,rating]", "evaluation.losses=false"]
     _, folder = run(["experiment=ilm_mlp", *more, *shared_overrides, *QUICK])

@@ -28,7 +28,10 @@ from ilm_lightning.tasks.openp5 import Example
 @pytest.mark.parametrize(
     "extra",
     [
-        ["experiment=ilm_qformer", "encoder=behavioral", "tasks.user_vector=fold_in", "tasks.head_sample=6"],
+        pytest.param(
+            ["experiment=ilm_qformer", "encoder=behavioral", "tasks.user_vector=fold_in", "tasks.head_sample=6"],
+            marks=pytest.mark.slow,
+        ),
         ["experiment=ilm_mlp", "tuning=lora", "evaluation.filter_seen=true", "evaluation.users=7"],
     ],
 )

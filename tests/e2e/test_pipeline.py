@@ -77,6 +77,7 @@ def test_grounded_run_with_every_control(
     assert built(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_changed_setting_redoes_only_what_depends_on_it(tiny_overrides: list[str], tmp_path: Path) -> None:
     quick = ["evaluation.conditions=[own,shuffled]", "evaluation.losses=false", *tiny_overrides]
     run(["experiment=ilm_qformer_random", *quick])
@@ -89,6 +90,7 @@ def test_a_changed_setting_redoes_only_what_depends_on_it(tiny_overrides: list[s
     assert len(second["tune"]) == len(second["evaluate"]) == 2
 
 
+@pytest.mark.slow
 def test_one_blind_control_serves_the_vectors_of_every_encoder(tiny_overrides: list[str], tmp_path: Path) -> None:
     quick = ["evaluation.conditions=[own,blind]", "tuning.steps=2", "tuning.val_every=2", *tiny_overrides]
     blind = []
@@ -324,6 +326,7 @@ def sweep_jobs(sweep: str, *arguments: str) -> list[list[str]]:
     return BasicSweeper.split_arguments(parsed, None)[0]
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_by_its_name(tiny_overrides: list[str], tmp_path: Path) -> None:
     overrides = ["experiment=ilm_mlp", *tiny_overrides, "evaluation.conditions=[own]", "evaluation.losses=false"]
     config = composed(overrides)

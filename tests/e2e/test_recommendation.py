@@ -74,8 +74,11 @@ def check_tracked(folder: Path, metrics: dict[str, Any]) -> None:
     [
         ["experiment=ilm_qformer", "encoder=behavioral", "tasks.user_vector=fold_in"],
         ["experiment=ilm_mlp", "tuning=lora", "evaluation.filter_seen=true", "evaluation.users=7", OFFLINE],
-        ["experiment=openp5_collm", "tuning.lm_first_steps=3", "evaluation.filter_seen=true", "evaluation.users=7"],
-        ["experiment=openp5_user_llm"],
+        pytest.param(
+            ["experiment=openp5_collm", "tuning.lm_first_steps=3", "evaluation.filter_seen=true", "evaluation.users=7"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(["experiment=openp5_user_llm"], marks=pytest.mark.slow),
     ],
     ids=["ilm", "mlp", "collm", "user_llm"],
 )

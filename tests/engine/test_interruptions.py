@@ -117,7 +117,7 @@ def test_a_second_signal_does_not_wait_for_a_stuck_end() -> None:
     assert process.returncode == 130
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_fit_finishes_its_step_saves_and_ends_the_same(number: signal.Signals, tmp_path: Path) -> None:
     import torch
     from test_training import STEPS, Tiny, run

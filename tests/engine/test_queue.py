@@ -157,7 +157,7 @@ def test_records_of_runs_that_are_not_here_are_told(
         (tmp_path / "results" / name).mkdir(parents=True)
         (tmp_path / "results" / name / "metrics.json").write_text("{}")
     assert main([str(path), "--list"]) == 0
-    assert f"2 of the 5 that wait have one in {tmp_path}/results; no run folder" in capsys.readouterr().err
+    assert f"2 of the 5 that wait have one in {tmp_path}/results; without a finished run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("hours", ["0", "-3", "nan"])

@@ -155,7 +155,8 @@ def fold_in(
     """Give the vectors of users seen or unseen, with the item factors fixed.
 
     Exact for ``fit_als``: per user ``(Y'Y + (alpha - 1) Y_u'Y_u + regularization I) x = alpha Y_u' 1``.
-    ``fit_spark`` penalises a row by its number of interactions instead, which is not followed here.
+    ``fit_spark`` penalises a row by its number of interactions instead, which is not followed here; ``fit_implicit``
+    ends near these solutions.
 
     Args:
         item_factors: ``[I, k]`` as ``fit_als`` returned them (neither centred nor scaled).

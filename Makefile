@@ -38,7 +38,7 @@ train-long: $(VENV)/.train ## the same with a long budget, 200 test movies a tas
 	$(RUN) ilm_lightning.train experiment=$(EXPERIMENT) budget=long $(ARGS)
 
 test: $(VENV)/.dev ## the test suite (offline, minutes)
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) pytest -n 2 --dist worksteal $(ARGS)
 
 test-slow: $(VENV)/.dev ## real weights and real data; 10,000 examples of each property; known vulnerabilities
 	@status=0; \

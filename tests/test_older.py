@@ -6,22 +6,15 @@ from typing import Any
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from ilm_lightning.engine.command import conf_dir, register_schema
-from ilm_lightning.engine.config import Config, TuningConfig, as_config
+from ilm_lightning.engine.composition import composed
+from ilm_lightning.engine.config import TuningConfig, as_config
 from ilm_lightning.engine.runs import stored_config
 from ilm_lightning.engine.stages.recommend_batches import tuning_that_matters
 from ilm_lightning.engine.stages.tune import _that_matters
 from ilm_lightning.older import renamed
 from ilm_lightning.reporting.runs import read_runs
-
-
-def composed(*overrides: str) -> Config:
-    register_schema()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return as_config(compose("train", list(overrides)))
 
 
 def stored(**tuning: Any) -> dict[str, Any]:

@@ -7,13 +7,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from pages import PAGES, ROOT, commands, module_and_arguments
 
-from ilm_lightning.engine.command import register_schema
-from ilm_lightning.engine.command_line import check_keys, conf_dir, open_mapping
-from ilm_lightning.engine.config import as_config
+from ilm_lightning.engine.command_line import check_keys, open_mapping
+from ilm_lightning.engine.composition import composed
 
 TRAINING = ("ilm_lightning.train", "ilm_lightning.prepare", "ilm_lightning.evaluate")
 PARSED = ("ilm_lightning.report", "ilm_lightning.dashboard", "ilm_lightning.queue")
@@ -49,10 +47,8 @@ def test_settings_compose(module: str, arguments: tuple[str, ...], monkeypatch: 
     check_keys([open_mapping(a) for a in plain])
     # what Hydra itself is told, launchers and sweepers, is composed by tests of its own
     overrides = [open_mapping(a) for a in plain if not a.startswith(("hydra.", "hydra/"))]
-    register_schema()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        for chosen in each_value(overrides):
-            as_config(compose("train", chosen))
+    for chosen in each_value(overrides):
+        composed(*chosen)
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from pages import ROOT, blocks, commands, module_and_arguments
 
 from ilm_lightning.adapters import build_adapter
-from ilm_lightning.engine.command import conf_dir, open_mapping, register_schema
-from ilm_lightning.engine.config import as_config
+from ilm_lightning.engine.command import open_mapping
+from ilm_lightning.engine.composition import composed
 from ilm_lightning.engine.pipeline import run_id, run_pipeline
 from ilm_lightning.engine.validate import ConfigError, validate
 from ilm_lightning.lm import ItemLanguageModel
@@ -63,9 +62,7 @@ def finished(place: tuple[Path, Path], shared_overrides: list[str]) -> Path:
     small = [a for a in shared_overrides if a.partition("=")[0] not in told]
     more = ["tasks.names=[tagline,double_bill,summary,pitch]", "evaluation.conditions=[own,shuffled,blind]"]
     overrides = [*small, *map(open_mapping, asked), *more, "evaluation.bootstrap=2000", "evaluation.movies=6"]
-    register_schema()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = as_config(compose("train", overrides))
+    config = composed(*overrides)
     assert config.adapter._target_ == "my_adapters.GatedAdapter"
     assert (config.data.kind, config.lm.name) == ("custom", str(folder / "my-llm"))
     validate(config)
@@ -202,8 +199,6 @@ def test_the_contract_holds_for_the_guides_adapter(place: object) -> None:
     ],
 )
 def test_settings_that_cannot_be_are_told_first(overrides: list[str], said: str) -> None:
-    register_schema()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = as_config(compose("train", ["experiment=ilm_qformer", *overrides]))
+    config = composed("experiment=ilm_qformer", *overrides)
     with pytest.raises(ConfigError, match=said):
         validate(config)

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_pipeline import built, composed, run
+from test_pipeline import built, checked, run
 
 from ilm_lightning.engine.config_trainer import TrainerConfig
 from ilm_lightning.engine.distributed import Place, RankError, check_place, found_place
@@ -41,6 +41,7 @@ QUICK = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives(tiny_settings: list[str], tmp_path: Path) -> None:
     folders, two_root = {}, tmp_path / "two"
     overrides = ["experiment=ilm_qformer_lora", *tiny_settings, *QUICK]
@@ -107,7 +108,7 @@ def stopped(overrides: list[str], error: type[BaseException], match: str, second
         run(overrides)
     assert time.monotonic() - start < seconds
     assert children(os.getpid()) == []
-    config = composed(overrides)
+    config = checked(overrides)
     return dict(json.loads((Path(config.outputs) / str(config.run) / "status.json").read_text()))
 
 
@@ -116,7 +117,7 @@ def finished_as_if_whole(overrides: list[str]) -> None:
     _, folder = run(overrides)
     resumed = load_file(folder / "model" / "model.safetensors")
     tune = json.loads((folder / "metrics.json").read_text())["protocol"]["tune"]
-    shutil.rmtree(Path(composed(overrides).artifacts) / tune)
+    shutil.rmtree(Path(checked(overrides).artifacts) / tune)
     run(overrides)
     whole = load_file(folder / "model" / "model.safetensors")
     assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
@@ -148,18 +149,18 @@ def test_a_shared_out_language_model_gives_the_same_portable_folder(
         # after the validation in the middle: optimiser states are shared out again
         at_step(4, kill_children, patch)
         stopped(sharded, RankError, "rank 1 of 2: ended by SIGKILL")
-    folder = Path(composed(whole).outputs) / "shared"
+    folder = Path(checked(whole).outputs) / "shared"
     # what two processes saved, one goes on with
     run(whole)
     tune = json.loads((folder / "metrics.json").read_text())["protocol"]["tune"]
-    shutil.rmtree(Path(composed(whole).artifacts) / tune)
+    shutil.rmtree(Path(checked(whole).artifacts) / tune)
     with monkeypatch.context() as patch:
         at_step(4, kill_children, patch)
         stopped(sharded, RankError, "rank 1 of 2: ended by SIGKILL")
     finished_as_if_whole(sharded)
     names = ("model/model.safetensors", "model/lm/model.safetensors")
     first = {name: load_file(folder / name) for name in names}
-    shutil.rmtree(Path(composed(whole).artifacts) / tune)
+    shutil.rmtree(Path(checked(whole).artifacts) / tune)
     run(whole)
     assert json.loads((folder / "metrics.json").read_text())["protocol"]["tune"] == tune
     for name in names:
@@ -175,7 +176,7 @@ def test_signals_to_the_first_rank_stop_all_once_saved(
     shared_overrides: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = ["experiment=ilm_mlp", "run=signals", "seed=1", *shared_overrides, *LONGER, *TWO]
-    artifacts = Path(composed(overrides).artifacts)
+    artifacts = Path(checked(overrides).artifacts)
     # the second run continues from where the first stopped, its last step ends with a validation
     for number, step in ((signal.SIGUSR1, 4), (signal.SIGTERM, 5)):
         with monkeypatch.context() as patch:

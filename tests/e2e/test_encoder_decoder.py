@@ -57,6 +57,7 @@ def test_a_run_ranks_held_out_items(
     check_command(folder, capsys)
 
 
+@pytest.mark.slow
 def test_free_beams(
     overrides: list[str],
     tiny_t5_folder: Path,
@@ -69,6 +70,7 @@ def test_free_beams(
     assert metrics["ranking"]["unseen"]["sequential"]["invalid"] > 0.9
 
 
+@pytest.mark.slow
 def test_chat_answers(
     tiny_overrides: list[str],
     tiny_t5_folder: Path,

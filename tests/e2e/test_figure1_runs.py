@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from test_pipeline import composed, run
+from test_pipeline import checked, run
 
 from ilm_lightning.data.errors import DataError, LeakError
 from ilm_lightning.data.tables import Interactions
@@ -62,7 +62,15 @@ def test_all_tasks_of_one_command(shared_overrides: list[str], capsys: pytest.Ca
         assert title in screen
 
 
-@pytest.mark.parametrize(("task", "rule"), [("rating", "strict"), ("next_item", "paper"), ("next_item", "cold")])
+@pytest.mark.parametrize(
+    ("task", "rule"),
+    [
+        ("next_item", "strict"),
+        pytest.param("rating", "strict", marks=pytest.mark.slow),
+        pytest.param("next_item", "paper", marks=pytest.mark.slow),
+        pytest.param("next_item", "cold", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_without_prose(task: str, rule: str, shared_overrides: list[str]) -> None:
     more = [f"tasks.names=[{task}]", "evaluation.conditions=[own]", "evaluation.losses=false", f"data.split={rule}"]
     objective, folder = run(["experiment=ilm_mlp", *more, *shared_overrides, *QUICK])
@@ -74,7 +82,7 @@ def test_a_run_without_prose(task: str, rule: str, shared_overrides: list[str]) 
     assert f"| {task}, " in card
 
 
-@pytest.mark.parametrize("task", ["user_profile", "rating"])
+@pytest.mark.parametrize("task", ["rating", pytest.param("user_profile", marks=pytest.mark.slow)])
 def test_one_task_with_every_default(task: str, shared_overrides: list[str]) -> None:
     objective, folder = run(["experiment=ilm_mlp", f"tasks.names=[{task}]", *shared_overrides, *QUICK])
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -92,7 +100,7 @@ def test_tasks_of_both_kinds_mix(shared_overrides: list[str]) -> None:
 
 
 def vectors_of(overrides: list[str]) -> tuple[ItemVectors, Interactions, Interactions]:
-    context = open_context(composed(overrides))
+    context = open_context(checked(overrides))
     prepared = prepare(context)
     interactions, _, _ = read_tables(prepared)
     embedded = embed(context, prepared)

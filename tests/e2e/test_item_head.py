@@ -8,12 +8,10 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from test_recommendation import check_command, finished, run
 
 from ilm_lightning.engine.artifacts import Store
-from ilm_lightning.engine.command import conf_dir, register_schema
-from ilm_lightning.engine.config import as_config
+from ilm_lightning.engine.composition import composed
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import prepare
 from ilm_lightning.engine.stages.embed import embed
@@ -94,10 +92,8 @@ def test_bad_settings_are_told(
 
 
 def test_no_target_stands_in_its_prompt(overrides: list[str], tmp_path: Path) -> None:
-    register_schema()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        node = compose("train", ["experiment=ilm_mlp", "tasks.head=item", "tasks.user_vector=fold_in", *overrides])
-    context = Context(as_config(node), Store(tmp_path / "artifacts"), tmp_path)
+    config = composed("experiment=ilm_mlp", "tasks.head=item", "tasks.user_vector=fold_in", *overrides)
+    context = Context(config, Store(tmp_path / "artifacts"), tmp_path)
     prepared = prepare(context)
     inputs = Inputs(prepared, embed(context, prepared), prepared)
     sequences, indexing = load_sequences(prepared)

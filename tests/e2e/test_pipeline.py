@@ -12,7 +12,8 @@ from ilm_lightning.chat import ChatError, open_chat
 from ilm_lightning.chat import main as chat_main
 from ilm_lightning.data.tables import UnknownItemError
 from ilm_lightning.engine.command import conf_dir, register_schema
-from ilm_lightning.engine.config import Config, as_config
+from ilm_lightning.engine.composition import composed
+from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.pipeline import check_assets, open_context, run_id, run_pipeline, train_variant
 from ilm_lightning.engine.validate import validate
 from ilm_lightning.evaluation.summary import CONDITIONS
@@ -21,16 +22,14 @@ from ilm_lightning.reporting.document import build
 from ilm_lightning.reporting.histories import histories
 
 
-def composed(overrides: list[str]) -> Config:
-    register_schema()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = as_config(compose("train", overrides))
+def checked(overrides: list[str]) -> Config:
+    config = composed(*overrides)
     validate(config)
     return config
 
 
 def run(overrides: list[str]) -> tuple[float, Path]:
-    config = composed(overrides)
+    config = checked(overrides)
     return run_pipeline(config), Path(config.outputs) / run_id(config)
 
 
@@ -107,12 +106,10 @@ def test_one_blind_control_serves_the_vectors_of_every_encoder(tiny_overrides: l
     "experiment",
     [
         "elm",
-        "ilm_mlp",
-        "ilm_mlp_vg",
         "ilm_qformer_lora",
         "ilm_qformer_full",
         "ilm_qformer",
-        "ilm_qformer_source_dropout",
+        *(pytest.param(row, marks=pytest.mark.slow) for row in ("ilm_mlp", "ilm_mlp_vg", "ilm_qformer_source_dropout")),
     ],
 )
 def test_every_row_runs(experiment: str, shared_overrides: list[str]) -> None:
@@ -167,6 +164,7 @@ def test_chat_says_what_is_wrong(arguments: list[str], message: str, capsys: pyt
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_interrupted_training_continues_to_the_same_weights(
     tiny_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,7 +243,7 @@ def test_missing_column_is_told_before_anything_heavy(tiny_overrides: list[str],
 
 def test_model_folder_loads_by_itself(shared_overrides: list[str]) -> None:
     quick = ["evaluation.conditions=[own]", "evaluation.losses=false"]
-    config = composed(["experiment=ilm_mlp", *shared_overrides, *quick])
+    config = checked(["experiment=ilm_mlp", *shared_overrides, *quick])
     run_pipeline(config)
     folder = Path(config.outputs) / run_id(config)
     model = ItemLanguageModel.from_pretrained(folder / "model")
@@ -310,7 +308,7 @@ def test_multirun_leaves_a_run_for_each_job_and_names_the_one_that_failed(
 def test_a_table_is_five_rows(table: str) -> None:
     jobs = sweep_jobs(table)
     assert len(jobs) == 5
-    assert len({composed(job).name for job in jobs}) == 5
+    assert len({checked(job).name for job in jobs}) == 5
 
 
 def sweep_jobs(sweep: str, *arguments: str) -> list[list[str]]:
@@ -329,7 +327,7 @@ def sweep_jobs(sweep: str, *arguments: str) -> list[list[str]]:
 @pytest.mark.slow
 def test_a_run_is_resumed_by_its_name(tiny_overrides: list[str], tmp_path: Path) -> None:
     overrides = ["experiment=ilm_mlp", *tiny_overrides, "evaluation.conditions=[own]", "evaluation.losses=false"]
-    config = composed(overrides)
+    config = checked(overrides)
     context = open_context(config)
     check_assets(context)
     # as far as a run comes that is stopped before phase 2
@@ -354,21 +352,26 @@ def test_a_run_is_resumed_by_its_name(tiny_overrides: list[str], tmp_path: Path)
     assert again == metrics
 
 
-def test_the_rows_of_table_3_share_vectors_and_phase_1(tiny_overrides: list[str], tmp_path: Path) -> None:
-    jobs = sweep_jobs("table3", "encoder=semantic,behavioral,combined")
-    assert len(jobs) == 15
+@pytest.mark.parametrize(
+    "encoders", [["combined"], pytest.param(["semantic", "behavioral", "combined"], marks=pytest.mark.slow)], ids=len
+)
+def test_the_rows_of_table_3_share_vectors_and_phase_1(
+    encoders: list[str], tiny_overrides: list[str], tmp_path: Path
+) -> None:
+    jobs = sweep_jobs("table3", f"encoder={','.join(encoders)}")
+    assert len(jobs) == 5 * len(encoders)
     for job in jobs:
-        config = composed([*(x for x in tiny_overrides if not x.startswith("adapter.num_queries")), *job])
+        config = checked([*(x for x in tiny_overrides if not x.startswith("adapter.num_queries")), *job])
         context = open_context(config)
         check_assets(context)
         train_variant(context)
     counts = {stage: len(folders) for stage, folders in built(tmp_path).items()}
     # vectors of every source are one artefact: ALS and text encoding once
-    assert counts == {"prepare": 1, "als": 1, "encode": 1, "embed": 1, "tasks": 1, "pretrain": 3}
+    assert counts == {"prepare": 1, "als": 1, "encode": 1, "embed": 1, "tasks": 1, "pretrain": len(encoders)}
 
 
 @pytest.mark.parametrize(("sweep", "jobs"), [("table2", 6), ("figure3", 24)])
 def test_other_sweeps_have_their_jobs(sweep: str, jobs: int) -> None:
     found = sweep_jobs(sweep)
     assert len(found) == jobs
-    assert len({run_id(composed(job)) for job in found[:6]}) == 6
+    assert len({run_id(checked(job)) for job in found[:6]}) == 6

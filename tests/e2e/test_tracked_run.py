@@ -7,10 +7,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hydra import compose, initialize_config_dir
 
-from ilm_lightning.engine.command import conf_dir, register_schema, setup_logging
-from ilm_lightning.engine.config import Config, as_config
+from ilm_lightning.engine.command import setup_logging
+from ilm_lightning.engine.composition import composed
+from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.pipeline import run_id, run_pipeline
 from ilm_lightning.engine.validate import validate
 from wandb_reader import OfflineRun, read_runs
@@ -33,9 +33,7 @@ def tracked(shared_overrides: list[str], tmp_path_factory: pytest.TempPathFactor
     overrides = ["logger=wandb_offline", "logger.tensorboard=true", "logger.tags=[tonight]", "logger.samples=5"]
     more = ["logger.sample_tokens=6", "experiment=ilm_qformer_grounded", "evaluation.movies=3", "seed=23"]
     steps = ["tuning.steps=6", "tuning.val_every=3", "evaluation.conditions=[own,shuffled]", "run=tracked"]
-    register_schema()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = as_config(compose("train", [*shared_overrides, *overrides, *more, *steps]))
+    config = composed(*shared_overrides, *overrides, *more, *steps)
     validate(config)
     run_pipeline(config)
     yield config, Path(config.outputs) / run_id(config)

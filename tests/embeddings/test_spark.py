@@ -6,26 +6,18 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hydra import compose, initialize_config_dir
 from numpy.typing import NDArray
 
 from ilm_lightning.data.tables import Interactions
 from ilm_lightning.embeddings.behavioral import fit_als
 from ilm_lightning.embeddings.spark import fit_spark
-from ilm_lightning.engine.command import conf_dir, register_schema
-from ilm_lightning.engine.config import Config, as_config
+from ilm_lightning.engine.composition import composed
 from ilm_lightning.engine.validate import ConfigError, validate
 from ilm_lightning.hardware import missing_for_spark
 
 TOP = 10
 SPARK = ["encoder.als.engine=spark"]
 needs_spark = pytest.mark.skipif(missing_for_spark() is not None, reason=f"needs {missing_for_spark()}")
-
-
-def composed(*overrides: str) -> Config:
-    register_schema()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return as_config(compose("train", list(overrides)))
 
 
 @pytest.fixture(scope="module")

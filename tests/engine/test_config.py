@@ -1,30 +1,24 @@
 import re
+import resource
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
-from ilm_lightning.engine.command import conf_dir, load_run_config, register_schema
+from ilm_lightning.engine.command import conf_dir, load_run_config
 from ilm_lightning.engine.command_line import check_settings, told
-from ilm_lightning.engine.config import Config, PretrainingConfig, as_config
+from ilm_lightning.engine.composition import composed
+from ilm_lightning.engine.config import Config, PretrainingConfig
 from ilm_lightning.engine.validate import ConfigError, validate
 from ilm_lightning.reporting import paper
 
 GROUPS = sorted(p.name for p in conf_dir().iterdir() if p.is_dir())
 OPTIONS = sorted(f"{p.parent.name}={p.stem}" for p in conf_dir().glob("*/*.yaml"))
-
-
-def composed(*overrides: str) -> Config:
-    register_schema()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return as_config(compose("train", list(overrides)))
 
 
 def test_every_group_and_option_is_found() -> None:
@@ -390,11 +384,11 @@ def test_command_line_errors_are_short(arguments: list[str], message: str, tmp_p
 
 
 def test_cfg_job_prints_within_three_seconds_and_imports_nothing_heavy(tmp_path: Path) -> None:
-    start = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = run("--cfg", "job", "experiment=ilm_qformer", cwd=tmp_path)
-    seconds = time.monotonic() - start
     assert "name: ilm_qformer" in done.stdout
-    assert seconds < 3
+    # of the processor, whatever else the machine does
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before.ru_utime < 3
     # options without settings, and between them
     assert "name: ilm_qformer" in run("--cfg", "job", cwd=tmp_path).stdout
     both = run("seed=7", "--cfg", "job", "name=mine", cwd=tmp_path).stdout

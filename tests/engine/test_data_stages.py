@@ -4,13 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 
 from ilm_lightning.data.errors import DataError
 from ilm_lightning.embeddings.vectors import ItemVectors
 from ilm_lightning.engine.artifacts import Artifact, Store
-from ilm_lightning.engine.command import conf_dir, register_schema
-from ilm_lightning.engine.config import as_config
+from ilm_lightning.engine.composition import composed
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import examples, prepare, read_examples, read_genome, read_tables
 from ilm_lightning.engine.stages.embed import embed
@@ -20,9 +18,7 @@ from ilm_lightning.pretraining.pairs import EdgePairs
 
 
 def context(root: Path, *overrides: str) -> Context:
-    register_schema()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = as_config(compose("train", list(overrides)))
+    config = composed(*overrides)
     validate(config)
     return Context(config, Store(root / "artifacts"), root / "run")
 

@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 
 from ilm_lightning.embeddings.vectors import ItemVectors
 from ilm_lightning.engine.artifacts import Artifact, Store
-from ilm_lightning.engine.command import conf_dir, register_schema
-from ilm_lightning.engine.config import as_config
+from ilm_lightning.engine.composition import composed
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import prepare
 from ilm_lightning.engine.stages.embed import embed
@@ -35,9 +33,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def embedded(root: Path, settings: Sequence[str], *extra: str) -> tuple[Artifact, ItemVectors]:
-    register_schema()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = as_config(compose("train", [*settings, *extra]))
+    config = composed(*settings, *extra)
     validate(config)
     context = Context(config, Store(root / "artifacts"), root / "run")
     found = embed(context, prepare(context))

@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hydra import compose, initialize_config_dir
 
 from ilm_lightning.data.errors import LeakError
 from ilm_lightning.embeddings.vectors import ItemVectors
-from ilm_lightning.engine.command import conf_dir, register_schema
-from ilm_lightning.engine.config import as_config
+from ilm_lightning.engine.composition import composed
 from ilm_lightning.engine.pipeline import open_context
 from ilm_lightning.engine.stages import evaluate, tune
 from ilm_lightning.engine.stages.context import Context
@@ -27,9 +25,7 @@ from ilm_lightning.pretraining import pairs
 @pytest.fixture(scope="module")
 def opened(shared_overrides: list[str]) -> Callable[..., tuple[Context, Inputs]]:
     def build(*more: str) -> tuple[Context, Inputs]:
-        register_schema()
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            config = as_config(compose("train", ["experiment=ilm_qformer_random", *shared_overrides, *more]))
+        config = composed("experiment=ilm_qformer_random", *shared_overrides, *more)
         validate(config)
         context = open_context(config)
         prepared = prepare(context)

@@ -9,6 +9,7 @@ import pytest
 
 from ilm_lightning.assets.cache import file_digest
 from ilm_lightning.engine.artifacts import Store
+from ilm_lightning.engine.composition import composed
 from ilm_lightning.engine.config import AdapterConfig, Config, EncoderConfig, EvaluationConfig, LMConfig, TuningConfig
 from ilm_lightning.engine.models import check_models
 from ilm_lightning.engine.stages.context import Context
@@ -134,11 +135,8 @@ def test_a_whole_run_on_models_of_the_hub(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     from huggingface_hub import constants
-    from hydra import compose, initialize_config_dir
 
     from ilm_lightning.chat import main as chat
-    from ilm_lightning.engine.command import conf_dir, register_schema
-    from ilm_lightning.engine.config import as_config
     from ilm_lightning.engine.pipeline import run_id, run_pipeline
     from ilm_lightning.engine.validate import validate
     from ilm_lightning.lm import ItemLanguageModel
@@ -155,9 +153,7 @@ def test_a_whole_run_on_models_of_the_hub(
         "evaluation.scorer=org/sentences",
     ]
     quick = ["evaluation.conditions=[own]", "evaluation.losses=false", "tuning.steps=2", "tuning.val_every=2"]
-    register_schema()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = as_config(compose("train", ["experiment=ilm_qformer_bert", *tiny_overrides, *quick, *names]))
+    config = composed("experiment=ilm_qformer_bert", *tiny_overrides, *quick, *names)
     validate(config)
     run_pipeline(config)
     folder = Path(config.outputs) / run_id(config)

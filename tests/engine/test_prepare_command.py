@@ -45,7 +45,7 @@ def test_statistics_of_any_folder_are_printed(shop: Path) -> None:
     assert not (shop / "outputs").exists()
 
 
-@pytest.mark.parametrize("kind", ["openp5", "custom"])
+@pytest.mark.parametrize("kind", ["custom", pytest.param("openp5", marks=pytest.mark.slow)])
 def test_preparing_loads_no_torch(shop: Path, kind: str) -> None:
     rows = [f"u{user},i{item},5,{item}" for user in range(4) for item in range(user, user + 5)]
     (shop / "events.csv").write_text("\n".join(["user,item,rating,timestamp", *rows]) + "\n")

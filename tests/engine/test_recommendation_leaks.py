@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 
 from ilm_lightning.data.openp5 import Indexing, Sequences
 from ilm_lightning.embeddings.vectors import ItemVectors
-from ilm_lightning.engine.command import conf_dir, register_schema
-from ilm_lightning.engine.config import as_config
+from ilm_lightning.engine.composition import composed
 from ilm_lightning.engine.pipeline import open_context
 from ilm_lightning.engine.stages.data import prepare, read_tables
 from ilm_lightning.engine.stages.embed import embed
@@ -51,10 +49,8 @@ def others(fields: list[str], places: slice) -> list[str]:
 def made(tiny_overrides: list[str], tmp_path: Path) -> Callable[[str, Callable[[list[str]], list[str]]], Made]:
     def build(name: str, change: Callable[[list[str]], list[str]]) -> Made:
         settings = shop_settings(with_lines(tmp_path / name, change), tiny_overrides)
-        register_schema()
         more = ["experiment=ilm_qformer", "pretraining.losses=[itc,iic,uic]", "encoder=combined"]
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            config = as_config(compose("train", [*more, *settings]))
+        config = composed(*more, *settings)
         validate(config)
         context = open_context(config)
         prepared = prepare(context)

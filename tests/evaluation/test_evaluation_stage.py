@@ -8,20 +8,17 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hydra import compose, initialize_config_dir
 
-from ilm_lightning.engine.command import conf_dir, register_schema
-from ilm_lightning.engine.config import Config, as_config
+from ilm_lightning.engine.composition import composed
+from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.pipeline import run_id, run_pipeline
 from ilm_lightning.engine.validate import ConfigError, validate
 
 MADE = ("generate", "evaluate", "constants")
 
 
-def composed(*overrides: str) -> Config:
-    register_schema()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = as_config(compose("train", list(overrides)))
+def checked(*overrides: str) -> Config:
+    config = composed(*overrides)
     validate(config)
     return config
 
@@ -40,6 +37,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 def test_a_killed_evaluation_goes_on_and_ends_in_the_same_files(
     tiny_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -50,7 +48,7 @@ def test_a_killed_evaluation_goes_on_and_ends_in_the_same_files(
         "tuning.steps=2",
         "tuning.val_every=2",
     ]
-    config = composed(*settings, "evaluation.conditions=[own,shuffled,hard_shuffled,constant,knn_copy,blind]")
+    config = checked(*settings, "evaluation.conditions=[own,shuffled,hard_shuffled,constant,knn_copy,blind]")
     run_pipeline(config)
     root = Path(config.artifacts)
     whole = files(root)
@@ -95,7 +93,7 @@ def test_every_measure_is_in_metrics_and_predictions(
 
     save_file({name: 0.5 * rows.flip(0) for name, rows in load_file(weights).items()}, weights, {"format": "pt"})
     settings = ["experiment=ilm_mlp", *shared_overrides, f"evaluation.second_scorer={other}", "evaluation.losses=false"]
-    config = composed(
+    config = checked(
         *settings, "evaluation.conditions=[own,shuffled,constant]", "encoder.text_fields=[genres,directors]"
     )
     run_pipeline(config)
@@ -126,4 +124,4 @@ def test_every_measure_is_in_metrics_and_predictions(
 )
 def test_a_second_scorer_that_cannot_serve(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        composed(override)
+        checked(override)

@@ -188,7 +188,8 @@ def test_stale_lock(tmp_path: Path, seen: Callable[[str], None]) -> None:
 def _slow(root: str, name: str) -> None:
     def build(folder: Path) -> Mapping[str, Any]:
         (Path(root) / f"begun-{name}").touch()
-        time.sleep(0.5)
+        # the one that is killed would never end
+        time.sleep(600 if name == "killed" else 0.5)
         (folder / "who").write_text(name)
         return {}
 
@@ -212,9 +213,9 @@ def test_concurrent(tmp_path: Path, seen: Callable[[str], None]) -> None:
 @fault(AREA, "the run that builds is killed while another waits", "the other builds")
 def test_the_builder_dies(tmp_path: Path, seen: Callable[[str], None]) -> None:
     context = multiprocessing.get_context("fork")
-    first = context.Process(target=_slow, args=(str(tmp_path), "first"))
+    first = context.Process(target=_slow, args=(str(tmp_path), "killed"))
     first.start()
-    while not (tmp_path / "begun-first").exists():
+    while not (tmp_path / "begun-killed").exists():
         time.sleep(0.01)
     second = context.Process(target=_slow, args=(str(tmp_path), "second"))
     second.start()

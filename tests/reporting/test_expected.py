@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ilm_lightning import report
+from ilm_lightning.engine.composition import composed
 from ilm_lightning.reporting import expected
 from ilm_lightning.reporting.expected import ExpectedError, committed, read_experiment, read_experiments, run_anew
 
@@ -132,19 +133,14 @@ def test_at_least_one_experiment_is_run_anew() -> None:
 
 
 def test_commands_of_experiments_compose(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hydra import compose, initialize_config_dir
 
-    from ilm_lightning.engine.command import conf_dir, register_schema
-    from ilm_lightning.engine.config import as_config
     from ilm_lightning.engine.validate import validate
 
     there = "ILM_DATA" in os.environ
     if not there:
         monkeypatch.setenv("ILM_DATA", "/data")
-    register_schema()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        for found in read_experiments(ROOT / "experiments"):
-            config = as_config(compose("train", list(found.command)))
-            # files of one's own are looked for
-            if there or config.data.kind != "openp5":
-                validate(config)
+    for found in read_experiments(ROOT / "experiments"):
+        config = composed(*found.command)
+        # files of one's own are looked for
+        if there or config.data.kind != "openp5":
+            validate(config)

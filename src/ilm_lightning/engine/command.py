@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import hydra
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from ilm_lightning.engine.command_line import check_settings, conf_dir, open_mapping, split_options, told
+from ilm_lightning.engine.composition import register_schema
 from ilm_lightning.engine.config import Config, as_config
 from ilm_lightning.engine.interruptions import closed_pipe, leave, stop_signals
 from ilm_lightning.engine.runs import stored_config
@@ -30,11 +30,6 @@ USER_ERRORS = (ValueError, OSError, RuntimeError, ArithmeticError)
 """Told as one line, without a stack trace."""
 FULL_ERROR = "HYDRA_FULL_ERROR"
 """Hydra's own switch: its errors with all that led to them."""
-
-
-def register_schema() -> None:
-    """Register the typed schema that every composed config is checked against."""
-    ConfigStore.instance().store(name="schema", node=Config)
 
 
 def setup_logging() -> None:

@@ -3,7 +3,9 @@
 Defaults that the paper does not give are ours; the YAML files under ``conf/`` say so where they set them.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from omegaconf import MISSING
@@ -308,6 +310,14 @@ class Config:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
 
 
+@cache
+def _schema() -> Any:
+    """The types and defaults, which take longer to read than a configuration takes to merge."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.structured(Config)
+
+
 def as_config(node: Any) -> Config:
     """Turn a composed Hydra node into a typed ``Config``.
 
@@ -328,7 +338,7 @@ def as_config(node: Any) -> Config:
         values = OmegaConf.to_container(node)
         assert isinstance(values, dict)
         plain = OmegaConf.create(renamed({str(key): value for key, value in values.items()}))
-        merged = OmegaConf.merge(OmegaConf.structured(Config), plain)
+        merged = OmegaConf.unsafe_merge(deepcopy(_schema()), plain)
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         if "ILM_DATA" in str(error):

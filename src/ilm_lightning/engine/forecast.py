@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -30,10 +30,12 @@ much more.
 """
 
 
+@cache
 def layer_rate(dtype: torch.dtype, device: torch.device, backward: bool, seconds: float = 0.5) -> float:
     """Measure throughput on a layer as a small language model has it: matrix multiplications and what lies between.
 
-    Matrix multiplication alone misleads: where a processor is quick at it, the rest takes most of the time.
+    Matrix multiplication alone misleads: where a processor is quick at it, the rest takes most of the time. Measured
+    once in a process.
 
     Args:
         dtype: what the language model computes in.
@@ -71,6 +73,7 @@ def layer_rate(dtype: torch.dtype, device: torch.device, backward: bool, seconds
     return runs * 2 * 3 * rows * hidden * inner * (1 + backward) / passed
 
 
+@cache
 def memory_rate(device: torch.device, seconds: float = 0.2) -> float:
     """Measure the bytes per second of adding one large tensor to another."""
     a, b = torch.zeros(8_000_000, device=device), torch.zeros(8_000_000, device=device)

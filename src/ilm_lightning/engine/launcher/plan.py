@@ -9,16 +9,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ilm_lightning.engine.command import check_data, register_schema
-from ilm_lightning.engine.command_line import check_settings, conf_dir, open_mapping, told
-from ilm_lightning.engine.config import Config, as_config
+from ilm_lightning.engine.command import check_data
+from ilm_lightning.engine.command_line import check_settings, open_mapping, told
+from ilm_lightning.engine.composition import composed
+from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.launcher.jobs import BEFORE, FINISHED, Job
 from ilm_lightning.engine.validate import ConfigError, validate
 from ilm_lightning.progress import track
@@ -119,14 +119,12 @@ def expand(entry: Entry, common: Sequence[str]) -> list[list[str]]:
 
 def configure(runs: Sequence[Sequence[str]]) -> list[Config | str]:
     """Per run its configuration, or why it cannot run."""
-    register_schema()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return [_configure(overrides) for overrides in track(runs, len(runs), "reading the plan's runs")]
+    return [_configure(overrides) for overrides in track(runs, len(runs), "reading the plan's runs")]
 
 
 def _configure(overrides: Sequence[str]) -> Config | str:
     try:
-        config = as_config(compose("train", list(overrides)))
+        config = composed(*overrides)
         validate(config)
         check_data(config)
     except HydraException as error:

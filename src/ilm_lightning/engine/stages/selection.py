@@ -59,7 +59,11 @@ def _read(path: Path, name: str) -> Config | None:
     from yaml import YAMLError
 
     try:
-        node = OmegaConf.load(path)
+        text = path.read_text(encoding="utf-8")
+        # most are other rows', and reading YAML takes its time
+        if name not in text:
+            return None
+        node = OmegaConf.create(text)
         return as_config(node) if isinstance(node, DictConfig) and node.get("name") == name else None
     except (OSError, ValueError, OmegaConfBaseException, YAMLError):
         return None

@@ -7,6 +7,8 @@ EXPERIMENT ?= ilm_qformer_vg_lora
 ARGS ?=
 BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
+# compiling all that is installed would take half of the set-up; Python compiles what is imported
+INSTALL := $(RUN) pip install --quiet --no-compile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train train-long test test-slow test-faults test-versions audit bench lint types format doctor check-experiments wheel clean
@@ -18,15 +20,16 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.torch: | $(BIN)/python
-	$(RUN) pip install --quiet "$(TORCH)"
+	@echo "set-up, once: $(TORCH) and then the other packages into $(VENV); takes a few minutes"
+	$(INSTALL) "$(TORCH)"
 	@touch $@
 
 $(VENV)/.train: $(VENV)/.torch pyproject.toml
-	$(RUN) pip install --quiet --editable .
+	$(INSTALL) --editable .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
-	$(RUN) pip install --quiet --editable ".[dev]"
+	$(INSTALL) --editable ".[dev]"
 	@touch $@ $(VENV)/.train
 
 setup: $(VENV)/.dev ## create .venv with everything for work on the code

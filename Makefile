@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
 # compiling all that is installed would take half of the set-up; Python compiles what is imported
 INSTALL := $(RUN) pip install --quiet --no-compile
+# wherever the environment forbids it, every process would compile anew
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train train-long test test-slow test-faults test-versions audit bench lint types format doctor check-experiments wheel clean
@@ -43,7 +45,7 @@ train-long: $(VENV)/.train ## the same with a long budget, 200 test movies a tas
 test: $(VENV)/.dev ## the test suite (offline, minutes)
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) pytest -n 2 --dist worksteal $(ARGS)
 
-test-slow: $(VENV)/.dev ## real weights and real data; 10,000 examples of each property; known vulnerabilities
+test-slow: $(VENV)/.dev ## real weights and real data, whole runs of every kind; 10,000 examples of each property; known vulnerabilities
 	@status=0; \
 	OMP_WAIT_POLICY=PASSIVE $(RUN) pytest -m slow $(ARGS) || status=1; \
 	ILM_EXAMPLES=10000 OMP_NUM_THREADS=1 $(RUN) pytest tests/properties $(ARGS) || status=1; \

@@ -3,8 +3,8 @@
 Both ways read the five files, normalise titles, genres, tags and genome, drop rarely rated movies, order the events and
 write the same three parquet files; they run in turn, each in a process of its own, and their tables are compared.
 
-    python benchmarks/prepare_25m.py /data/ml-25m-generated --out prepare_25m.json          # three turns
-    python benchmarks/prepare_25m.py /data/ml-25m-generated --als --out prepare_25m.json    # and ALS, k = 64
+    python benchmarks/prepare_25m.py /data/ml-25m-generated --out prepare_25m.json    # three turns
+    python benchmarks/prepare_25m.py /data/ml-25m-generated --als implicit own --out both.json    # and ALS
 
 Needs ``pyarrow`` for pandas' parquet. Both are held to --threads processors.
 """

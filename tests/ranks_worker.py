@@ -1,4 +1,4 @@
-"""One of several processes of ``test_ranks.py``: ``python ranks_worker.py FILE``, its place in the environment.
+"""One of several processes of ``test_ranks.py``: ``python ranks_worker.py FILE CASE…``, its place in the environment.
 
 Each computes the losses and gradients of one process on the joint batch, then, joined with the others, its share of
 them under DDP, and rank 0 writes how far they are apart, relative to the tensor's largest entry.
@@ -376,14 +376,15 @@ if __name__ == "__main__":
 
     torch.set_num_threads(1)
     all_in_double_precision()
-    cases = {
-        "talk": talk(),
-        "pretraining": pretraining(),
-        "phase2": phase2(),
-        "sharded": sharded(),
-        "head": item_head(),
-        "fits": fits(),
+    known = {
+        "talk": talk,
+        "pretraining": pretraining,
+        "phase2": phase2,
+        "sharded": sharded,
+        "head": item_head,
+        "fits": fits,
     }
+    cases = {name: known[name]() for name in sys.argv[2:]}
     for case in cases.values():
         next(case)
     dist.init_process_group("gloo")

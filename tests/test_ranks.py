@@ -19,15 +19,19 @@ Results = dict[str, dict[str, float]]
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """What two processes found, all cases in one start of both."""
-    file = tmp_path_factory.mktemp("ranks") / "results.json"
+    """What two processes found, the short cases in one start of both."""
+    return found_by_two(tmp_path_factory.mktemp("ranks"), "talk", "pretraining", "phase2", "sharded", "head")
+
+
+def found_by_two(folder: Path, *cases: str) -> Results:
+    file = folder / "results.json"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     started = [
         subprocess.Popen(
-            [sys.executable, str(WORKER), str(file)],
+            [sys.executable, str(WORKER), str(file), *cases],
             env={**os.environ, **common, "RANK": str(rank)},
             stderr=subprocess.PIPE,
             text=True,
@@ -78,9 +82,11 @@ def test_a_shared_out_model_equals_a_whole_one_on_the_joint_batch(together: Resu
     assert len(apart) == 12
 
 
-def test_fits_end_with_the_weights_of_one_process_and_resume_to_the_bit(together: Results) -> None:
-    assert {name: value for name, value in together["fits"].items() if not value <= 1e-9} == {}
-    assert {name.partition(":")[0] for name in together["fits"]} == {"ddp", "fsdp", "fsdp, then ddp"}
+@pytest.mark.slow
+def test_fits_end_with_the_weights_of_one_process_and_resume_to_the_bit(tmp_path: Path) -> None:
+    apart = found_by_two(tmp_path, "fits")["fits"]
+    assert {name: value for name, value in apart.items() if not value <= 1e-9} == {}
+    assert {name.partition(":")[0] for name in apart} == {"ddp", "fsdp", "fsdp, then ddp"}
 
 
 def test_phase_2_equals_one_process_on_the_joint_batch(together: Results) -> None:

@@ -63,12 +63,19 @@ class Queue:
         write_json(self.plan.results / STATE, as_rows(jobs, self.common))
 
     def forecasts(self) -> list[float | None]:
-        """Per run the seconds that it will take; None where nothing is known."""
-        return [self.budget.forecast(number, self.jobs) for number in range(len(self.jobs))]
+        """Per run the seconds that it will take; None where nothing is known, and for one that repeats another."""
+        return [
+            None if job.twin is not None else self.budget.forecast(number, self.jobs)
+            for number, job in enumerate(self.jobs)
+        ]
 
     def show_forecast(self) -> None:
         """Say what is left to do and how long it will take."""
-        known = [seconds for seconds, job in zip(self.forecasts(), self.jobs, strict=True) if job.state == WAITING]
+        known = [
+            seconds
+            for seconds, job in zip(self.forecasts(), self.jobs, strict=True)
+            if job.state == WAITING and job.twin is None
+        ]
         total = sum(seconds for seconds in known if seconds is not None)
         unknown = sum(seconds is None for seconds in known)
         more = f", and {unknown} of unknown length" if unknown else ""

@@ -32,6 +32,8 @@ def by_hydra(overrides: list[str]) -> Config:
             "++data.columns.user=person",
             "data.name=mine",
         ],
+        ["tuning.steps=5", "tuning={steps: 3}"],
+        ["tuning={steps: 3, val_every: 3}", "tuning.steps=5", "tuning=lora"],
         ["+assets.film-facts=/somewhere", "++seed=5", "hydra/launcher=basic", "hydra.verbose=false"],
     ],
 )

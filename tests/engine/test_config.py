@@ -11,7 +11,7 @@ import torch
 from hydra.errors import HydraException
 
 from ilm_lightning.engine.command import conf_dir, load_run_config
-from ilm_lightning.engine.command_line import check_settings, told
+from ilm_lightning.engine.command_line import check_settings, split_options, told
 from ilm_lightning.engine.composition import composed
 from ilm_lightning.engine.config import Config, PretrainingConfig
 from ilm_lightning.engine.validate import ConfigError, validate
@@ -323,6 +323,7 @@ def test_a_key_forced_into_the_configuration_is_refused() -> None:
         ("tasks.names=summary", "tasks.names must be a list, as [a,b], got 'summary'"),
         ("seed=null", "seed must be given, got None"),
         ("data.columns=user", "data.columns must be a mapping, written KEY.NAME=VALUE, got 'user'"),
+        ("data.columns=5", "data.columns must be a mapping, written KEY.NAME=VALUE, got 5"),
         ("run={a:1}", "run must be a text, got {'a': 1}"),
     ],
 )
@@ -336,6 +337,13 @@ def test_wrong_type_is_a_clear_error(setting: str, message: str) -> None:
 def test_a_value_that_cannot_be_read_is_named(value: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(f"name: {value!r} cannot be read")):
         check_settings(["seed=1", f"name={value}"])
+
+
+@pytest.mark.parametrize("value", ["héllo", "a&b", "a=b", "a;b"])
+def test_signs_that_need_quotes_are_told_without_brackets(value: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: give text that holds such signs in quotes"):
+        check_settings([f"name={value}"])
+    check_settings([f'name="{value}"'])
 
 
 @pytest.mark.parametrize(
@@ -393,7 +401,9 @@ def test_cfg_job_prints_within_three_seconds_and_imports_nothing_heavy(tmp_path:
     assert "name: ilm_qformer" in run("--cfg", "job", cwd=tmp_path).stdout
     both = run("seed=7", "--cfg", "job", "name=mine", cwd=tmp_path).stdout
     # an option that may take a word after it
-    assert "seed: 7\n" in run("seed=7", "--info", cwd=tmp_path).stdout
+    assert split_options(["seed=7", "--info"]) == (["--info"], ["seed=7"])
+    assert split_options(["--info", "seed=7"]) == (["--info", "all"], ["seed=7"])
+    assert "seed: 7\n" in run("--info", "seed=7", cwd=tmp_path).stdout
     assert "name: mine\nseed: 7\n" in both
     heavy = ("torch", "lightning", "transformers", "polars")
     code = f"import sys, ilm_lightning.train; print([m for m in {heavy} if m in sys.modules])"

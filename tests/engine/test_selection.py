@@ -45,7 +45,9 @@ def test_only_what_can_be_chosen_is_counted(tmp_path: Path) -> None:
 
 def test_what_is_no_run_is_passed_over(tmp_path: Path) -> None:
     config = config_of(tmp_path)
-    for place, text in enumerate(("{", "- a list", "name: ilm_mlp\nseed: much", "", "name: ilm_mlp\nold_key: 1")):
+    for place, text in enumerate(
+        ("{ # ilm_mlp", "- ilm_mlp", "name: ilm_mlp\nseed: much", "ilm_mlp", "name: ilm_mlp\nold_key: 1")
+    ):
         (tmp_path / str(place)).mkdir()
         (tmp_path / str(place) / "config.yaml").write_text(text, encoding="utf-8")
     assert configurations_tried(config) == 1

@@ -11,7 +11,8 @@ import pytest
 from ilm_lightning.engine.artifacts import SCRATCH, Store
 from ilm_lightning.engine.checks import ConfigError
 from ilm_lightning.engine.command import mask_secrets
-from ilm_lightning.engine.config import Config, LoggerConfig
+from ilm_lightning.engine.config import Config
+from ilm_lightning.engine.config_logger import LoggerConfig
 from ilm_lightning.engine.tracking import Tracker, axes, plain
 from ilm_lightning.engine.validate_logger import check_logger
 from wandb_reader import read_runs

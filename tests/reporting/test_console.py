@@ -221,6 +221,12 @@ def test_retrieval_and_slots_are_said() -> None:
     ]
 
 
+@pytest.mark.parametrize("control", ["blind", "constant"])
+def test_the_best_of_one_control_that_is_shown_nowhere_else_stays(frame: pl.DataFrame, control: str) -> None:
+    two = summarise(frame.filter(pl.col("condition").is_in(["own", control])), resamples=50)
+    assert "own - best" in "\n".join(printed(difference_table(two)))
+
+
 def test_own_alone_prints(frame: pl.DataFrame) -> None:
     alone = summarise(frame.filter(pl.col("condition") == "own"), resamples=50)
     assert difference_table(alone) is None

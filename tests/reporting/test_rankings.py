@@ -207,11 +207,16 @@ def test_table_4_is_the_mean_over_tasks(tmp_path: Path) -> None:
 def test_a_second_run_of_a_seed_is_told_and_does_not_count(tmp_path: Path) -> None:
     write_ranking(tmp_path / "a", "ilm", 0.3)
     write_ranking(tmp_path / "b", "ilm", 0.9)
+    for path in (tmp_path / "b").rglob("metrics.json"):
+        metrics = json.loads(path.read_text())
+        metrics["ranking"]["seen"]["sequential"]["invalid"] = 0.6
+        path.write_text(json.dumps(metrics))
     found = build([tmp_path], 500)
     assert found.rankings is not None
     rows = [row for row in found.rankings.rows if row.name.startswith("ILM")]
     assert [row.seeds for row in rows] == [(0,)]
     assert rows[0].runs[0].path.parent == tmp_path / "a"
+    assert rows[0].invalid < 0.6
     (problem,) = [problem for problem in found.problems if "same settings and seed" in problem.what]
     assert "left out" in problem.what
     assert problem in found.rankings.problems

@@ -24,7 +24,7 @@ _KINDS = {
     "not a valid bool": "true or false",
     "not a ListConfig": "a list, as [a,b]",
     "is not Optional": "given",
-    "Cannot assign str to Dict": "a mapping, written KEY.NAME=VALUE",
+    " to Dict[": "a mapping, written KEY.NAME=VALUE",
     "Cannot convert 'dict' to string": "a text",
     "Cannot convert 'list' to string": "a text",
 }
@@ -49,13 +49,18 @@ def split_options(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     >>> split_options(["seed=0", "-m", "tuning.steps=3", "--cfg", "job"])
     (['-m', '--cfg', 'job'], ['seed=0', 'tuning.steps=3'])
     """
-    read, unknown = get_args_parser().parse_known_intermixed_args(list(arguments))
+    words = list(arguments)
+    for place, (word, after) in reversed(list(enumerate(zip(words, [*words, ""][1:], strict=False)))):
+        # it would take a setting behind it as what to show
+        if word in ("--info", "-i") and "=" in after:
+            words.insert(place + 1, "all")
+    read, unknown = get_args_parser().parse_known_intermixed_args(words)
     if unknown:
         bare = unknown[0].lstrip("-")
         hint = f"write {bare}" if "=" in bare else "settings are words KEY=VALUE"
         raise ConfigError(f"there is no option {unknown[0]}; {hint}, without dashes (--help lists them)")
     settings: list[str] = read.overrides
-    options = list(arguments)
+    options = words
     for setting in settings:
         options.remove(setting)
     return options, settings
@@ -98,9 +103,10 @@ def check_values(settings: Sequence[str]) -> None:
             parser.parse_override(setting)
         except HydraException:
             key, _, value = setting.partition("=")
+            opened = set(value) & set("[]{}()'\"")
+            fix = "close its brackets and quotes, and give" if opened else "give"
             raise ConfigError(
-                f"{key}: {value!r} cannot be read: close its brackets and quotes, and give text that holds such signs "
-                f"in quotes, as '{key}=\"a (b)\"'"
+                f"{key}: {value!r} cannot be read: {fix} text that holds such signs in quotes, as '{key}=\"a (b)\"'"
             ) from None
 
 

@@ -66,7 +66,8 @@ def _is_value(override: Override) -> bool:
     head, *rest = key.split(".")
     if override.package is not None or "/" in key or head == "hydra" or override.is_sweep_override():
         return False
-    return bool(rest) or head in _plain_settings()
+    # Hydra's own rule: a mapping given to a group is laid over what the group's file says
+    return bool(rest) or head in _plain_settings() or isinstance(override.value(), dict)
 
 
 @cache

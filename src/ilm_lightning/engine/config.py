@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from ilm_lightning.engine.config_baselines import SasrecConfig
+from ilm_lightning.engine.config_logger import LoggerConfig
 from ilm_lightning.engine.config_pretraining import PretrainingConfig
 from ilm_lightning.engine.config_teacher import TeacherConfig
 from ilm_lightning.engine.config_trainer import TrainerConfig
@@ -71,7 +72,7 @@ class AlsConfig:
     seed: int | None = None
     """Null: the run's. With a seed of its own, runs of several seeds share vectors and examples."""
     engine: str = "own"
-    """own; implicit, quicker for tens of millions of interactions; or spark, for those beyond one machine (``pip
+    """own; implicit, whose gradient steps cost less where k is large; or spark, for those beyond one machine (``pip
     install 'ilm-lightning[spark]'``, Java)."""
     spark_master: str = ""
     """Address of a Spark cluster, as spark://HOST:7077; empty: Spark on this machine."""
@@ -258,28 +259,6 @@ class EvaluationConfig:
     """Also score the targets themselves: loss, and bits against the blind control."""
     samples: int = 3
     """Movies whose texts are printed."""
-
-
-@dataclass
-class LoggerConfig:
-    """CSV is always written; W&B and TensorBoard where asked for. Nothing here changes what is computed."""
-
-    wandb: bool = False
-    offline: bool = True
-    """W&B: keep the runs in the run folder; `wandb sync` uploads them later."""
-    project: str = "ilm_lightning"
-    entity: str | None = None
-    """W&B: user or team; null takes the account's own."""
-    group: str | None = None
-    """W&B: what runs are compared within; null: the sweep, or the row of the table."""
-    tags: list[str] = field(default_factory=list)
-    """W&B: more tags beside the axes of the table."""
-    tensorboard: bool = False
-    samples: int = 24
-    """Validation examples, spread over the tasks, that are answered after each validation of phase 2: a table of texts
-    and their mean SC, or of lists and their HR; 0: none."""
-    sample_tokens: int = 48
-    """Most tokens of such a text."""
 
 
 @dataclass

@@ -164,9 +164,9 @@ def phase1_forecast(model: Any, batches: Mapping[str, tuple[Any, int]], precisio
     Returns:
         One line for the screen.
     """
-    # with the weights, and all that the stages before have left
-    here = resident_memory()
     model.to(device)
+    # with the weights, and all that the stages before have left
+    here = torch.cuda.memory_allocated(device) if device.type == "cuda" else resident_memory()
     seconds, largest = 0.0, 0
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for batch, steps in move_data_to_device(dict(batches), device).values():
@@ -191,6 +191,9 @@ def phase1_forecast(model: Any, batches: Mapping[str, tuple[Any, int]], precisio
 
 def timed(run: Callable[[], object], device: torch.device) -> float:
     """Seconds of one call."""
+    if device.type == "cuda":
+        # what was asked before and is still under way
+        torch.cuda.synchronize(device)
     start = time.perf_counter()
     run()
     if device.type == "cuda":

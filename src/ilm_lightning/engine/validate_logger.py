@@ -4,7 +4,7 @@ import os
 from importlib.util import find_spec
 
 from ilm_lightning.engine.checks import ConfigError, not_negative, positive
-from ilm_lightning.engine.config import LoggerConfig
+from ilm_lightning.engine.config_logger import LoggerConfig
 from ilm_lightning.reporting.wandb_login import logged_in, offline_by_environment
 
 LONGEST_TAG = 64

@@ -103,7 +103,8 @@ def difference_table(metrics: Mapping[str, Any], measure: str = "sc") -> Rendera
         A table; None where nothing was compared.
     """
     found = metrics["differences"].get(measure, {})
-    compared = [key for key in ("shuffled", "best_control") if key in found and own_row(key, metrics)]
+    shown = [key for key in ("shuffled", "best_control") if key in found]
+    compared = [key for key in shown if own_row(key, metrics, shown)]
     if not compared:
         return None
     headers = {"shuffled": ["own - shuf"], "best_control": ["own - best", "vs"], ROOM: [ROOM]}

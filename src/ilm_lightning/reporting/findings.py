@@ -1,6 +1,6 @@
 """A run's comparisons in sentences: who is above whom, by which measures, and what remains undecided."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ilm_lightning.evaluation.claims import LEAST_MOVIES, LEVEL, UNDECIDED, direction, too_few
@@ -26,7 +26,8 @@ def findings(metrics: Mapping[str, Any]) -> list[str]:
         tried.
     """
     differences = metrics["differences"]
-    lines = [_comparison(key, row, metrics) for key, row in differences.get("sc", {}).items() if own_row(key, metrics)]
+    compared = differences.get("sc", {})
+    lines = [_comparison(key, row, metrics) for key, row in compared.items() if own_row(key, metrics, compared)]
     specific = metrics.get("item_specific_sc")
     if specific:
         lines.append(f"item-specific SC (own - blind): {_interval(specific)}")
@@ -47,9 +48,10 @@ def findings(metrics: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def own_row(key: str, metrics: Mapping[str, Any]) -> bool:
-    """Whether a comparison says what no other does: the best of one control is that control."""
-    return len(metrics.get("controls", {}).get(key, ())) != 1
+def own_row(key: str, metrics: Mapping[str, Any], shown: Collection[str]) -> bool:
+    """Whether a comparison says what no other of those shown does: the best of one control is that control."""
+    controls = metrics.get("controls", {}).get(key, ())
+    return len(controls) != 1 or controls[0] not in shown
 
 
 def _interval(row: Mapping[str, Any]) -> str:

@@ -19,7 +19,8 @@ from rich.text import Text
 
 from ilm_lightning.engine.artifacts import fingerprint, write_json
 from ilm_lightning.engine.command import check_data
-from ilm_lightning.engine.config import Config, LoggerConfig, as_config
+from ilm_lightning.engine.config import Config, as_config
+from ilm_lightning.engine.config_logger import LoggerConfig
 from ilm_lightning.engine.config_trainer import TrainerConfig
 from ilm_lightning.engine.launcher.jobs import (
     BEFORE,

@@ -60,8 +60,8 @@ def _read(path: Path, name: str) -> Config | None:
 
     try:
         text = path.read_text(encoding="utf-8")
-        # most are other rows', and reading YAML takes its time
-        if name not in text:
+        # most are other rows', and reading YAML takes its time; a name that YAML may quote or fold is not looked for
+        if name.replace("-", "_").isidentifier() and name.isascii() and name not in text:
             return None
         node = OmegaConf.create(text)
         return as_config(node) if isinstance(node, DictConfig) and node.get("name") == name else None

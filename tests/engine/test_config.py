@@ -347,6 +347,14 @@ def test_signs_that_need_quotes_are_told_without_brackets(value: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "setting",
+    ["tuning={steps: 3, val_every: 3, batch_size: 4}", "adapter=choice(mlp,qformer)", "encoder=glob(*)", "lm=[t5]"],
+)
+def test_choices_in_hydras_grammar_are_left_to_hydra(setting: str) -> None:
+    check_settings([setting])
+
+
+@pytest.mark.parametrize(
     "value", ["[1,2]", "'a b(c'", '"a, b"', "1,2", "null", "", "choice(1,2)", "/a b/c.csv", "{a:1}"]
 )
 def test_values_in_hydras_grammar_are_left_to_hydra(value: str) -> None:
@@ -367,6 +375,7 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         # Hydra's + would add a key that nothing reads
         (["+tuning.stepz=3"], "no setting tuning.stepz; did you mean tuning.steps"),
         (["experiment=nope"], "ilm_qformer_grounded"),
+        (["tuning=5"], "tuning=5: there is no such choice; there are frozen, full, lora"),
         (["adapter=null"], "adapter=null: there is no such choice; there are collm"),
         (["tuning.steps=0"], "tuning.steps=0 must be above 0"),
         (["resume=nothing"], "no such run"),

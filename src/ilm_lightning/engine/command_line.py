@@ -178,12 +178,13 @@ def check_choices(arguments: Sequence[str]) -> None:
     for argument in arguments:
         group, sign, values = argument.lstrip("+").partition("=")
         folder = conf_dir() / group
-        if not sign or not group.isidentifier() or not folder.is_dir():
+        # Hydra's grammar: lists, mappings, choice(), glob(), quotes
+        written = set(values) & set("[]{}()'\"")
+        if not sign or written or not group.isidentifier() or not folder.is_dir():
             continue
         known = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
         for value in values.split(","):
-            # what is no plain word is Hydra's grammar: lists, choice(), glob()
-            if value in known or not value.replace("/", "").isidentifier():
+            if value in known or not value:
                 continue
             near = difflib.get_close_matches(value, known, n=2, cutoff=0.6)
             hint = f"did you mean {' or '.join(near)}? There are" if near else "there are"

@@ -100,9 +100,8 @@ def _words(path: Path, where: str, value: Any, common: Sequence[str] = ()) -> tu
     words = tuple(shlex.split(value))
     try:
         check_settings(words, common)
-        OverridesParser.create().parse_overrides(list(words))
-    except (ConfigError, HydraException) as error:
-        raise PlanError(f"{path}: {where}: {told(error)}") from error
+    except ConfigError as error:
+        raise PlanError(f"{path}: {where}: {error}") from error
     return words
 
 

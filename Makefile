@@ -22,15 +22,17 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.torch: | $(BIN)/python
-	@echo "set-up, once: $(TORCH) and then the other packages into $(VENV); takes a few minutes"
+	@echo "set-up, once: $(TORCH) into $(VENV)"
 	$(INSTALL) "$(TORCH)"
 	@touch $@
 
 $(VENV)/.train: $(VENV)/.torch pyproject.toml
+	@echo "set-up, once: the other packages; pip is silent for a minute or two"
 	$(INSTALL) --editable .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
+	@echo "set-up, once: the other packages; pip is silent for a minute or two"
 	$(INSTALL) --editable ".[dev]"
 	@touch $@ $(VENV)/.train
 

@@ -1,5 +1,6 @@
 """The main job: ``python -m ilm_lightning.train experiment=ilm_qformer``."""
 
+import logging
 import sys
 
 from ilm_lightning.engine.command import hydra_command
@@ -19,6 +20,7 @@ def run(config: Config) -> float:
 
     # before the heavy imports of the pipeline
     validate_tasks(config)
+    logging.getLogger("ilm_lightning").info("loading torch and the models' libraries")
     from ilm_lightning.engine.pipeline import run_pipeline
 
     return run_pipeline(config)

@@ -492,3 +492,14 @@ def test_the_status_line_shows_words_and_no_border(tmp_path: Path) -> None:
     assert last_line(log) == "│ adapter │ 12,822,336 │"
     log.write_text("step 1 of 9\rstep 2 of 9")
     assert last_line(log) == "step 2 of 9"
+
+
+def test_the_last_line_is_of_this_start(tmp_path: Path) -> None:
+    log = tmp_path / "job.log"
+    log.write_text("tune step 3/9\ninterrupted by SIGINT\n")
+    before = log.stat().st_size
+    assert last_line(log) == "interrupted by SIGINT"
+    assert last_line(log, before) == ""
+    with log.open("a") as more:
+        more.write("tune step 4/9\n")
+    assert last_line(log, before) == "tune step 4/9"

@@ -53,8 +53,12 @@ def kills_section() -> str:
     found = _read(RESULTS)
     rows = [row for row in found["kills"] if row["killed"]]
     minutes = sum(sum(row["seconds"]) for row in found["kills"]) / 60
-    of = Counter(row["commit"] for row in rows)
-    kills = " and ".join(f"{count} kills of commit {commit}" for commit, count in of.items())
+    first = found["machine"]["cpu"]
+    of = Counter((row["commit"], row.get("cpu", first)) for row in rows)
+    kills = " and ".join(
+        f"{count} kills of commit {commit}" + ("" if cpu == first else f" (on {cpu})")
+        for (commit, cpu), count in of.items()
+    )
     text = _KILLS.format(kills=kills, minutes=minutes, **found["machine"])
     return KILLS + text + tabulate(rows) + "\n"
 

@@ -295,6 +295,7 @@ def main() -> int:
     begin = time.monotonic()
     found = json.loads(given.out.read_text()) if given.out.is_file() else {"machine": harness.machine(), "kills": []}
     rows: list[dict[str, Any]] = found["kills"]
+    cpu = harness.machine()["cpu"]
     others_of = {row["commit"] for row in rows} - {harness.commit()}
     if others_of and not given.mixed:
         parser.error(f"{given.out} holds kills of {', '.join(sorted(others_of))}, this is {harness.commit()}: move it")
@@ -314,7 +315,7 @@ def main() -> int:
         number = max((row["number"] for row in rows), default=-1) + 1
         while (few := wanting(rows, wholes, given.kills, given.each)) and time.monotonic() - begin < given.seconds:
             if where(number, wholes) in few:
-                rows.append(experiment(number, wholes, work))
+                rows.append({**experiment(number, wholes, work), "cpu": cpu})
                 write_json(given.out, {**found, "kills": rows})
                 sys.stderr.write(f"{rows[-1]}\n")
             number += 1

@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,20 @@ def test_cache_writes_in_place_and_equals_transformers() -> None:
 
 class Killed(BaseException):
     pass
+
+
+def test_the_first_batch_tells_the_time_left(
+    examples: Examples, collator: Collator, prompts: PromptTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, labels = make_model(), []
+
+    def seen(items: Iterable[Any], total: int, label: str) -> Iterable[Any]:
+        labels.append((label, total))
+        return items
+
+    monkeypatch.setattr(import_module("ilm_lightning.lm.generate"), "track", seen)
+    generate(model, examples, collator, prompts, 16, batch_size=2, label="own: texts")
+    assert labels == [("own: texts", -(-len(examples) // 2)), ("own: texts, first batch: tokens", 16)]
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"a": [1, 2', b'{"a": [1, 2]}', b"\x00\x00\n"])

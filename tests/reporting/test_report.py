@@ -207,6 +207,12 @@ def test_what_is_damaged_is_named_and_the_rest_reported(tmp_path: Path) -> None:
     planted(tmp_path, {("ilm_qformer", "combined"): 55.0})
     for name, state in (("dead", "failed"), ("busy", "running")):
         write_run(tmp_path / name, config_of("ilm_mlp"), predictions_of(50.0, 0), state=state)
+    for name, status in (
+        ("broken", {"state": "failed", "error": "no room"}),
+        ("stopped", {"state": "interrupted", "error": "KeyboardInterrupt"}),
+    ):
+        write_run(tmp_path / name, config_of("ilm_mlp"), predictions_of(50.0, 0))
+        (tmp_path / name / "status.json").write_text(json.dumps(status))
     for name in ("torn", "short", "noconfig", "nopreds", "badpreds", "deadly", "listed", "empty", "ranks", "noprose"):
         write_run(tmp_path / name, config_of("ilm_mlp", seed=len(name)), predictions_of(50.0, len(name)))
     (tmp_path / "torn" / "metrics.json").write_text('{"all": {"sc"')
@@ -223,6 +229,8 @@ def test_what_is_damaged_is_named_and_the_rest_reported(tmp_path: Path) -> None:
     document = build([tmp_path], 200)
     told = {Path(p.where).name: p.what for p in document.problems}
     assert "unfinished run (state failed)" in told["dead"]
+    assert "unfinished run (state failed): no room; once that is mended, resume=broken" in told["broken"]
+    assert "unfinished run (state interrupted): resume=stopped" in told["stopped"]
     assert "resume=busy continues it" in told["busy"]
     assert "metrics.json is damaged" in told["torn"]
     assert "all.sc is missing" in told["short"]

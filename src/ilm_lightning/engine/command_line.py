@@ -121,7 +121,10 @@ def check_form(settings: Sequence[str]) -> None:
             continue
         if word in known_keys():
             raise ConfigError(f"{word} has no value: write {word}={'VALUE' if '=' in after else after}")
-        raise ConfigError(f"{word!r} is no setting: write KEY=VALUE without spaces, as experiment=ilm_qformer")
+        raise ConfigError(
+            f"{word!r} is no setting: write KEY=VALUE without spaces, as experiment=ilm_qformer, "
+            "and a value with spaces in quotes, as 'tuning={steps: 3}'"
+        )
 
 
 def known_keys() -> list[str]:

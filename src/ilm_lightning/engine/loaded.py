@@ -139,6 +139,8 @@ class LoadedRun:
         """Load the language model with the run's weights; the first call takes seconds, the others nothing."""
         if self.model is not None:
             return
+        # libraries and weights take half a minute on a slow machine
+        sys.stderr.write(f"loading the language model and the weights of {self.folder}\n")
         from ilm_lightning.engine.stages.context import lm_dtype
         from ilm_lightning.lm import ItemLanguageModel, load_backbone
         from ilm_lightning.lm.prompts import read_tokenizer

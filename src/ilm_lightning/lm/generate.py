@@ -131,10 +131,12 @@ def generate(
     model.eval()
     bank = bank or SoftTokenBank(model, examples, collator)
     batches = sorted_batches([len(example.prompt_ids) for example in examples], batch_size)
-    for indices in _left(batches, examples, journal, label):
+    for number, indices in enumerate(_left(batches, examples, journal, label)):
         chosen = [examples[index] for index in indices]
         batch = collator.prompts(chosen).to(model.device)
-        texts = greedy(model, batch, stops, max_new_tokens, bank.soft(chosen))
+        # a first batch may take a minute, and until it ends nothing tells the time left
+        counted = f"{label}, first batch: tokens" if number == 0 else None
+        texts = greedy(model, batch, stops, max_new_tokens, bank.soft(chosen), counted)
         if journal is not None:
             journal.add({example.example_id: ids for example, ids in zip(chosen, texts, strict=True)})
         for index, ids in zip(indices, texts, strict=True):
@@ -175,7 +177,12 @@ def stop_ids(model: ItemLanguageModel, eos_id: int) -> set[int]:
 
 @torch.inference_mode()
 def greedy(
-    model: ItemLanguageModel, batch: PromptBatch, stops: set[int], max_new_tokens: int, soft: Tensor | None = None
+    model: ItemLanguageModel,
+    batch: PromptBatch,
+    stops: set[int],
+    max_new_tokens: int,
+    soft: Tensor | None = None,
+    label: str | None = None,
 ) -> list[list[int]]:
     """Continue the prompts of one batch with the likeliest token each time.
 
@@ -187,6 +194,7 @@ def greedy(
         stops: ids that end a text.
         max_new_tokens: the most tokens a text may have.
         soft: soft tokens of the batch's distinct slots ``[u, q, d]``; computed if None.
+        label: what a progress bar over the tokens says; none without it.
 
     Returns:
         The new ids of each prompt, the end token included.
@@ -197,7 +205,8 @@ def greedy(
     with model.lm_precision():
         start = begin(model, batch, soft, roomy_cache)
         embeddings, mask, positions, cache = start.embeddings, start.mask, start.positions, start.cache
-        for _ in range(max_new_tokens):
+        places = range(max_new_tokens)
+        for _ in places if label is None else track(places, max_new_tokens, label):
             hidden = model.run_lm(embeddings, mask, positions, cache).last_hidden_state[:, -1]
             chosen = model.logits(hidden).argmax(-1)
             for row, token in zip(alive, chosen.tolist(), strict=True):

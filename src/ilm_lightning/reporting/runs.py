@@ -231,7 +231,8 @@ def _read_run(folder: Path, problems: list[Problem]) -> Run | None:
     )
     if status.get("state") != "finished":
         state, why = status.get("state", "unknown"), status.get("error")
-        told = f"{why}; once that is mended, " if why else ""
+        # who stopped a run has nothing to mend
+        told = f"{why}; once that is mended, " if why and state == "failed" else ""
         problems.append(
             Problem(str(folder), f"unfinished run (state {state}): {told}resume={folder.name} continues it")
         )

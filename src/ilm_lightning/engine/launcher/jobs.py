@@ -139,11 +139,16 @@ def follow_twins(jobs: Sequence[Job]) -> None:
             job.state, job.objective, job.error = job.twin.state, job.twin.objective, job.twin.error
 
 
-def last_line(log: Path) -> str:
-    """The last line of words that a job wrote, not the border of a table, shortened; empty without one."""
+def last_line(log: Path, since: int = 0) -> str:
+    """The last line of words that a job wrote, not the border of a table, shortened; empty without one.
+
+    Args:
+        log: what the job writes to.
+        since: bytes that an earlier start had written.
+    """
     try:
         with log.open("rb") as stream:
-            stream.seek(max(0, log.stat().st_size - 4096))
+            stream.seek(max(since, log.stat().st_size - 4096))
             lines = stream.read().decode("utf-8", errors="replace").replace("\r", "\n").split("\n")
     except OSError:
         return ""

@@ -85,6 +85,8 @@ class Runner:
         self.command = command
         self._waiting = [i for i, job in enumerate(jobs) if job.state == WAITING and job.twin is None]
         self._running: dict[int, tuple[ProcessTree, float]] = {}
+        # what earlier starts had left in the logs
+        self._written: dict[int, int] = {}
         self._labels = [" ".join(o) or job.name for o, job in zip(distinct_overrides(jobs), jobs, strict=True)]
         self._reported = time.monotonic()
 
@@ -127,11 +129,13 @@ class Runner:
         try:
             store_config(job.config)
             write_status(job.folder, RUNNING)
+            written = job.log.stat().st_size if job.log.is_file() else 0
             tree = ProcessTree(self.command(job), job.log, job_environment(share, job.command))
         except (OSError, ValueError) as error:
             self._refuse(number, job, str(error))
             return
         self._running[number] = (tree, time.monotonic())
+        self._written[number] = written
         job.state = RUNNING
         self._say("[%d/%d] %s: started, output in %s", number + 1, len(self.jobs), self._labels[number], job.log)
         self.on_change(self.jobs)
@@ -191,7 +195,7 @@ class Runner:
             return
         self._reported = now
         done = sum(job.state in ENDED for job in self.jobs)
-        texts = [f"{self._labels[n]}: {last_line(self.jobs[n].log)}" for n in self._running]
+        texts = [f"{self._labels[n]}: {last_line(self.jobs[n].log, self._written[n])}" for n in self._running]
         line = f"{done} of {len(self.jobs)} done, {len(self._running)} running | " + " | ".join(texts)
         if terminal:
             # no log line, whose filter would mask keys

@@ -1,13 +1,14 @@
 """Jobs of a sweep with small programs in place of runs: order, shares, failures, ends."""
 
 import json
+import logging
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from ilm_lightning.engine.launcher.jobs import (
     FAILED,
     FINISHED,
     INTERRUPTED,
+    RUNNING,
     WAITING,
     Job,
     as_rows,
@@ -319,7 +321,7 @@ def family(tmp_path: Path) -> tuple[ProcessTree, list[int]]:
 
 def test_stopping_ends_children_of_children(tmp_path: Path) -> None:
     tree, pids = family(tmp_path)
-    stop([tree], grace_s=5.0)
+    assert stop([tree], grace_s=5.0) == []
     assert wait_for(lambda: all(gone(pid) for pid in pids))
 
 
@@ -328,6 +330,35 @@ def test_a_job_that_ends_leaves_no_child(tmp_path: Path) -> None:
     os.kill(leader, signal.SIGKILL)
     assert wait_for(lambda: tree.poll() is not None)
     assert wait_for(lambda: gone(child))
+
+
+DEAF = """
+import pathlib, signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+pathlib.Path(sys.argv[1], "ready").write_text("")
+time.sleep(60)
+"""
+
+
+def test_an_interrupted_sweep_says_whom_it_waits_for_and_what_it_ends_by_force(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (job,) = planned(tmp_path, (0,))
+
+    def end(jobs: Sequence[Job]) -> None:
+        if jobs[0].state == RUNNING:
+            assert wait_for((job.folder / "ready").exists)
+            raise KeyboardInterrupt
+
+    caplog.set_level(logging.INFO, logger="ilm_lightning")
+    command = [sys.executable, "-c", DEAF, str(job.folder)]
+    runner = Runner([job], RunnerSettings(grace_s=0.3), command=lambda job: command, on_change=end)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run()
+    first, *_, last = caplog.messages[1:]
+    assert first == "stopping 1 job: waiting up to 0.3s for what they save"
+    assert last == f"{job.folder}: ended by force, continues from its last checkpoint"
+    assert read_status(job.folder)["state"] == INTERRUPTED
 
 
 SWEEP = """

@@ -54,17 +54,10 @@ def fit_spark(
     Raises:
         ValueError: Spark cannot run here, or there are no interactions.
     """
-    if lacking := missing_for_spark():
-        raise ValueError(f"ALS by Spark needs {lacking}")
-    if alpha < 1:
-        raise ValueError(f"alpha={alpha:g}: Spark takes no confidence below that of a missing interaction, 1")
+    rows = interactions.frame.height
+    _check(rows, alpha)
     from pyspark.ml.recommendation import ALS
 
-    rows = interactions.frame.height
-    if rows == 0:
-        raise ValueError(
-            "no interactions: behavioral vectors need ratings; choose encoder=semantic for data without any"
-        )
     n_users, n_items = interactions.n_users, interactions.n_items
     folder.mkdir(parents=True, exist_ok=True)
     pairs = interactions.frame.select(pl.col("user", "item").cast(pl.Int32), rating=pl.lit(1.0, pl.Float32))
@@ -87,6 +80,17 @@ def fit_spark(
         items, users = _rows(model.itemFactors, n_items, factors), _rows(model.userFactors, n_users, factors)
     log.info("ALS (Spark): %d users, %d items, %d interactions, %d factors", n_users, n_items, rows, factors)
     return items, users
+
+
+def _check(interactions: int, alpha: float) -> None:
+    if lacking := missing_for_spark():
+        raise ValueError(f"ALS by Spark needs {lacking}")
+    if alpha < 1:
+        raise ValueError(f"alpha={alpha:g}: Spark takes no confidence below that of a missing interaction, 1")
+    if interactions == 0:
+        raise ValueError(
+            "no interactions: behavioral vectors need ratings; choose encoder=semantic for data without any"
+        )
 
 
 @contextmanager

@@ -106,6 +106,17 @@ def check_data(config: Config) -> None:
         check_files(data.kind, {"ratings": Path(data.path or "")})
 
 
+def _read_command_line(in_turn: bool) -> None:
+    """Check what was typed and put it into ``sys.argv`` as Hydra wants it; ``in_turn`` as in ``hydra_command``."""
+    options, settings = split_options(sys.argv[1:])
+    if in_turn and {"-m", "--multirun"} & set(options):
+        settings.append("hydra/launcher=basic")
+    # options last: --info takes the word after it as its own
+    sys.argv[1:] = [*map(open_mapping, settings), *options]
+    check_settings(settings, options)
+    check_plugins(sys.argv[1:])
+
+
 def hydra_command(config_name: str, task: Callable[[Config], float], in_turn: bool = False) -> int:
     """Compose the configuration from the command line and run a task on it.
 
@@ -126,13 +137,7 @@ def hydra_command(config_name: str, task: Callable[[Config], float], in_turn: bo
 
     failures: list[str] = []
     try:
-        options, settings = split_options(sys.argv[1:])
-        if in_turn and {"-m", "--multirun"} & set(options):
-            settings.append("hydra/launcher=basic")
-        # options last: --info takes the word after it as its own
-        sys.argv[1:] = [*map(open_mapping, settings), *options]
-        check_settings(settings, options)
-        check_plugins(sys.argv[1:])
+        _read_command_line(in_turn)
     except ConfigError as error:
         log.error("error: %s", error)
         return 1

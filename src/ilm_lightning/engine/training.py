@@ -82,6 +82,15 @@ def validation_interval(steps: int, wish: int) -> int:
     return min(near, key=lambda n: abs(n - wish))
 
 
+def _interval(settings: FitSettings) -> int:
+    """``validation_interval`` of a phase, told where it is far from the wish."""
+    interval = validation_interval(settings.steps, settings.val_every)
+    if not 2 / 3 <= interval / min(settings.val_every, settings.steps) <= 1.5:
+        why = f"validates every {interval} steps, not every {settings.val_every}: {settings.steps} are whole intervals"
+        log.info("%-9s %s", settings.label, why)
+    return interval
+
+
 def fit(
     module: pl.LightningModule,
     data: StreamDataModule,
@@ -114,16 +123,12 @@ def fit(
     quiet_lightning()
     if isinstance(model := getattr(module, "model", None), torch.nn.Module):
         accelerate(model, trainer_config)
-    # of several processes, all read and the first writes one folder
+    # all processes read and the first writes one folder
     work = Path(from_main(str(work)))
     folder = work / SCRATCH / settings.label
     folder.mkdir(parents=True, exist_ok=True)
-    validate = len(data.validation) > 0
-    interval = validation_interval(settings.steps, settings.val_every) if validate else None
-    if interval and not 2 / 3 <= interval / min(settings.val_every, settings.steps) <= 1.5:
-        why = f"validates every {interval} steps, not every {settings.val_every}: {settings.steps} are whole intervals"
-        log.info("%-9s %s", settings.label, why)
-    best = BestCheckpoint(folder, settings.monitor) if validate else None
+    interval = _interval(settings) if len(data.validation) > 0 else None
+    best = None if interval is None else BestCheckpoint(folder, settings.monitor)
     need_space(folder, checkpoint_bytes(module), f"phase {settings.label} with its checkpoints")
     signals = active_signals()
     last = LastCheckpoint(folder / LAST, settings.checkpoint_every_s, interval, signals)

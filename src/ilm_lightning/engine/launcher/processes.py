@@ -78,12 +78,15 @@ class ProcessTree:
                 self._process.send_signal(number)
 
 
-def stop(trees: Iterable[ProcessTree], grace_s: float) -> None:
+def stop(trees: Iterable[ProcessTree], grace_s: float) -> list[ProcessTree]:
     """Interrupt process trees and end by force what is still there after a while.
 
     Args:
         trees: those to end.
         grace_s: seconds that they have to say goodbye.
+
+    Returns:
+        Those that were ended by force.
     """
     left = list(trees)
     try:
@@ -97,6 +100,7 @@ def stop(trees: Iterable[ProcessTree], grace_s: float) -> None:
         # also after a second Ctrl-C
         for tree in left:
             tree.kill()
+    return left
 
 
 def end_with_starter(farewell: Callable[[], None] = lambda: None) -> None:

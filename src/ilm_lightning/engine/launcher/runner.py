@@ -179,9 +179,12 @@ class Runner:
     def _stop_all(self) -> None:
         if not self._running:
             return
-        self._say("stopping %d job%s", len(self._running), "s" if len(self._running) > 1 else "")
+        count = f"{len(self._running)} job{'s' if len(self._running) > 1 else ''}"
+        self._say("stopping %s: waiting up to %gs for what they save", count, self.settings.grace_s)
         try:
-            stop([tree for tree, _ in self._running.values()], self.settings.grace_s)
+            forced = stop([tree for tree, _ in self._running.values()], self.settings.grace_s)
+            for job in (self.jobs[n] for n, (tree, _) in self._running.items() if tree in forced):
+                self._say("%s: ended by force, continues from its last checkpoint", job.folder)
         finally:
             for number in self._running:
                 self.jobs[number].state = INTERRUPTED

@@ -89,6 +89,32 @@ def test_a_changed_file_makes_other_examples_and_other_phrasings_join(
     assert examples(context, prepared, embedded).id != made.id
 
 
+@pytest.mark.parametrize(
+    ("names", "teacher"),
+    [
+        ("tagline,next_item", "facts-3 and my_tasks.yaml"),
+        ("next_item", "facts-3"),
+        ("tagline", "facts-3 and my_tasks.yaml"),
+        ("summary,next_item,tagline", "facts-3 and my_tasks.yaml"),
+    ],
+)
+def test_own_tasks_mix_with_those_about_users(
+    names: str, teacher: str, task_file: Path, shared_overrides: list[str]
+) -> None:
+    from test_pipeline import checked
+
+    from ilm_lightning.engine.pipeline import open_context
+    from ilm_lightning.engine.stages.data import examples, prepare, read_examples
+    from ilm_lightning.engine.stages.embed import embed as embed_stage
+
+    wish = [f"tasks.names=[{names}]", f"tasks.file={task_file}", "tasks.user_history=3"]
+    context = open_context(checked(["experiment=ilm_mlp", *shared_overrides, *wish]))
+    prepared = prepare(context)
+    made = examples(context, prepared, embed_stage(context, prepared))
+    assert set(read_examples(made)["task"]) == set(names.split(","))
+    assert made.report["teacher"] == teacher
+
+
 def test_items_that_are_no_films_need_own_tasks(
     shared_overrides: list[str], own_data: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -139,6 +139,7 @@ def examples(context: Context, prepared: Artifact, embedded: Artifact, taught: A
         parts += [figure1_examples(context, prepared, tables, figure1, labels)] if figure1 else []
         frame = pl.concat([part for part, _ in parts], how="diagonal_relaxed")
         report = {key: value for _, one in parts for key, value in one.items()}
+        report["teacher"] = " and ".join(dict.fromkeys(one["teacher"] for _, one in parts))
         for key in ("examples", "left_out"):
             report[key] = {name: value for _, one in parts for name, value in one[key].items()}
         if own is not None:

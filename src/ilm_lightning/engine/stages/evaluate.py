@@ -139,7 +139,7 @@ def protocol(context: Context, inputs: Inputs, tuned: Artifact) -> dict[str, Any
     return {
         "name": config.name,
         "data": config.data.name,
-        "teacher": inputs.examples.report.get("teacher", config.teacher.kind),
+        "teacher": inputs.examples.report["teacher"],
         "split": config.evaluation.split,
         "split_rule": config.data.split,
         "decoding": f"greedy, at most {config.evaluation.max_new_tokens} new tokens, first phrasing of each task",

@@ -16,7 +16,7 @@ from ilm_lightning.data.tables import Interactions, ItemCatalog
 from ilm_lightning.progress import track
 from ilm_lightning.tasks.elm.build import DUPLICATE, EXAMPLE_SCHEMA, surplus_rows
 from ilm_lightning.tasks.elm.facts import CatalogContext
-from ilm_lightning.tasks.elm.teacher import FactsTeacher, pick
+from ilm_lightning.tasks.elm.teacher import TEACHER_VERSION, FactsTeacher, pick
 from ilm_lightning.tasks.figure1.genres import genre_tags
 from ilm_lightning.tasks.figure1.names import FIGURE1_TASKS, GENOME_TAGS, LONG_SUMMARY, USER_PROFILE, USER_TASKS
 from ilm_lightning.tasks.figure1.profile import Traits, Typical
@@ -82,7 +82,8 @@ def build_figure1(
         seed: chooses phrasings, judged ratings and candidates.
 
     Returns:
-        The examples, with the columns of `FIGURE1_SCHEMA`, and a report: examples per task, and what was left out.
+        The examples, with the columns of `FIGURE1_SCHEMA`, and a report: who wrote them, examples per task, and what
+        was left out.
 
     Raises:
         ValueError: an unknown task, or one without the data it reads.
@@ -106,6 +107,8 @@ def build_figure1(
             rows += _about_items(task, catalog, items, own, targets, left_out[task], seed)
     counts = Counter(row["task"] for row in rows)
     report = {
+        # tags, ratings and titles are the data's own; prose is the facts teacher's
+        "teacher": TEACHER_VERSION,
         "examples": {task: counts[task] for task in tasks},
         "left_out": {task: dict(sorted(left_out[task].items())) for task in tasks},
     }

@@ -89,6 +89,24 @@ def test_a_changed_setting_redoes_only_what_depends_on_it(tiny_overrides: list[s
     assert len(second["tune"]) == len(second["evaluate"]) == 2
 
 
+def test_titles_beside_the_vectors_stay_when_vectors_are_shuffled(shared_overrides: list[str]) -> None:
+    quick = ["tasks.names=[summary,interpolation]", "tasks.title_in_prompt=true", "evaluation.max_new_tokens=4"]
+    conditions = "evaluation.conditions=[own,shuffled,constant]"
+    _, folder = run(["experiment=ilm_mlp", *shared_overrides, *quick, conditions])
+    table = pl.read_parquet(folder / "predictions.parquet")
+    own, other = (table.filter(pl.col("condition") == name) for name in ("own", "shuffled"))
+    assert own["prompt"].str.contains("Film number").all()
+    assert own["prompt"].n_unique() == len(own)
+    asked = ["example_id", "prompt", "target"]
+    assert own.select(asked).sort("example_id").equals(other.select(asked).sort("example_id"))
+    # the vectors are others: targets cost other numbers of bits
+    bits = own.join(other, on="example_id").select("bits", "bits_right")
+    assert (bits["bits"] != bits["bits_right"]).all()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert {"own", "shuffled", "constant"} <= set(metrics["all"]["sc"])
+    assert metrics["protocol"]["title_in_prompt"] is True
+
+
 @pytest.mark.slow
 def test_one_blind_control_serves_the_vectors_of_every_encoder(tiny_overrides: list[str], tmp_path: Path) -> None:
     quick = ["evaluation.conditions=[own,blind]", "tuning.steps=2", "tuning.val_every=2", *tiny_overrides]

@@ -260,7 +260,10 @@ def test_figure_3s_axis_sweeps_cleanly(adapter: str) -> None:
         (["tasks.names=[haiku]"], "tasks.names=haiku"),
         (["encoder.text_fields=[plot]"], "encoder.text_fields=plot"),
         (["++pretraining.proportions.foo=1"], "proportions.foo"),
-        (["tasks.title_in_prompt=true"], "leave shuffled"),
+        (
+            ["tasks.title_in_prompt=true"],
+            r"with evaluation\.conditions=\[own,shuffled,constant,knn_copy\]",
+        ),
         (["data.interactions=x.csv"], "add data=custom"),
         (["tasks=genome"], "has no genome scores; take data=ml_25m"),
         (["tasks.kind=figure1"], "movielens-small has no genome scores"),

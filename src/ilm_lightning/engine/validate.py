@@ -109,10 +109,11 @@ def _choices(config: Config) -> None:
     ):
         for name in fields:
             one_of(key, name, TEXT_FIELDS)
-    if config.tasks.title_in_prompt and {"shuffled", "hard_shuffled"} & set(config.evaluation.conditions):
+    if config.tasks.title_in_prompt and "hard_shuffled" in config.evaluation.conditions:
+        left = ",".join(name for name in config.evaluation.conditions if name != "hard_shuffled")
         raise ConfigError(
-            "tasks.title_in_prompt=true: another movie's text would come with that movie's title in its prompt; "
-            "leave shuffled and hard_shuffled out of evaluation.conditions"
+            "tasks.title_in_prompt=true: hard_shuffled borrows another movie's text, whose prompt holds that title; "
+            f"leave it out with evaluation.conditions=[{left}]: shuffled is written anew, titles kept"
         )
     _genome(config)
     if config.data.split == "cold" and config.tasks.neighbour_space == "behavioral":

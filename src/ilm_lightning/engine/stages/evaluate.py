@@ -15,7 +15,7 @@ from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import read_examples, read_tables, training_examples
 from ilm_lightning.engine.stages.figure1 import task_names
 from ilm_lightning.engine.stages.figure1_scores import Scoring
-from ilm_lightning.engine.stages.generate import chosen_examples, generate
+from ilm_lightning.engine.stages.generate import chosen_examples, generate, own_prompts
 from ilm_lightning.engine.stages.measures import Measures, load_scorers
 from ilm_lightning.engine.stages.phase2 import train_control
 from ilm_lightning.engine.stages.selection import configurations_tried
@@ -46,7 +46,8 @@ def evaluate(context: Context, inputs: Inputs, tuned: Artifact) -> Artifact:
     config = context.config.evaluation
     title = "title" if context.config.tasks.title_in_prompt else None
     written = {"own": generate(context, inputs, tuned, title)}
-    if "shuffled" in config.conditions and set(task_names(context.config)[1]) & set(OWN_PROMPT_TASKS):
+    anew = title is not None or set(task_names(context.config)[1]) & set(OWN_PROMPT_TASKS)
+    if "shuffled" in config.conditions and anew:
         written["shuffled"] = generate(context, inputs, tuned, title, shuffled=True)
     for name in TRAINED:
         if name in config.conditions:
@@ -87,13 +88,16 @@ def _build(context: Context, inputs: Inputs, written: dict[str, Artifact], folde
     vectors = ItemVectors.load(inputs.embedded.path)
     scorers = load_scorers(context)
     own = _texts(chosen, written["own"], "own")
-    tables = [own, *rows_of.shuffled(own.filter(~pl.col("task").is_in(OWN_PROMPT_TASKS)), catalog, config)]
+    tables = [own, *rows_of.shuffled(own.filter(~own_prompts(context.config)), catalog, config)]
     if "constant" in config.conditions:
         tables.append(rows_of.constant(prose(own), constant_targets(context, inputs, scorers.first, prose(train))))
     if "knn_copy" in config.conditions:
         nearest = vectors.select(context.config.encoder.name)
         tables.append(rows_of.knn_copied(own.filter(pl.col("movie") >= 0), train, nearest))
-    tables += [_texts(chosen, artifact, name) for name, artifact in written.items() if name != "own"]
+    for name, artifact in written.items():
+        if name != "own":
+            asked = chosen.filter(own_prompts(context.config)) if name == "shuffled" else chosen
+            tables.append(_texts(asked, artifact, name))
     table = pl.concat(tables, how="diagonal_relaxed")
     metrics = no_prose(own, scorers.first.name)
     if len(texts := prose(table)):
@@ -125,8 +129,6 @@ def no_prose(own: pl.DataFrame, scorer: str) -> dict[str, Any]:
 def _texts(chosen: pl.DataFrame, written: Artifact, condition: str) -> pl.DataFrame:
     """Rows of one condition: the examples with the texts that were written for them."""
     texts = pl.read_parquet(written.path / "texts.parquet")
-    if condition == "shuffled":
-        chosen = chosen.filter(pl.col("task").is_in(OWN_PROMPT_TASKS))
     more = [name for name in ("user", "about", "value", "candidates", "candidate_items") if chosen[name].count()]
     frame = chosen.select("example_id", "task", "movie", "place", "items", "target", *more)
     joined = frame.join(texts, on="example_id", how="left", maintain_order="left")

@@ -9,6 +9,7 @@ import polars as pl
 
 from ilm_lightning.embeddings.vectors import ItemVectors
 from ilm_lightning.engine.artifacts import SCRATCH, Artifact, write_json
+from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.data import read_examples, read_tables
 from ilm_lightning.engine.stages.figure1 import answer_columns, shuffled_rows, slot_vectors
@@ -59,6 +60,11 @@ def chosen_examples(frame: pl.DataFrame, split: str, movies: int) -> pl.DataFram
 def movie_order(movie: int) -> str:
     """Sort key of a catalogue row: the fixed random order in which held-out movies are taken."""
     return hashlib.blake2b(str(movie).encode(), digest_size=8).hexdigest()
+
+
+def own_prompts(config: Config) -> pl.Expr:
+    """Examples whose prompt says more than which task it is: a text from another vector must be written anew."""
+    return pl.lit(True) if config.tasks.title_in_prompt else pl.col("task").is_in(OWN_PROMPT_TASKS)
 
 
 def generate(
@@ -148,7 +154,7 @@ def _asked(context: Context, inputs: Inputs, reference: str | None, shuffled: bo
     _, catalog, _ = read_tables(inputs.prepared)
     frame = chosen_examples(read_examples(inputs.examples), config.split, config.movies)
     frame = prompts_with(frame, catalog, reference)
-    return frame.filter(pl.col("task").is_in(OWN_PROMPT_TASKS)) if shuffled else frame
+    return frame.filter(own_prompts(context.config)) if shuffled else frame
 
 
 def _build(

@@ -13,6 +13,7 @@ from ilm_lightning.engine.composition import composed
 from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.pipeline import run_id, run_pipeline
 from ilm_lightning.engine.validate import ConfigError, validate
+from ilm_lightning.hardware import cpu_bf16
 
 MADE = ("generate", "evaluate", "constants")
 
@@ -104,6 +105,7 @@ def test_every_measure_is_in_metrics_and_predictions(
     assert columns <= set(table.columns)
     assert columns <= set(metrics["all"])
     assert metrics["second_scorer"] == "other-scorer"
+    assert metrics["scorer_precision"] == ("bfloat16" if cpu_bf16() else "float32")
     assert metrics["all"]["sc_second"]["own"] != metrics["all"]["sc"]["own"]
     assert metrics["input_encoder"] == metrics["scorer"]
     assert metrics["seen_facts"] == ["genres", "people"]

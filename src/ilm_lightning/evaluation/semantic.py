@@ -38,6 +38,7 @@ class SentenceScorer:
 
     Attributes:
         name: the model's name, to stand beside each number.
+        precision: ``"bfloat16"`` or ``"float32"``: the same texts score up to 0.4 apart (times 100) between the two.
     """
 
     def __init__(self, folder: str | Path, *, bf16: bool | None = None, name: str | None = None) -> None:
@@ -53,6 +54,7 @@ class SentenceScorer:
         """
         self._encoder = SentenceEncoder(folder, bf16=bf16, name=name)
         self.name = self._encoder.name
+        self.precision = "bfloat16" if self._encoder.bf16 else "float32"
         self._rows: dict[str, Floats] = {}
 
     def embed(self, texts: Sequence[str]) -> Floats:

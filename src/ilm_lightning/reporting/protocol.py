@@ -1,8 +1,8 @@
 """What has to be the same for two numbers to be compared: teacher, scorer, split, decoding, data, LLM, movies."""
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ilm_lightning.reporting.runs import Run
 from ilm_lightning.reporting.scores import Scores
@@ -71,7 +71,7 @@ def protocol_of(run: Run, scores: Scores | None) -> Protocol:
         data=", ".join([str(stated.get("data", "unknown")), *filtered]),
         # the first version was long called by its bare name
         teacher="facts-1" if stated.get("teacher") == "facts" else str(stated.get("teacher", "unknown")),
-        scorer=str(metrics.get("scorer") or "unknown"),
+        scorer=_scorer(metrics),
         second_scorer=WITHOUT if scores is not None and not scores.second_scorer else second,
         split=", ".join(str(stated[key]) for key in ("split", "split_rule") if key in stated) or "unknown",
         decoding=str(stated.get("decoding", "unknown")),
@@ -79,6 +79,12 @@ def protocol_of(run: Run, scores: Scores | None) -> Protocol:
         prompt="title in the prompt" if stated.get("title_in_prompt") else "no title in the prompt",
         movies=f"{counted} ({scores.fingerprint})" if scores else f"{counted} (which ones is not known)",
     )
+
+
+def _scorer(metrics: Mapping[str, Any]) -> str:
+    """Name and precision of the scorer; older runs do not tell the latter."""
+    name = str(metrics.get("scorer") or "unknown")
+    return f"{name} in {metrics['scorer_precision']}" if metrics.get("scorer_precision") else name
 
 
 def first_alone(run: Run) -> str:

@@ -119,6 +119,7 @@ class Measures:
             seen=self.seen,
             resamples=self.context.config.evaluation.bootstrap,
         )
+        metrics["scorer_precision"] = self.scorers.first.precision
         metrics["seen_facts"] = list(self.seen)
         metrics["input_encoder"] = self.scorers.text.name
         metrics["sc_input_of_targets"] = self._targets_input(table)

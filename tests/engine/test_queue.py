@@ -1,16 +1,21 @@
 """The queue with small programs in place of runs: order, budget, results, and what is wrong with a plan."""
 
+import itertools
 import json
 import os
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ilm_lightning import queue as command
+from ilm_lightning.engine.command_line import conf_dir
+from ilm_lightning.engine.composition import composed
 from ilm_lightning.engine.launcher.jobs import BEFORE, FAILED, FINISHED, WAITING, Job, distinct_overrides
 from ilm_lightning.engine.launcher.plan import Budget, Entry, PlanError, configure, expand, label, labels, read_plan
 from ilm_lightning.engine.launcher.runner import Runner, RunnerSettings
+from ilm_lightning.engine.runs import run_id
 from ilm_lightning.queue import Queue, main
 
 PLANS = sorted((Path(__file__).parents[2] / "experiments").glob("*/*.yaml"))
@@ -294,3 +299,35 @@ def test_the_experiments_plans_can_be_read(plan: Path, monkeypatch: pytest.Monke
         one for one in configure([[*entry[0], "trainer.accelerator=cpu"] for entry in expanded]) if isinstance(one, str)
     ]
     assert refused == []
+
+
+def test_the_sweeps_of_the_language_tables_are_rows_of_their_plan() -> None:
+    plan = read_plan(next(path for path in PLANS if path.parent.name == "language_cpu"))
+    jobs = [[*job] for entry in plan.entries for job in expand(entry, list(plan.common))]
+    planned = {
+        frozenset(job) - {"seed=0", "encoder=combined", *plan.common}: job for job in jobs if "seed=1" not in job
+    }
+    for sweep, runs in {"table2": 6, "table3": 5, "table9": 5, "table10": 5, "figure3": 24}.items():
+        values = yaml.safe_load((conf_dir() / "sweep" / f"{sweep}.yaml").read_text())["hydra"]["sweeper"]["params"]
+        axes = [[f"{key}={value}" for value in str(text).split(",")] for key, text in values.items()]
+        made = list(itertools.product(*axes))
+        assert len(made) == runs
+        plain = {"encoder=combined", "adapter.source_tokens=1"}
+        if sweep == "figure3":
+            plain.add("evaluation.conditions=[own,shuffled,constant,knn_copy]")
+        rows = [
+            job
+            for chosen in made
+            for key, job in planned.items()
+            if frozenset(key) - plain == frozenset(chosen) - plain
+        ]
+        # eight tokens have their blind control in the plan; the MLP is not in it with four key/value tokens
+        assert len(rows) == (runs - 8 if sweep == "figure3" else runs)
+        one = rows[-1]
+        chosen = next(c for c in made if frozenset(c) - plain == frozenset(one) - plain - {"seed=0", *plan.common})
+        assert run_id(composed(f"sweep={sweep}", *chosen)) == run_id(composed(*one))
+
+
+def test_a_budget_on_the_command_line_goes_before_the_sweeps_own() -> None:
+    config = composed("sweep=table3", "budget=tiny")
+    assert (config.tuning.steps, config.tuning.lr_trials) == (6, [])

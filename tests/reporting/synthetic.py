@@ -80,7 +80,13 @@ def predictions_of(
                     "task": [task for _, task in places],
                     "movie": [m for m, _ in places],
                     "target": [f"target {teacher} {task} {m}" for m, task in places],
-                    "generated": [f"text of {level} {task} {m}" for m, task in places],
+                    # the blind control says one thing of all movies
+                    "generated": [
+                        f"text of {blind} {task}"
+                        if condition == "blind"
+                        else f"text of {level} {task} {m}, seed {seed}"
+                        for m, task in places
+                    ],
                     "sc": values.ravel(),
                     "rouge_l": other.ravel(),
                 }
@@ -121,6 +127,7 @@ def metrics_of(
         "all": {"sc": macro},
         "tasks": tasks,
         "differences": {"sc": {"best_control": {"mean": 5.0, "low": 4.0, "high": 6.0}}},
+        "claims": {"best_control": {"verdict": "confirmed"}},
         "protocol": {
             "name": config["name"], "seed": config["seed"], "data": "invented", "teacher": "facts", "split": "test",
             "decoding": "greedy, at most 96 new tokens", "language_model": "tiny", "title_in_prompt": False,

@@ -11,6 +11,7 @@ from ilm_lightning.reporting.columns import Column, columns_of, unlike
 from ilm_lightning.reporting.decide import Verdict
 from ilm_lightning.reporting.document import build
 from ilm_lightning.reporting.machines import precision_of
+from ilm_lightning.reporting.overrides import shared_overrides
 from ilm_lightning.reporting.phase1 import phase_1_settings
 from ilm_lightning.reporting.runs import Problem, Run
 
@@ -62,6 +63,37 @@ def test_precision_is_what_a_run_computed_in(facts: dict[str, Any], settings: di
 def test_auto_and_what_it_became_are_one_setting() -> None:
     found, problems = sorted_in(run_of(0, on(AMD)), run_of(1, on(AMD), trainer__precision="bf16-mixed"))
     assert ([c.seeds for c in found], problems) == ([(0, 1)], [])
+
+
+def test_the_number_of_threads_is_part_of_a_row() -> None:
+    runs = [run_of(seed, on(AMD, threads=threads)) for seed, threads in enumerate((1, 1, 2))]
+    found, problems = sorted_in(*runs)
+    assert [(c.apart, c.seeds) for c in found] == [("", (0, 1)), ("trainer.threads=2", (2,))]
+    assert unlike(*found) == "trainer.threads 1 against 2"
+    assert "trainer.threads=1; run-2: trainer.threads=2" in problems[0].what
+    # a missing row is asked for with as many
+    assert [shared_overrides(some) for some in (runs[:2], runs)] == [" trainer.threads=1", ""]
+
+
+@pytest.mark.parametrize("facts", [{}, {"gpus": ["H200"]}], ids=["older", "on a GPU"])
+def test_threads_that_are_not_told_or_do_not_matter_keep_nothing_apart(facts: dict[str, Any]) -> None:
+    told = [{"threads": 2}, {"threads": 16}] if facts else [{}, {}]
+    found, _ = sorted_in(*(run_of(seed, on(AMD, **facts, **more)) for seed, more in enumerate(told)))
+    assert [c.seeds for c in found] == [(0, 1)]
+
+
+def test_a_copy_under_another_seed_is_told(tmp_path: Path) -> None:
+    for seed in range(3):
+        frame = predictions_of(55.0, 0 if seed == 2 else seed, movies=12)
+        # as where it was scored anew, which rounds differently
+        frame = frame.with_columns(sc=frame["sc"] + 0.001 * seed)
+        write_run(tmp_path / f"run-{seed}", config_of("ilm_qformer", seed=seed), frame)
+    (problem,) = build([tmp_path], 200).problems
+    assert problem == Problem(
+        "run-0, run-2",
+        "seeds 0 and 2 gave the very same texts, as if one were a copy of the other: run seed 2 anew or take it out; "
+        "until then the spread over seeds is not known",
+    )
 
 
 def test_seeds_of_one_row_from_two_processors_are_told() -> None:

@@ -264,8 +264,8 @@ def test_phase_1_losses_stand_beside_table_8(tmp_path: Path) -> None:
     shuffled = next(part for part in told if "shuffled item-item" in part.text)
     assert "these runs" in shuffled.why
     assert shuffled.missing == (
-        "ILM-IT-II with shuffled item-item pairs: python -m ilm_lightning.train experiment=openp5_ilm "
-        "data=openp5_beauty pretraining.shuffled_pairs=true",
+        "ILM-IT-II with shuffled item-item pairs: python -m ilm_lightning.train -m experiment=openp5_ilm "
+        "data=openp5_beauty pretraining.shuffled_pairs=true seed=0,1,2",
     )
 
 
@@ -312,7 +312,7 @@ def test_equal_text_steps_are_those_of_a_run_of_that_length_where_there_is_one(t
     # which favours the pairs
     assert part.text.endswith("read on its way")
     assert part.verdict is Verdict.UNDECIDED
-    assert part.missing[0].endswith("pretraining.steps=210")
+    assert part.missing[0].endswith("pretraining.steps=210 seed=0,1,2")
     # fewer seeds than there are of the longer run
     phase_1_run(tmp_path, "it", 0, (6.0, 4.4), steps=210)
     phase_1_run(tmp_path, "it", 7, (6.0, 4.4), steps=210)

@@ -14,7 +14,8 @@ from ilm_lightning import report
 from ilm_lightning.engine.composition import composed_node
 from ilm_lightning.evaluation.statistics import nested_bootstrap
 from ilm_lightning.reporting import csvs, latex, markdown, page_tables
-from ilm_lightning.reporting.document import CONTROLS, Document, build
+from ilm_lightning.reporting.controls import CONTROLS
+from ilm_lightning.reporting.document import Document, build
 from ilm_lightning.reporting.runs import Problem, RunError
 from ilm_lightning.reporting.scores import read_scores
 from ilm_lightning.reporting.tables import Table
@@ -527,10 +528,10 @@ def test_the_report_needs_no_torch() -> None:
 
 def test_conditions_are_those_of_the_evaluation() -> None:
     from ilm_lightning.evaluation import summary
-    from ilm_lightning.reporting import document
+    from ilm_lightning.reporting import controls
 
-    assert document.CONDITIONS == summary.CONDITIONS
-    assert summary.BEST["best_control"] == document.CONTROLS
+    assert controls.CONDITIONS == summary.CONDITIONS
+    assert summary.BEST["best_control"] == controls.CONTROLS
 
 
 def test_latex_and_csv_escape(found: Document) -> None:

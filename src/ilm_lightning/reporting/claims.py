@@ -1,11 +1,11 @@
 """The paper's claims 1 to 10, each confirmed, refuted or undecided on the runs at hand (PROTOCOL 7)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from ilm_lightning.reporting.decide import Part, Verdict, decide_equal, decide_greater
-from ilm_lightning.reporting.document import Controls, Section
-from ilm_lightning.reporting.groups import Group
+from ilm_lightning.reporting.controls import Controls
+from ilm_lightning.reporting.decide import Part, Verdict, caveat_of_seeds, decide_equal, decide_greater
+from ilm_lightning.reporting.document import Section
 from ilm_lightning.reporting.pairing import Row
 from ilm_lightning.reporting.phase1 import PHASE_1_TEXT, decide_phase_1
 from ilm_lightning.reporting.query_sweep import decide_sweep
@@ -56,6 +56,42 @@ class Claim:
     parts: dict[str, tuple[Part, ...]]
     verdicts: dict[str, Verdict]
     notes: tuple[str, ...] = ()
+
+    def said(self, name: str) -> str:
+        """The verdict by a measure, with what it has to be read with: ``confirmed (3 seeds)``."""
+        return stated(self.verdicts[name], [part for part in self.parts[name] if part.counted])
+
+
+def stated(verdict: Verdict, parts: Sequence[Part]) -> str:
+    """A verdict with how few seeds it rests on and how many of its rows are not above their controls.
+
+    Args:
+        verdict: over the parts.
+        parts: that it rests on.
+
+    Returns:
+        ``confirmed (3 seeds; rows not above their controls)``; an undecided one stands alone.
+    """
+    if verdict is Verdict.UNDECIDED:
+        return str(verdict)
+    rest = _controls(parts)
+    lost, unrun = ([one for one in rest if one.above is state] for state in (False, None))
+    caveats = (
+        caveat_of_seeds(verdict, parts),
+        f"{_share(lost, rest)} not above their controls" if lost else "",
+        f"controls of {_share(unrun, rest)} not run" if unrun else "",
+    )
+    told = "; ".join(filter(None, caveats)).replace("controls of rows", "controls")
+    return f"{verdict} ({told})" if told else str(verdict)
+
+
+def _share(some: Sequence[Controls], every: Sequence[Controls]) -> str:
+    return "rows" if len(some) == len(every) else f"{len(some)} of {len(every)} rows"
+
+
+def _controls(parts: Sequence[Part]) -> list[Controls]:
+    """Of each row that parts rest on once."""
+    return list({id(one.column): one for part in parts for one in part.controls}.values())
 
 
 def _greater(name: str, encoders: Sequence[tuple[str, str]], counted: bool = True) -> list[Rule]:
@@ -134,13 +170,17 @@ def go_through(section: Section | None, rankings: Rankings | None = None, resamp
         (6, *PHASE_1_TEXT, decide_phase_1),
         (7, *SWEEP_TEXT, decide_sweep),
     ):
-        parts = {name: tuple(decide(section.group if section else None, measures)) for name, measures in SCORED.items()}
+        group = section.group if section else None
+        parts = {
+            name: tuple(_beside_controls(part, section) for part in decide(group, measures))
+            for name, measures in SCORED.items()
+        }
         if number == 6:
             # a loss of phase 1 has no item-specific form
             more = tuple(phase_1_ranking_parts(rankings))
             language = parts["SC"] if section is not None or not more else ()
             parts = {"phase-1 evaluation loss": (*language, *more)}
-        claims.append(Claim(number, text, paper, parts, {name: overall(p) for name, p in parts.items()}))
+        claims.append(Claim(number, text, paper, parts, {name: overall(p) for name, p in parts.items()}, _notes(parts)))
     for number, (text, paper) in OPENP5.items():
         found = ranking_parts(number, rankings, resamples)
         claims.append(Claim(number, text, paper, {RANKED: found}, {RANKED: overall(found)}))
@@ -157,33 +197,37 @@ def overall(parts: Sequence[Part]) -> Verdict:
 
 def _tested(number: int, section: Section | None) -> Claim:
     text, paper, rules = RULES[number]
-    group = section.group if section else None
-    parts = {name: tuple(_apply(rule, group, measures) for rule in rules) for name, measures in SCORED.items()}
+    parts = {name: tuple(_apply(rule, section, measures) for rule in rules) for name, measures in SCORED.items()}
     verdicts = {name: overall(found) for name, found in parts.items()}
-    return Claim(number, text, paper, parts, verdicts, _notes(rules, section))
+    return Claim(number, text, paper, parts, verdicts, _notes(parts))
 
 
-def _apply(rule: Rule, group: Group | None, measures: tuple[str, ...]) -> Part:
+def _apply(rule: Rule, section: Section | None, measures: tuple[str, ...]) -> Part:
     decide = decide_greater if rule.kind == "greater" else decide_equal
-    return decide(group, rule.first, rule.second, measures, rule.counted)
+    group = section.group if section else None
+    part = _beside_controls(decide(group, rule.first, rule.second, measures, rule.counted), section)
+    if rule.kind == "greater" or part.verdict is Verdict.UNDECIDED or any(one.above for one in part.controls):
+        return part
+    why = "neither row is known to be above its controls, and two rows that ignore the item are equal in any case"
+    return replace(part, verdict=Verdict.UNDECIDED, why=why)
 
 
-def _notes(rules: Sequence[Rule], section: Section | None) -> tuple[str, ...]:
+def _beside_controls(part: Part, section: Section | None) -> Part:
+    """A part with what its very columns' own vectors are worth."""
+    found = {id(one.column): one for one in (section.controls if section else ())}
+    return replace(part, controls=tuple(found[id(column)] for column in part.columns))
+
+
+def _notes(parts: Mapping[str, Sequence[Part]]) -> tuple[str, ...]:
     """Rows of the claim that do not beat their controls: their differences say little about items."""
-    if section is None:
-        return ()
-    rows = {row for rule in rules if rule.counted for row in (rule.first, rule.second)}
-    lost = [c.label for c in section.controls if c.seeds and c.beaten < c.seeds and _in(c, rows)]
-    copied = [c.label for c in section.controls if c.below_copy and _in(c, rows)]
-    notes = []
-    if lost:
-        notes.append(
-            f"not above their controls in every seed, so that differences say little of items: {', '.join(lost)}"
-        )
-    if copied:
-        notes.append(f"below the copied text of the nearest training movie: {', '.join(copied)}")
-    return tuple(notes)
-
-
-def _in(controls: Controls, rows: set[Row]) -> bool:
-    return any(controls.label.startswith(f"{row.name} ({row.encoder}") for row in rows)
+    rest = _controls([part for tested in parts.values() for part in tested if part.counted])
+    told = {
+        "not above their controls in every seed by SC and a second measure, so that differences say little of items": [
+            one.named for one in rest if one.above is False
+        ],
+        "controls were not run, so that nobody knows whether differences say anything of items": [
+            one.label for one in rest if one.above is None
+        ],
+        "below the copied text of the nearest training movie": [one.label for one in rest if one.below_copy],
+    }
+    return tuple(f"{what}: {', '.join(rows)}" for what, rows in told.items() if rows)

@@ -3,21 +3,28 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from ilm_lightning.reporting.claims import Claim
-from ilm_lightning.reporting.decide import MARGIN, Part
+from ilm_lightning.reporting.budgets import budget_line
+from ilm_lightning.reporting.claims import Claim, stated
+from ilm_lightning.reporting.decide import ROUGE_MARGIN, Part
 from ilm_lightning.reporting.document import Section
 from ilm_lightning.reporting.groups import Group
-from ilm_lightning.reporting.pairing import LEAST_SEEDS
+from ilm_lightning.reporting.pairing import ASKED_SEEDS, LEAST_SEEDS
+from ilm_lightning.reporting.sizes import MARGIN
 from ilm_lightning.reporting.text import grid, markdown, markdown_command
 
 RULES = (
     "A claim of more is confirmed where the 95 % intervals of the nested bootstrap and of Student lie above 0 by SC "
     "and by a second scorer (without one by ROUGE-L or slot accuracy, neither saying the contrary), refuted where they "
     f"put it below 0, or by SC within {MARGIN} points (equivalence test at 5 %). A claim of equality is confirmed "
-    f"where both scorers put it within {MARGIN} points (without a second one: SC does, and neither ROUGE-L nor slot "
-    "accuracy finds a difference), refuted where SC puts it beyond and the second measure finds a difference to the "
-    "same side. A claim that one scorer alone supports is undecided, and so is one on fewer than "
-    f"{LEAST_SEEDS} seeds, on validation, or on rows that were trained differently beside what makes them two rows. "
+    f"where both scorers put it within {MARGIN} points (without a second one: SC does, ROUGE-L within {ROUGE_MARGIN} "
+    "points, and neither ROUGE-L nor slot accuracy finds a difference), refuted where SC puts it beyond and the second "
+    "measure finds a difference to the same side, and undecided where neither row is above its controls, since two "
+    "rows that ignore the item are equal in any case. A claim that one scorer alone supports is undecided, and so is "
+    "one on fewer than "
+    f"{LEAST_SEEDS} seeds, on validation, on rows that were trained differently beside what makes them two rows, or "
+    "where a measure that a row has cannot be compared. The protocol asks for "
+    f"{ASKED_SEEDS} seeds where a claim rests on them: a verdict on fewer names their number, and one on rows that are "
+    "not above their controls, or whose controls were not run, says so. "
     "Claims on recommendation rest on HR@10 and NDCG@10, paired over users, which have to agree; "
     "claim 6 on phase 1's held-out text loss, Student's interval over seeds. Of several parts all have to hold; parts "
     "told beside, in italics or marked so, do not count. Sizes that would decide are for a power of 80 % at the "
@@ -37,14 +44,14 @@ def write(claims: Sequence[Claim], section: Section | None) -> str:
         lines = section.group.described()
         fields = "; ".join(f"{key.replace('_', ' ')}: {markdown(value)}" for key, value in lines)
         parts += [f"Protocol {section.group.letter}: {fields}.", "", _rows_of(section.group), ""]
-        parts += [markdown(_made_by(section.group)), ""]
+        parts += [markdown(budget_line(section.group)), "", markdown(_made_by(section.group)), ""]
     head = ["claim", "verdict", "the paper"]
     rows = ([f"{c.number}. {markdown(c.text)}", verdicts(c), markdown(c.paper)] for c in claims)
     parts += [*grid(head, rows, left=3), ""]
     for claim in claims:
         parts += [f"## {claim.number}. {markdown(claim.text)}", "", f"The paper: {markdown(claim.paper)}.", ""]
         for name, tested in claim.parts.items():
-            parts += [f"**{name}: {claim.verdicts[name]}**", ""]
+            parts += [f"**{name}: {claim.said(name)}**", ""]
             parts += [line for part in tested for line in _part(part)] + [""]
         parts += [f"Note: {markdown(note)}." for note in claim.notes]
         missing = missing_runs(claim)
@@ -56,10 +63,11 @@ def write(claims: Sequence[Claim], section: Section | None) -> str:
 
 def verdicts(claim: Claim) -> str:
     """The verdicts in one line; one word where all measures agree."""
-    found = list(claim.verdicts.items())
-    if len({verdict for _, verdict in found}) > 1:
-        return "; ".join(f"{name}: {verdict}" for name, verdict in found)
-    return f"{found[0][1]}: these runs are missing" if all_missing(claim) else str(found[0][1])
+    found = {name: claim.said(name) for name in claim.verdicts}
+    if len(set(found.values())) > 1:
+        return "; ".join(f"{name}: {said}" for name, said in found.items())
+    (said,) = set(found.values())
+    return f"{said}: these runs are missing" if all_missing(claim) else said
 
 
 def all_missing(claim: Claim) -> bool:
@@ -89,7 +97,7 @@ def _made_by(group: Group) -> str:
 
 def _part(part: Part) -> list[str]:
     mark = "" if part.counted else "*"
-    head = f"- {mark}{markdown(part.text)}{mark}: **{part.verdict}**"
+    head = f"- {mark}{markdown(part.text)}{mark}: **{stated(part.verdict, [part])}**"
     rows = ", ".join(entry.partition(":")[0] for entry in part.missing)
     why = f"{part.why}: {rows}" if rows else part.why
     lines = [head + (f": {markdown(why)}" if why else "")]

@@ -194,7 +194,7 @@ def columns_of(runs: Sequence[Run], scores: Mapping[int, Scores]) -> tuple[list[
             known = {seed: scores[id(run)] for seed, run in chosen.items() if id(run) in scores}
             apart = differing({0: ordered[0], 1: settings}, {0: said[ordered[0]], 1: said[settings]})[1]
             columns.append(Column(variant, apart, chosen, known))
-            problems += _mixed(columns[-1])
+            problems += [*_mixed(columns[-1]), *_copies(columns[-1])]
         if len(ordered) > 1:
             told = differing(dict(enumerate(ordered)), dict(enumerate(said.values())))
             names = "; ".join(f"{', '.join(r.name for r in by_settings[s])}: {told[i]}" for i, s in enumerate(ordered))
@@ -221,6 +221,19 @@ def _mixed(column: Column) -> list[Problem]:
     told = several([(column.label, column.runs)])
     what = f"seeds of one row from several processors, so that their spread is not that of seeds alone: {told}"
     return [Problem(f"{column.variant.name}, {column.variant.encoder}", what)] if told else []
+
+
+def _copies(column: Column) -> list[Problem]:
+    """Seeds with the very same texts: one run under other seeds, which tells nothing of the spread over them."""
+    problems, known = [], dict[object, int]()
+    for seed, found in sorted(column.scores.items()):
+        # scores of one text differ by rounding where it was scored anew
+        first = known.setdefault(found.texts.get("own") or found.sums[SC].tobytes(), seed)
+        if first != seed:
+            what = f"seeds {first} and {seed} gave the very same texts, as if one were a copy of the other"
+            advice = f"run seed {seed} anew or take it out; until then the spread over seeds is not known"
+            problems.append(Problem(f"{column.runs[first].name}, {column.runs[seed].name}", f"{what}: {advice}"))
+    return problems
 
 
 def _measured(run: Run, scores: Mapping[int, Scores]) -> int:

@@ -1,31 +1,34 @@
 """Tests behind the claims: one row above another, two rows equal; both scorers have to agree (PROTOCOL 6 and 7)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
-from ilm_lightning.evaluation.claims import LEAST_MOVIES, too_few
-from ilm_lightning.evaluation.components import Components, needed
+from ilm_lightning.evaluation.claims import too_few
 from ilm_lightning.reporting.columns import Column
 from ilm_lightning.reporting.comparison import Comparison
+from ilm_lightning.reporting.controls import Controls
 from ilm_lightning.reporting.groups import Group
 from ilm_lightning.reporting.machines import several
 from ilm_lightning.reporting.pairing import (
+    ASKED_SEEDS,
     LEAST_SEEDS,
     Row,
     best_pair,
     candidates,
     differently,
+    elsewhere,
     not_paired,
+    not_there,
     own_settings,
-    to_run,
 )
 from ilm_lightning.reporting.protocol import WITHOUT
 from ilm_lightning.reporting.scores import ITEM, ITEM_SECOND, SC, SECOND
+from ilm_lightning.reporting.sizes import MARGIN, what_it_takes
 from ilm_lightning.reporting.tables import measure_name
 
-MARGIN = 0.5
-"""Differences below half a point of SC do not matter."""
+ROUGE_MARGIN = 0.25
+"""What counts as equal by ROUGE-L, ours: from row to row it moves 0.4 to 0.7 times as far as SC, see docs/report.md."""
 Reader = Callable[[Group, Column, Column, str], str]
 
 
@@ -43,7 +46,8 @@ class Reading:
 
     Attributes:
         scorer: the measure's name.
-        says: yes, no, open, or of an equality "no veto": no difference was found by a measure without a margin.
+        says: yes, no, open, "not comparable", or of an equality "no veto": no difference was found by a measure without
+            a margin.
         numbers: in words.
         side: of an equality that it contradicts, 1 where the first row lies above and -1 below; else 0.
     """
@@ -65,6 +69,9 @@ class Part:
         why: why it is undecided, and what would decide it.
         missing: runs that are not there.
         counted: whether the claim's verdict rests on it.
+        seeds: fewest that any of its measures was compared on.
+        columns: what was compared; where nothing could be, the columns of its rows that are there.
+        controls: of these columns, in the same order.
     """
 
     text: str
@@ -73,6 +80,9 @@ class Part:
     why: str = ""
     missing: tuple[str, ...] = ()
     counted: bool = True
+    seeds: int = 0
+    columns: tuple[Column, ...] = ()
+    controls: tuple[Controls, ...] = ()
 
 
 def judge(readings: Sequence[Reading]) -> tuple[Verdict, str]:
@@ -83,23 +93,29 @@ def judge(readings: Sequence[Reading]) -> tuple[Verdict, str]:
 
     Returns:
         Confirmed or refuted where SC and at least one second measure say so and none says the contrary; what SC alone
-        says is undecided. Where SC supports an equality, a second measure without a margin agrees unless it finds a
-        difference; measures that find differences to opposite sides do not agree.
+        says is undecided. Measures that find differences to opposite sides do not agree, and one that cannot be
+        compared might say the contrary.
     """
+    if apart := [f"{reading.scorer} is {UNPAIRED}" for reading in readings if reading.says == UNPAIRED]:
+        return Verdict.UNDECIDED, "; ".join(apart)
     if len(readings) < 2:
         return Verdict.UNDECIDED, "no second scorer is at hand"
     first, others = readings[0].says, {reading.says for reading in readings[1:]}
-    if first == "yes" and others & {"yes", NO_VETO} and "no" not in others:
+    if first == "yes" and "yes" in others and "no" not in others:
         return Verdict.CONFIRMED, ""
     opposite = len({reading.side for reading in readings if reading.says == "no"}) > 1
     if first == "no" and "no" in others and "yes" not in others and not opposite:
         return Verdict.REFUTED, ""
-    sides = "; ".join(f"{r.scorer} {_SAID[r.says]}{_SIDE[r.side]}" for r in readings)
-    open_ = {first, *others} <= {"open", NO_VETO}
-    return Verdict.UNDECIDED, "no scorer decides" if open_ else f"the scorers do not agree: {sides}"
+    told = [f"{r.scorer} {_SAID[r.says]}{_SIDE[r.side]}" for r in readings]
+    if others <= {"open", NO_VETO}:
+        if first == "open":
+            return Verdict.UNDECIDED, "no scorer decides"
+        alone = f"{readings[0].scorer} alone {_SAID[first]}{_SIDE[readings[0].side]}"
+        return Verdict.UNDECIDED, "; ".join([alone, *told[1:]])
+    return Verdict.UNDECIDED, f"the scorers do not agree: {'; '.join(told)}"
 
 
-NO_VETO = "no veto"
+NO_VETO, UNPAIRED = "no veto", "not comparable"
 _SAID = {
     "yes": "supports it", "no": "contradicts it", "open": "does not decide", NO_VETO: "does not contradict it",
 }  # fmt: skip
@@ -114,17 +130,19 @@ def decide_greater(
     Yes: both 95 % intervals lie above zero. No: both lie below it, or the two are equal within half a point.
     """
     text = f"{first.label} above {second.label}"
-    return _decide(group, first, second, measures, counted, text, greater, margin=None)
+    return _decide(group, first, second, measures, counted, text, greater)
 
 
 def decide_equal(group: Group | None, first: Row, second: Row, measures: tuple[str, ...], counted: bool = True) -> Part:
     """Whether two rows are equal within half a point.
 
-    Yes: both 90 % intervals lie within the margin. No: both 95 % intervals lie beyond it, on the same side by all
-    measures. A measure without a margin cannot show an equality: it contradicts one by a difference beyond noise.
+    Yes: both 90 % intervals lie within the margin, by SC and by the second scorer or ROUGE-L, which has a margin of its
+    own. No: both 95 % intervals of SC and of a second scorer lie beyond it, on the same side by all measures; ROUGE-L
+    and slot accuracy contradict an equality by any difference beyond noise. Slot accuracy, without a margin, cannot
+    show one.
     """
     text = f"{first.label} equals {second.label} within {MARGIN}"
-    return _decide(group, first, second, measures, counted, text, equal, margin=MARGIN)
+    return _decide(group, first, second, measures, counted, text, equal)
 
 
 def greater(group: Group, first: Column, second: Column, measure: str) -> str:
@@ -146,17 +164,26 @@ def has_margin(group: Group, measure: str) -> bool:
     return measure in (SC, ITEM) or (measure in (SECOND, ITEM_SECOND) and group.protocol.second_scorer != WITHOUT)
 
 
+def margin_of(group: Group, measure: str) -> float | None:
+    """Within what a measure calls two rows equal; None where it cannot."""
+    if has_margin(group, measure):
+        return MARGIN
+    return ROUGE_MARGIN if measure in (SECOND, ITEM_SECOND) else None
+
+
 def equal(group: Group, first: Column, second: Column, measure: str) -> str:
     """One scorer's reading: yes, no, open, or no veto where the measure has no margin."""
     found = group.compare(first, second, measure)
     assert found is not None
-    known = has_margin(group, measure)
-    if known and found.within(MARGIN):
+    margin, known = margin_of(group, measure), has_margin(group, measure)
+    within = margin is not None and found.within(margin)
+    if known and within:
         return "yes"
-    margin = MARGIN if known else 0.0
-    if found.low > margin or found.high < -margin:
+    # what ROUGE-L or slot accuracy finds beyond noise is a veto, however small
+    beyond = MARGIN if known else 0.0
+    if found.low > beyond or found.high < -beyond:
         return "no"
-    return "open" if known else NO_VETO
+    return NO_VETO if margin is None else "yes" if within else "open"
 
 
 def _decide(
@@ -167,35 +194,52 @@ def _decide(
     counted: bool,
     text: str,
     read: Reader,
-    margin: float | None,
 ) -> Part:
-    missing = tuple(
-        to_run(group, row, other) for row, other in ((first, second), (second, first)) if not candidates(group, row)
-    )
-    if missing or group is None:
-        return Part(text, Verdict.UNDECIDED, (), "these runs are missing", missing, counted)
-    pair = best_pair(group, first, second, measures[0])
-    if pair is None:
-        why, missing = not_paired(group, first, second, measures[0])
-        return Part(text, Verdict.UNDECIDED, (), why, missing, counted)
+    found = [candidates(group, row) for row in (first, second)]
+    pair = None if group is None or not all(found) else best_pair(group, first, second, measures[0])
+    if group is None or pair is None:
+        absent = [(row, other) for row, other in ((first, second), (second, first)) if not candidates(group, row)]
+        why, missing = (
+            not_there(group, absent) if absent or group is None else not_paired(group, first, second, measures[0])
+        )
+        at_hand = tuple(columns[0] for columns in found if columns)
+        return Part(text, Verdict.UNDECIDED, (), why, missing, counted, columns=at_hand)
     a, b = pair
     text += "".join(map(own_settings, pair)) + other_machines(group, (first, a), (second, b), measures[0])
-    if why := differently(a, b):
-        return Part(text, Verdict.UNDECIDED, _readings(group, a, b, measures, read), why, (), counted)
+    text += same_blind(pair, measures[0])
     readings = _readings(group, a, b, measures, read)
+    compared = {measure: one for measure in measures if (one := group.compare(a, b, measure)) is not None}
+    seeds = min(len(one.seeds) for one in compared.values())
+    if why := differently(a, b):
+        return Part(text, Verdict.UNDECIDED, readings, why, (), counted, seeds, pair)
     verdict, why = judge(readings)
-    found = group.compare(a, b, measures[0])
-    assert found is not None
-    if len(found.seeds) < LEAST_SEEDS:
-        verdict, why = Verdict.UNDECIDED, few_seeds(len(found.seeds))
-    if few := too_few(found.difference.n_movies):
+    if seeds < LEAST_SEEDS:
+        apart = (elsewhere(group, row, column) for row, column in ((first, a), (second, b)))
+        verdict, why = Verdict.UNDECIDED, "; ".join(filter(None, (few_seeds(seeds), *apart)))
+    if few := too_few(compared[measures[0]].difference.n_movies):
         verdict, why = Verdict.UNDECIDED, few
     if verdict is Verdict.UNDECIDED:
-        compared = {measure_name(group, measure): group.compare(a, b, measure) for measure in measures}
-        waited = [(name, one) for name in to_move(readings) if (one := compared[name]) and len(one.seeds) > 1]
-        margins = {measure_name(group, measure): margin if has_margin(group, measure) else None for measure in measures}
-        why = "; ".join([why, *(f"{name}: {what_it_takes(one, margins[name])}" for name, one in waited)])
-    return Part(text, verdict, readings, why, (), counted)
+        named = {measure_name(group, measure): measure for measure in measures}
+        waited = [(name, named[name]) for name in to_move(readings) if len(compared[named[name]].seeds) > 1]
+        margins = {measure: margin_of(group, measure) if read is equal else None for measure in measures}
+        takes = (f"{name}: {what_it_takes(compared[measure], margins[measure])}" for name, measure in waited)
+        why = "; ".join([why, *takes])
+    return Part(text, verdict, readings, why, (), counted, seeds, pair)
+
+
+def same_blind(columns: Sequence[Column], measure: str) -> str:
+    """Whether item-specific differences are those of SC itself: where the blind texts of each seed are the same.
+
+    Their scores may differ by rounding, in the third place of a mean.
+    """
+    if measure != ITEM:
+        return ""
+    scores = [column.scores for column in columns]
+    for seed in set.intersection(*(column.seeds_with(measure) for column in columns)):
+        texts = {found[seed].texts.get("blind") for found in scores}
+        if len(texts) > 1 or None in texts:
+            return ""
+    return "; same blind control: equal to SC by construction"
 
 
 def other_machines(group: Group, ours: tuple[Row, Column], theirs: tuple[Row, Column], measure: str) -> str:
@@ -209,15 +253,25 @@ def other_machines(group: Group, ours: tuple[Row, Column], theirs: tuple[Row, Co
 def to_move(readings: Sequence[Reading]) -> list[str]:
     """Scorers that a verdict waits for: those still open, but for second measures where one of them has spoken.
 
-    None where two contradict each other: larger samples do not mend that.
+    None where two contradict each other or cannot be compared: larger samples do not mend that.
     """
     said = {reading.says for reading in readings} - {"open", NO_VETO}
-    if len(said) > 1:
+    if len(said) > 1 or UNPAIRED in said:
         return []
-    # who casts no veto against an equality has agreed to it, but not to a difference
-    spoken = {"yes", "no"} if "no" in said else {"yes", "no", NO_VETO}
-    waited = readings[:1] if any(reading.says in spoken for reading in readings[1:]) else readings
-    return [reading.scorer for reading in waited if reading.says not in spoken]
+    waited = readings[:1] if any(reading.says in said for reading in readings[1:]) else readings
+    # who casts no veto against an equality may still find a difference, but cannot show the equality
+    silent = {"open", NO_VETO} if "no" in said else {"open"}
+    return [reading.scorer for reading in waited if reading.says in silent]
+
+
+def caveat_of_seeds(verdict: Verdict, parts: Sequence[Part]) -> str:
+    """How many seeds a verdict rests on, where they are fewer than the protocol asks for; empty where they are not."""
+    rest = [part.seeds for part in parts if part.verdict is verdict]
+    if verdict is Verdict.UNDECIDED or not rest:
+        return ""
+    # a confirmation needs all of its parts, a refutation one
+    seeds = max(rest) if verdict is Verdict.REFUTED else min(rest)
+    return f"{seeds} seeds" if seeds < ASKED_SEEDS else ""
 
 
 def few_seeds(seeds: int) -> str:
@@ -233,7 +287,16 @@ def _readings(group: Group, a: Column, b: Column, measures: tuple[str, ...], rea
             # a claim of more has one side alone
             side = (1 if found.difference.mean > 0 else -1) if read is equal and says == "no" else 0
             readings.append(Reading(measure_name(group, measure), says, numbers(group, a, b, measure), side))
+        elif a.seeds_with(measure) or b.seeds_with(measure):
+            readings.append(Reading(measure_name(group, measure), UNPAIRED, unpaired([a, b], measure)))
     return tuple(readings)
+
+
+def unpaired(columns: Sequence[Column], measure: str) -> str:
+    """Why columns of which some have a measure cannot be compared by it."""
+    if set.intersection(*(column.seeds_with(measure) for column in columns)):
+        return "the examples that have it are not the same (counts differ)"
+    return "no seed of all that are compared has it"
 
 
 def numbers(group: Group, a: Column, b: Column, measure: str) -> str:
@@ -246,38 +309,3 @@ def numbers(group: Group, a: Column, b: Column, measure: str) -> str:
         f"of {len(d.tasks)} tasks, beyond noise {found.significant(1)} above and {found.significant(-1)} below; "
         f"{d.n_movies} movies, seeds {', '.join(map(str, found.seeds))}"
     )
-
-
-def what_it_takes(found: Comparison, margin: float | None, alpha: float = 0.05) -> str:
-    """How many movies or seeds would decide at a level, with a power of 80 %."""
-    mean, parts = found.difference.mean, found.parts
-    if margin is not None:
-        texts = [f"to show an equality within {margin}, were the truth 0: {sizes(parts, 0.0, margin, alpha=alpha)}"]
-        beyond = abs(mean) - margin
-        if beyond >= 0.005:
-            told = f"to tell the measured {mean:+.2f} from an equality within {margin}"
-            texts.insert(0, f"{told}: {sizes(parts, beyond, None, alpha=alpha)}")
-        elif beyond < 0:
-            told = f"to show an equality within {margin} at the measured {mean:+.2f}"
-            texts.insert(0, f"{told}: {sizes(parts, mean, margin, alpha=alpha)}")
-        return "; ".join(texts)
-    texts = [f"to tell a difference of {MARGIN} from 0: {sizes(parts, MARGIN, None, alpha=alpha)}"]
-    if abs(mean) >= 0.005:
-        texts.insert(0, f"to tell the measured {mean:+.2f} from 0: {sizes(parts, mean, None, alpha=alpha)}")
-    return "; ".join(texts)
-
-
-def sizes(parts: Components, effect: float, margin: float | None, unit: str = "movies", alpha: float = 0.05) -> str:
-    """Numbers of units and of seeds at which a test would decide, in words; see ``components.needed``.
-
-    Only such as a verdict may rest on: at least ``LEAST_SEEDS`` seeds and ``LEAST_MOVIES`` units. For two runs or more:
-    one tells nothing of the spread over trainings.
-    """
-    ready = replace(parts, n_runs=max(parts.n_runs, LEAST_SEEDS), n_movies=max(parts.n_movies, LEAST_MOVIES))
-    found = needed(ready, effect, margin, alpha)
-    runs = "no number of seeds" if found.runs is None else f"about {max(found.runs, LEAST_SEEDS):,} seeds"
-    seeds = f"{runs} with {ready.n_movies:,} {unit}"
-    if parts.n_runs < LEAST_SEEDS and found.runs is not None:
-        return seeds
-    units = f"no number of {unit}" if found.movies is None else f"about {max(found.movies, LEAST_MOVIES):,} {unit}"
-    return f"{units} with {ready.n_runs} seeds, or {seeds}"

@@ -11,8 +11,9 @@ from ilm_lightning.evaluation.components import components
 from ilm_lightning.evaluation.resampling import SharedDraws
 from ilm_lightning.reporting.columns import Column, columns_of
 from ilm_lightning.reporting.comparison import Comparison
+from ilm_lightning.reporting.overrides import shared_overrides
 from ilm_lightning.reporting.protocol import WITHOUT, Protocol, first_alone, letters, protocol_of
-from ilm_lightning.reporting.runs import Problem, Run, RunError, shared_overrides
+from ilm_lightning.reporting.runs import Problem, Run, RunError
 from ilm_lightning.reporting.scores import SECOND, THIRD, Scores, read_scores
 
 Floats = NDArray[np.float64]
@@ -27,12 +28,14 @@ class Group:
         protocol: what they share.
         columns: in the order of their names.
         resamples: of the bootstrap.
+        beside: the groups of other protocols.
     """
 
     letter: str
     protocol: Protocol
     columns: tuple[Column, ...]
     resamples: int = 5000
+    beside: tuple["Group", ...] = ()
     _draws: dict[bytes, SharedDraws] = field(default_factory=dict)
     _known: dict[Any, Comparison | None] = field(default_factory=dict)
 
@@ -100,7 +103,7 @@ class Group:
             measure: one of ``MEASURES``.
 
         Returns:
-            The comparison; None where no seed of both has the measure.
+            The comparison; None where no seed of both has the measure, or not for the same examples.
         """
         key = (first, second, measure)
         if key not in self._known:
@@ -190,6 +193,8 @@ def gather(runs: Sequence[Run], resamples: int = 5000) -> tuple[list[Group], lis
         columns, more = columns_of(by_protocol[protocol], known)
         problems += more
         groups.append(Group(names[protocol], protocol, tuple(columns), resamples))
+    for group in groups:
+        group.beside = tuple(other for other in groups if other is not group)
     if groups and groups[0].protocol.validation:
         problems.append(Problem(f"protocol {groups[0].letter}", "of validation; claims rest on the test split alone"))
     for group in groups[1:]:

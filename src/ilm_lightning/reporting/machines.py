@@ -24,6 +24,12 @@ def precision_of(run: Run) -> str | None:
     return ("bf16-mixed" if fast else "32-true") if isinstance(fast, bool) else "auto"
 
 
+def threads_of(run: Run) -> int | None:
+    """Threads that a run computed on; None where it does not tell, or computed on a GPU."""
+    told = _hardware(run).get("threads")
+    return told if isinstance(told, int) and not _on_gpu(run) else None
+
+
 def processor_of(run: Run) -> str:
     """Name of the processor, and of the GPUs that were used; empty where the run does not tell."""
     hardware = _hardware(run)

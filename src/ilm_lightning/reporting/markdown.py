@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from ilm_lightning.reporting import ranking_markdown
 from ilm_lightning.reporting.comparison import Comparison
-from ilm_lightning.reporting.document import CONDITIONS, Controls, Document, Section
+from ilm_lightning.reporting.controls import CONDITIONS, Controls
+from ilm_lightning.reporting.document import Document, Section
 from ilm_lightning.reporting.paper import source
 from ilm_lightning.reporting.scores import ITEM, SC
 from ilm_lightning.reporting.tables import Cell, Pair, Table, measure_name

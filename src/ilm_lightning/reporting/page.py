@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from importlib import resources
 
-from ilm_lightning.reporting.claims import Claim
+from ilm_lightning.reporting.claims import Claim, stated
 from ilm_lightning.reporting.claims_page import RULES, all_missing, missing_runs
 from ilm_lightning.reporting.document import Document, Section
 from ilm_lightning.reporting.page_figures import bars_of, figure_3, loss_curves
@@ -91,11 +91,11 @@ def _summary(document: Document) -> str:
 def _claims(claims: Sequence[Claim]) -> str:
     cards = []
     for claim in claims:
-        distinct = set(claim.verdicts.values())
-        named = list(claim.verdicts.items())
+        said = {name: claim.said(name) for name in claim.verdicts}
+        one = len(set(said.values())) == 1
         chips = " ".join(
-            f'<span class="chip {verdict}">{html(verdict if len(distinct) == 1 else f"{name}: {verdict}")}</span>'
-            for name, verdict in (named[:1] if len(distinct) == 1 else named)
+            f'<span class="chip {claim.verdicts[name]}">{html(text if one else f"{name}: {text}")}</span>'
+            for name, text in (list(said.items())[:1] if one else said.items())
         )
         cards.append(
             f'<div class="card claim"><div><strong>{claim.number}. {html(claim.text)}</strong>'
@@ -116,8 +116,9 @@ def _claim_details(claim: Claim) -> str:
             why = f"{part.why}: {rows}" if rows else part.why
             readings = "".join(f"<li>{html(r.scorer)} ({html(r.says)}): {html(r.numbers)}</li>" for r in part.readings)
             beside = "" if part.counted else " <small>(beside)</small>"
+            said = html(stated(part.verdict, [part]))
             items.append(
-                f'<li>{html(part.text)}{beside} <span class="chip {part.verdict}">{part.verdict}</span> {html(why)}'
+                f'<li>{html(part.text)}{beside} <span class="chip {part.verdict}">{said}</span> {html(why)}'
                 f"<ul>{readings}</ul></li>"
             )
         blocks.append(f"<strong>{html(name)}</strong><ul>{''.join(items)}</ul>")

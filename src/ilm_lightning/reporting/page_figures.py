@@ -7,7 +7,8 @@ import numpy as np
 
 from ilm_lightning.reporting.charts import Line, bars, legend, line_chart
 from ilm_lightning.reporting.columns import Column
-from ilm_lightning.reporting.document import Section, full_label
+from ilm_lightning.reporting.controls import full_label
+from ilm_lightning.reporting.document import Section
 from ilm_lightning.reporting.histories import Curve, histories
 from ilm_lightning.reporting.paper import TASK_ROWS
 from ilm_lightning.reporting.runs import Run

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ilm_lightning.reporting.charts import style_of
-from ilm_lightning.reporting.document import Section, full_label
+from ilm_lightning.reporting.controls import full_label
+from ilm_lightning.reporting.document import Section
 from ilm_lightning.reporting.page_figures import table_columns
 from ilm_lightning.reporting.runs import Run
 from ilm_lightning.reporting.samples import Sample, pick_samples

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ilm_lightning.reporting.charts import forest
-from ilm_lightning.reporting.document import CONDITIONS, Controls
+from ilm_lightning.reporting.controls import CONDITIONS, Controls
 from ilm_lightning.reporting.scores import SC
 from ilm_lightning.reporting.tables import Cell, Pair, Table
 from ilm_lightning.reporting.text import html

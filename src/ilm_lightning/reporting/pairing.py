@@ -1,17 +1,18 @@
 """Which columns stand for two rows of a claim: trained alike, on common seeds; and the runs that are missing for it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice, product
 
 from ilm_lightning.reporting.columns import Column, unlike
 from ilm_lightning.reporting.groups import Group
-from ilm_lightning.reporting.runs import shared_overrides
+from ilm_lightning.reporting.overrides import shared_overrides
 from ilm_lightning.reporting.tables import measure_name
 from ilm_lightning.reporting.variants import COMMANDS
 
-LEAST_SEEDS = 3
-"""Below these the spread over trainings is not known."""
+LEAST_SEEDS, ASKED_SEEDS = 3, 5
+"""Below the first the spread over trainings is not known; the protocol asks for the second of what a claim rests on."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,64 @@ def not_paired(group: Group, first: Row, second: Row, measure: str) -> tuple[str
     return f"no seed in common, {own} against {others}; these runs are missing", (to_run(group, fewer, more),)
 
 
+def not_there(group: Group | None, absent: Sequence[tuple[Row, Row]]) -> tuple[str, tuple[str, ...]]:
+    """Why rows cannot be compared that have no runs under this protocol.
+
+    Args:
+        group: of the protocol.
+        absent: each such row with the one that it is to be compared with.
+
+    Returns:
+        The reason, and the runs that are missing. Rows that another protocol holds, which differs in the movies alone,
+        are not: what keeps them apart is what was scored, and training them anew would not mend it.
+    """
+    told, missing = [], []
+    for row, other in absent:
+        found = under(group, partial(candidates, row=row))
+        if group is not None and found is not None and found.protocol.differing(group.protocol) == ("movies",):
+            told.append(f"{row.label} is there under protocol {found.letter}: {_apart(found, group)}")
+        else:
+            missing.append(to_run(group, row, other))
+    return "; ".join([*told, *(["these runs are missing"] if missing else [])]), tuple(missing)
+
+
+def under(group: Group | None, holds: Callable[[Group], object]) -> Group | None:
+    """Of the groups of other protocols that hold something the one whose protocol differs least."""
+    if group is None:
+        return None
+    found = [one for one in group.beside if holds(one)]
+    return min(found, key=lambda one: len(one.protocol.differing(group.protocol)), default=None)
+
+
+def elsewhere(group: Group, row: Row, column: Column) -> str:
+    """Seeds of a row that another protocol has and this one has not; empty where there are none."""
+    found = under(group, lambda one: any(set(c.scores) - set(column.scores) for c in candidates(one, row)))
+    if found is None:
+        return ""
+    more = sorted({seed for c in candidates(found, row) for seed in c.scores} - set(column.scores))
+    seeds = f"seed{'s' if len(more) > 1 else ''} {', '.join(map(str, more))}"
+    return f"{row.label}, {seeds}, there under protocol {found.letter}: {_apart(found, group)}"
+
+
+def _apart(found: Group, group: Group) -> str:
+    return found.protocol.differences(group.protocol)
+
+
+def there(group: Group | None, holds: Callable[[Group], object]) -> str:
+    """Beside the name of runs to make: that another protocol holds them, and in what it differs."""
+    found = under(group, holds)
+    if group is None or found is None:
+        return ""
+    fields = found.protocol.differing(group.protocol)
+    return f", there under protocol {found.letter} (other {', '.join(fields)})"
+
+
 def to_run(group: Group | None, row: Row, other: Row) -> str:
     """A row that is not there with the command that makes it, like the row that it is to be compared with."""
     beside = candidates(group, other)
     seeds = beside[0].scores if beside else ()
-    return f"{row.label}: {command(f'{row.overrides}{shared(group, beside)}', seeds)}"
+    label = row.label + there(group, partial(candidates, row=row))
+    return f"{label}: {command(f'{row.overrides}{shared(group, beside)}', seeds)}"
 
 
 def shared(group: Group | None, beside: Sequence[Column]) -> str:

@@ -13,8 +13,9 @@ from ilm_lightning.reporting.decide import Part, Reading, Verdict, few_seeds
 from ilm_lightning.reporting.groups import Group
 from ilm_lightning.reporting.histories import Curve, curve
 from ilm_lightning.reporting.machines import precision_of, several
-from ilm_lightning.reporting.pairing import LEAST_SEEDS
-from ilm_lightning.reporting.runs import Run, shared_overrides
+from ilm_lightning.reporting.overrides import shared_overrides
+from ilm_lightning.reporting.pairing import LEAST_SEEDS, command
+from ilm_lightning.reporting.runs import Run
 from ilm_lightning.reporting.variants import COMMANDS, is_told, variant_of
 
 PHASE_1_TEXT = (
@@ -45,34 +46,38 @@ def decide_phase_1(group: Group | None, measures: tuple[str, ...]) -> list[Part]
         Parts per loss; the unit is the seed, so an interval is Student's over seeds.
     """
     del measures
-    return phase_1_parts([] if group is None else [run for column in group.columns for run in column.runs.values()])
+    if group is None:
+        return phase_1_parts([])
+    runs = [run for column in group.columns for run in column.runs.values()]
+    return phase_1_parts(runs, like=group.overrides_like(BASE))
 
 
-def phase_1_parts(runs: Sequence[Run], rows: Mapping[str, tuple[str, str]] | None = None) -> list[Part]:
+def phase_1_parts(runs: Sequence[Run], rows: Mapping[str, tuple[str, str]] | None = None, like: str = "") -> list[Part]:
     """The same tests on any runs of one data set.
 
     Args:
         runs: with their training histories.
         rows: what a row of ours is called there, and the overrides that make it.
+        like: overrides of the commands of missing runs where no run of either row tells them.
     """
     called = rows or {row: (row, COMMANDS[row]) for row in (BASE, *(name for name, _ in WITH))}
-    return [part for name, what in WITH for part in _parts(runs, name, what, called)]
+    return [part for name, what in WITH for part in _parts(runs, name, what, called, like)]
 
 
-def _parts(runs: Sequence[Run], row: str, what: str, called: Mapping[str, tuple[str, str]]) -> list[Part]:
+def _parts(runs: Sequence[Run], row: str, what: str, called: Mapping[str, tuple[str, str]], others: str) -> list[Part]:
     curves = [_curves(runs, BASE, False), _curves(runs, row, False), _curves(runs, row, True)]
     name, overrides = called[row]
     settings = _shared(curves[0], curves[1])
     base, true, mixed = (found.get(settings, {}) for found in curves)
     equal, on_its_way, text_steps = _at_equal_text(curves[0], base, true, settings)
     read, way = (_at_text_steps, ", read on its way") if on_its_way else (_last, "")
-    train, like = "python -m ilm_lightning.train", _like(true or base, rows_named=overrides)
+    like, seeds = _like(true or base, others, rows_named=overrides), (true or base)
     lines = (
-        f"{called[BASE][0]}: {train} {called[BASE][1]}{like}",
-        f"{name}: {train} {overrides}{like}",
-        f"{name} with shuffled {what} pairs: {train} {overrides}{like} pretraining.shuffled_pairs=true",
+        f"{called[BASE][0]}: {command(f'{called[BASE][1]}{like}', seeds)}",
+        f"{name}: {command(f'{overrides}{like}', seeds)}",
+        f"{name} with shuffled {what} pairs: {command(f'{overrides}{like} pretraining.shuffled_pairs=true', seeds)}",
     )
-    shorter = f"{called[BASE][0]}: {train} {called[BASE][1]}{like} pretraining.steps={text_steps}"
+    shorter = f"{called[BASE][0]}: {command(f'{called[BASE][1]}{like} pretraining.steps={text_steps}', seeds)}"
     absent = [() if found else (line,) for found, line in zip(curves, lines, strict=True)]
     need, shuffled = (*absent[0], *absent[1]), (*absent[1], *absent[2])
     tests = (
@@ -96,11 +101,18 @@ def _not_confirmed(part: Part, shorter: str) -> Part:
     return replace(part, verdict=Verdict.UNDECIDED, why=why, missing=(shorter,))
 
 
-def _like(found: Found, rows_named: str) -> str:
-    """Overrides that the commands of all these runs share, but for those that a row's command has itself."""
+def _like(found: Found, others: str, rows_named: str) -> str:
+    """Overrides that the commands of all these runs share, but for those that a row's command has itself.
+
+    Shared overrides leave out vectors and S, which are read off the runs; experiments on OpenP5 hold them themselves.
+    """
     runs = [run for run, _ in found.values()]
     own = {word.partition("=")[0] for word in rows_named.split()}
-    words = shlex.split(shared_overrides(runs)) if runs else []
+    words = shlex.split(shared_overrides(runs) if runs else others)
+    if "data" not in own:
+        encoder, source_tokens = next(((v.encoder, v.source_tokens) for v in map(variant_of, runs)), ("combined", 1))
+        words.append(f"encoder={encoder}")
+        words += [f"adapter.source_tokens={source_tokens}"] if source_tokens != 1 else []
     return "".join(f" {shlex.quote(word)}" for word in words if word.partition("=")[0] not in own)
 
 
@@ -192,7 +204,8 @@ def _test(
     mean = float(differences.mean())
     shown = f"{mean:+.4f} nats over seeds {', '.join(map(str, seeds))}"
     if len(seeds) < LEAST_SEEDS:
-        return Part(text, Verdict.UNDECIDED, (Reading(LOSSES[0], "open", shown),), few_seeds(len(seeds)), (), counted)
+        reading = Reading(LOSSES[0], "open", shown)
+        return Part(text, Verdict.UNDECIDED, (reading,), few_seeds(len(seeds)), (), counted, len(seeds))
     sd = float(differences.std(ddof=1))
     half = float(stdtrit(len(seeds) - 1, 0.975)) * sd / len(seeds) ** 0.5
     says = "yes" if mean + half < 0 else "no" if mean - half > 0 else "open"
@@ -204,7 +217,7 @@ def _test(
             "" if runs is None else f"; about {max(runs, LEAST_SEEDS):,} seeds would tell"
         )
     verdict = {"yes": Verdict.CONFIRMED, "no": Verdict.REFUTED, "open": Verdict.UNDECIDED}[says]
-    return Part(text, verdict, (reading,), why, (), counted)
+    return Part(text, verdict, (reading,), why, (), counted, len(seeds))
 
 
 def _spread(mean: float, variance: float) -> tuple[Floats, Floats, Floats, Floats]:

@@ -43,6 +43,11 @@ class Protocol:
         """Whether this is the split that settings are chosen on."""
         return self.split.startswith("validation")
 
+    def differing(self, other: "Protocol") -> tuple[str, ...]:
+        """Names of the fields that differ."""
+        ours, theirs = asdict(self), asdict(other)
+        return tuple(key.replace("_", " ") for key in ours if ours[key] != theirs[key])
+
     def differences(self, other: "Protocol") -> str:
         """The fields that differ: ``teacher facts, not llm; …``."""
         ours, theirs = asdict(self), asdict(other)

@@ -2,24 +2,28 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ilm_lightning.evaluation.claims import too_few
 from ilm_lightning.evaluation.statistics import holm
 from ilm_lightning.reporting.columns import Column, alike
 from ilm_lightning.reporting.comparison import SIGNIFICANCE
 from ilm_lightning.reporting.decide import (
+    UNPAIRED,
     Part,
     Reading,
     Verdict,
     few_seeds,
     judge,
     not_above,
+    same_blind,
     to_move,
-    what_it_takes,
+    unpaired,
 )
 from ilm_lightning.reporting.groups import Group
 from ilm_lightning.reporting.machines import several
-from ilm_lightning.reporting.pairing import LEAST_SEEDS, command, differently, shared
+from ilm_lightning.reporting.pairing import LEAST_SEEDS, command, differently, shared, there
+from ilm_lightning.reporting.sizes import what_it_takes
 from ilm_lightning.reporting.tables import measure_name
 from ilm_lightning.reporting.variants import COMMANDS
 
@@ -65,13 +69,15 @@ def _curve(group: Group | None, name: str, source_tokens: int, measures: tuple[s
     common = {q: columns[q].only(seeds) for q in sorted(columns)}
     if machines := several([(_tokens([q]), column.runs) for q, column in common.items()]):
         text += f"; on several processors: {machines}"
-    return _decided(text, group, common, measures, len(seeds))
+    text += same_blind(list(common.values()), measures[0])
+    part = _decided(text, group, common, measures, len(seeds))
+    return replace(part, columns=tuple(columns[q] for q in sorted(columns)))
 
 
 def _decided(text: str, group: Group, columns: dict[int, Column], measures: tuple[str, ...], seeds: int) -> Part:
     readings = []
     for measure in measures:
-        if any(not columns[q].values(measure) for q in QUERIES):
+        if all(not column.seeds_with(measure) for column in columns.values()):
             continue
         says, numbers = _read(group, columns, measure)
         readings.append(Reading(measure_name(group, measure), says, numbers))
@@ -84,7 +90,7 @@ def _decided(text: str, group: Group, columns: dict[int, Column], measures: tupl
     if verdict is Verdict.UNDECIDED and readings:
         waited = [measure for measure in measures if measure_name(group, measure) in to_move(readings)]
         why = "; ".join([why, *filter(None, (_takes(group, columns, measure) for measure in waited))])
-    return Part(text, verdict, tuple(readings), why)
+    return Part(text, verdict, tuple(readings), why, seeds=seeds)
 
 
 def _missing(
@@ -95,9 +101,16 @@ def _missing(
     wanted = [seed for seed, _ in counts.most_common(LEAST_SEEDS)]
     made = f"{COMMANDS[name]} encoder={ENCODER} adapter.source_tokens={source_tokens} adapter.num_queries="
     lacking = absent or [column.variant.queries for column in rows if not set(wanted) <= set(column.scores)]
-    missing = tuple(f"{_tokens([q])}: {command(f'{made}{q}{shared(group, rows)}', wanted)}" for q in sorted(lacking))
+    missing = tuple(
+        f"{_tokens([q])}{_there(group, name, source_tokens, q)}: {command(f'{made}{q}{shared(group, rows)}', wanted)}"
+        for q in sorted(lacking)
+    )
     why = "these runs are missing" if absent else "no seed that all numbers of tokens share; these runs are missing"
     return Part(text, Verdict.UNDECIDED, (), why, missing)
+
+
+def _there(group: Group | None, name: str, source_tokens: int, queries: int) -> str:
+    return there(group, lambda one: any(c.variant.queries == queries for c in _rows(one, name, source_tokens)))
 
 
 def _tokens(queries: Sequence[int]) -> str:
@@ -119,10 +132,12 @@ def _rows(group: Group, name: str, source_tokens: int) -> list[Column]:
 def _read(group: Group, columns: dict[int, Column], measure: str) -> tuple[str, str]:
     ends, interior = (columns[QUERIES[0]], columns[QUERIES[-1]]), QUERIES[1:-1]
     p_values = []
+    if any(column.seeds_with(measure) != set(column.seeds) for column in columns.values()):
+        return UNPAIRED, "not all runs that are compared have it"
     for q in interior:
         against = [group.compare(columns[q], end, measure) for end in ends]
         if any(found is None for found in against):
-            return "open", "no seed that all numbers of tokens share"
+            return UNPAIRED, unpaired(list(columns.values()), measure)
         # both have to hold, so the larger p counts; a mean that is not above is no support at all
         p_values.append(max(1.0 if f.difference.mean <= 0 else f.p for f in against if f is not None))
     adjusted = dict(zip(interior, holm(p_values).tolist(), strict=True))

@@ -15,13 +15,15 @@ from ilm_lightning.data.probe import check_parquet
 from ilm_lightning.evaluation.components import components
 from ilm_lightning.evaluation.statistics import resample
 from ilm_lightning.reporting.comparison import Comparison
-from ilm_lightning.reporting.decide import Part, Reading, Verdict, few_seeds, sizes
+from ilm_lightning.reporting.decide import Part, Reading, Verdict, few_seeds
 from ilm_lightning.reporting.machines import several
+from ilm_lightning.reporting.overrides import shared_overrides
 from ilm_lightning.reporting.pairing import LEAST_SEEDS
 from ilm_lightning.reporting.phase1 import phase_1_parts
 from ilm_lightning.reporting.ranking_runs import ENCODER_DECODER, ITEM_HEAD, RankingRow
 from ilm_lightning.reporting.ranking_tables import Rankings, base_data
-from ilm_lightning.reporting.runs import RANKING, Run, RunError, shared_overrides
+from ilm_lightning.reporting.runs import RANKING, Run, RunError
+from ilm_lightning.reporting.sizes import sizes
 
 Floats = NDArray[np.float64]
 CUT = 10
@@ -95,7 +97,9 @@ def phase_1_ranking_parts(found: Rankings | None) -> list[Part]:
     for data, runs in sorted(by_data.items()):
         on = f" data={DATA_SETS.get(data, 'openp5')}"
         called = {row: (name, f"experiment={experiment}{on}") for row, (name, experiment) in PHASE_1.items()}
-        parts += [replace(part, text=f"{data}: {part.text}") for part in phase_1_parts(runs, called)]
+        parts += [
+            replace(part, text=f"{data}: {part.text}") for part in phase_1_parts(runs, called, shared_overrides(runs))
+        ]
     return parts
 
 
@@ -190,7 +194,7 @@ def _decided(text: str, above: RankingRow, below: RankingRow, order: Order, resa
     seeds = len(_common(above, below))
     if seeds >= LEAST_SEEDS and said in ({"yes"}, {"no"}):
         verdict = Verdict.CONFIRMED if said == {"yes"} else Verdict.REFUTED
-        return Part(text, verdict, readings, "", (), order.counted)
+        return Part(text, verdict, readings, "", (), order.counted, seeds)
     why = few_seeds(seeds) if seeds < LEAST_SEEDS else "neither above nor below by both measures"
     open_ = [reading.scorer for reading in readings if reading.says == "open" and seeds > 1]
     takes = (f"{measure}: {_takes(known[measure])}" for measure in open_)

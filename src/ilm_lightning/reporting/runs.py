@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +13,6 @@ import yaml
 from ilm_lightning.older import renamed
 from ilm_lightning.reporting.shapes import CONFIG as CONFIG_SHAPE
 from ilm_lightning.reporting.shapes import LANGUAGE, RECOMMENDATION, fitted
-from ilm_lightning.reporting.text import MASK
 
 CONFIG, METRICS, PREDICTIONS, STATUS = "config.yaml", "metrics.json", "predictions.parquet", "status.json"
 ARTEFACT = "manifest.json"
@@ -23,8 +21,6 @@ DEPTH = 5
 """How far below a folder runs are looked for."""
 RANKING = "ranking"
 """Key that tells metrics of a recommendation run."""
-_OF_A_ROW = ("experiment", "adapter", "seed", "outputs", "artifacts", "run", "resume", "logger", "trainer", "name")
-"""Groups and keys of the configuration whose overrides say which row a run is, or where and how it ran."""
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -136,29 +132,6 @@ def read_runs(folders: Sequence[str | Path]) -> tuple[list[Run], list[Run], list
     """
     runs, problems = _read_all(folders)
     return [r for r in runs if RANKING not in r.metrics], [r for r in runs if RANKING in r.metrics], problems
-
-
-def shared_overrides(runs: Sequence[Run]) -> str:
-    """What the commands of all runs say beside the row they ask for, each override with a leading space."""
-    first, *others = [_words(str(run.facts.get("command", ""))) for run in runs]
-    shared = [word for word in first if _is_shared(word) and all(word in words for words in others)]
-    return "".join(f" {shlex.quote(word)}" for word in shared)
-
-
-def _words(command: str) -> list[str]:
-    try:
-        return shlex.split(command)
-    except ValueError:
-        return []
-
-
-def _is_shared(word: str) -> bool:
-    """Whether a word of a command is an override of another key than those that tell rows apart."""
-    key, mark, value = word.partition("=")
-    # `sweep` would run the whole table
-    apart = key.split(".")[0] in _OF_A_ROW or key in ("tuning", "pretraining", "encoder", "sweep")
-    plain = key.removeprefix("++").replace(".", "").replace("_", "").isalnum() and not key.startswith("hydra")
-    return bool(mark) and plain and not apart and MASK not in value and ("," not in value or value.startswith("["))
 
 
 def _read_all(folders: Sequence[str | Path]) -> tuple[list[Run], list[Problem]]:

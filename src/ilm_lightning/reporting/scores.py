@@ -1,7 +1,7 @@
 """A run's predictions as sums per movie and task, ready for paired tests."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ MEASURES = (SC, ITEM, SECOND, ITEM_SECOND, THIRD, ITEM_THIRD)
 SECOND_SCORER = "sc_second"
 INSTEAD = {SECOND: "rouge_l", THIRD: "slot_accuracy"}
 """Without a second scorer these stand in for it."""
+TEXT = "generated"
 _KEYS = ("example_id", "task", "movie", "condition", "target")
 
 
@@ -38,6 +39,7 @@ class Scores:
         fingerprint: hash of examples and targets.
         second_scorer: whether a second sentence encoder scored the texts.
         remarks: what is missing in the predictions.
+        texts: condition -> hash of what was generated, of own vectors and of the blind control; empty without texts.
     """
 
     movies: tuple[Any, ...]
@@ -47,6 +49,7 @@ class Scores:
     fingerprint: str
     second_scorer: bool
     remarks: tuple[str, ...]
+    texts: Mapping[str, str]
 
     def task_means(self, measure: str) -> Floats:
         """Means ``[T]`` over examples; NaN for a task without any."""
@@ -82,7 +85,11 @@ def read_scores(path: Path) -> Scores:
         frame = (
             pl.scan_parquet(path)
             .filter(pl.col("condition").is_in(["own", "blind"]))
-            .select(*_KEYS, *(pl.col(name).cast(pl.Float64).fill_nan(None) for name in names.values()))
+            .select(
+                *_KEYS,
+                *({TEXT} & set(schema)),
+                *(pl.col(name).cast(pl.Float64).fill_nan(None) for name in names.values()),
+            )
             .collect()
         )
     except UNREADABLE as error:
@@ -129,6 +136,7 @@ def _scores(frame: pl.DataFrame, own: pl.DataFrame, names: Mapping[str, str]) ->
         fingerprint=_fingerprint(own),
         second_scorer=SECOND_SCORER in names.values(),
         remarks=tuple(remarks),
+        texts={"own": _hash(own[TEXT]), "blind": _hash(blind.sort("example_id")[TEXT])} if TEXT in frame else {},
     )
 
 
@@ -146,5 +154,8 @@ def _item_specific(
 
 def _fingerprint(own: pl.DataFrame) -> str:
     """Runs are compared on the same examples with the same targets only."""
-    text = "\x1e".join(f"{key}\x1f{target}" for key, target in own.select("example_id", "target").iter_rows())
-    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+    return _hash((f"{key}\x1f{target}" for key, target in own.select("example_id", "target").iter_rows()), 4)
+
+
+def _hash(texts: Iterable[object], size: int = 16) -> str:
+    return hashlib.blake2b("\x1e".join(map(str, texts)).encode(), digest_size=size).hexdigest()

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ilm_lightning.reporting.machines import precision_of
+from ilm_lightning.reporting.machines import precision_of, threads_of
 from ilm_lightning.reporting.paper import ENCODER_TABLES, TASK_ROWS, table
 from ilm_lightning.reporting.runs import Run
 
@@ -170,6 +170,9 @@ def settings_of(run: Run) -> tuple[tuple[str, Any], ...]:
     # what it computed in: `auto` is bf16 on one machine and fp32 on another
     if (precision := precision_of(run)) is not None:
         kept["trainer.precision"] = precision
+    # sums in another order: greedy texts in bf16 part at the first near tie
+    if (threads := threads_of(run)) is not None:
+        kept["trainer.threads"] = threads
     return tuple(sorted(kept.items()))
 
 

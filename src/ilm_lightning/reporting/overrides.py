@@ -1,0 +1,39 @@
+"""What the commands of runs have in common, for the commands of others that have to be like them."""
+
+import shlex
+from collections.abc import Sequence
+
+from ilm_lightning.reporting.machines import threads_of
+from ilm_lightning.reporting.runs import Run
+from ilm_lightning.reporting.text import MASK
+
+_OF_A_ROW = ("experiment", "adapter", "seed", "outputs", "artifacts", "run", "resume", "logger", "trainer", "name")
+"""Groups and keys of the configuration whose overrides say which row a run is, or where and how it ran."""
+
+
+def shared_overrides(runs: Sequence[Run]) -> str:
+    """What the commands of all runs say beside the row they ask for, each override with a leading space.
+
+    The number of threads among it, which a run may have been given by its queue: it is part of a row.
+    """
+    first, *others = [_words(str(run.facts.get("command", ""))) for run in runs]
+    shared = [word for word in first if _is_shared(word) and all(word in words for words in others)]
+    threads = {threads_of(run) for run in runs}
+    shared += [f"trainer.threads={number}" for number in threads if number is not None and len(threads) == 1]
+    return "".join(f" {shlex.quote(word)}" for word in shared)
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return []
+
+
+def _is_shared(word: str) -> bool:
+    """Whether a word of a command is an override of another key than those that tell rows apart."""
+    key, mark, value = word.partition("=")
+    # `sweep` would run the whole table
+    apart = key.split(".")[0] in _OF_A_ROW or key in ("tuning", "pretraining", "encoder", "sweep")
+    plain = key.removeprefix("++").replace(".", "").replace("_", "").isalnum() and not key.startswith("hydra")
+    return bool(mark) and plain and not apart and MASK not in value and ("," not in value or value.startswith("["))

@@ -11,9 +11,11 @@ from synthetic import config_of, predictions_of, write_run
 from ilm_lightning.evaluation.components import Components
 from ilm_lightning.evaluation.statistics import Difference
 from ilm_lightning.reporting.comparison import Comparison
-from ilm_lightning.reporting.decide import Reading, Row, decide_greater, sizes, to_move, what_it_takes
+from ilm_lightning.reporting.decide import Reading, decide_greater, to_move
 from ilm_lightning.reporting.document import build
+from ilm_lightning.reporting.pairing import Row
 from ilm_lightning.reporting.query_sweep import QUERIES, decide_sweep
+from ilm_lightning.reporting.sizes import sizes, what_it_takes
 
 OPEN = Components(*np.array([[0.3], [0.04], [9.0], [4.0]]), n_runs=3, n_movies=40)
 

@@ -1,8 +1,6 @@
 """A run on the user's own tasks: trained, scored with their controls, asked again by the commands."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import polars as pl
@@ -11,7 +9,7 @@ from test_pipeline import run
 
 from ilm_lightning.embed import main as embed
 from ilm_lightning.engine.loaded import open_run, task_prompts
-from imported import SWITCH, heavy_imports
+from warm import run_command
 
 TASKS = """
 tasks:
@@ -130,21 +128,16 @@ def test_items_that_are_no_films_need_own_tasks(
     assert set(pl.read_parquet(folder / "predictions.parquet")["task"]) == {"advert"}
 
 
-def test_mistakes_are_told_in_the_first_second(
-    task_file: Path, shared_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mistakes_are_told_in_the_first_second(task_file: Path, shared_overrides: list[str], tmp_path: Path) -> None:
     task_file.write_text(TASKS.replace("{decade}", "{decad}"))
     arguments = [*shared_overrides, f"tasks.file={task_file}", f"artifacts={tmp_path}/artifacts"]
-    monkeypatch.setenv(SWITCH, "1")
-    done = subprocess.run(
-        [sys.executable, "-m", "ilm_lightning.train", *arguments], capture_output=True, text=True, check=False
-    )
+    done = run_command("ilm_lightning.train", *arguments, cwd=tmp_path)
     assert done.returncode == 1
     assert "my_tasks.yaml: line 5, task 'tagline': unknown slot {decad} (did you mean decade?)" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "artifacts").exists()
     # the data is read for what the task file names
-    assert heavy_imports(done.stderr) <= {"polars"}
+    assert done.heavy <= {"polars"}
 
 
 def test_names_may_be_own_tasks(task_file: Path, shared_overrides: list[str]) -> None:

@@ -4,8 +4,6 @@ import importlib
 import inspect
 import re
 import shlex
-import subprocess
-import sys
 from dataclasses import fields
 from itertools import product
 from pathlib import Path
@@ -21,7 +19,7 @@ from ilm_lightning.engine.command import conf_dir, register_schema
 from ilm_lightning.engine.composition import composed
 from ilm_lightning.engine.validate import validate
 from ilm_lightning.engine.validate_machine import PLUGINS, check_plugins
-from imported import SWITCH, heavy_imports
+from warm import run_command
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = ("many-gpus.md", "sweeps.md")
@@ -140,15 +138,12 @@ def test_too_many_devices_say_what_is_there(visible: str, message: str, monkeypa
         (["-m", "hydra/launcher=slurm", "seed=1,2"], "hydra/launcher=slurm"),
     ],
 )
-def test_bad_commands_are_told_at_once(arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(SWITCH, "1")
-    done = subprocess.run(
-        [sys.executable, "-m", "ilm_lightning.train", *arguments], capture_output=True, text=True, check=False
-    )
+def test_bad_commands_are_told_at_once(arguments: list[str], message: str, tmp_path: Path) -> None:
+    done = run_command("ilm_lightning.train", *arguments, cwd=tmp_path)
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.returncode == 1
-    assert heavy_imports(done.stderr) == set()
+    assert not done.heavy
 
 
 def commands(page: str) -> list[list[str]]:

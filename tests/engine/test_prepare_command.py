@@ -1,6 +1,5 @@
 """``python -m ilm_lightning.prepare`` as a user types it."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +11,11 @@ from ilm_lightning.engine.artifacts import Store
 from ilm_lightning.engine.config import Config, DataConfig
 from ilm_lightning.engine.stages.context import Context
 from ilm_lightning.engine.stages.openp5 import load_sequences, prepare_openp5
+from warm import Done, run_command
 
 
-def run(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ilm_lightning.prepare", *arguments],
-        cwd=folder, capture_output=True, text=True, env={**os.environ, **environment}, check=False,
-    )  # fmt: skip
+def run(*arguments: str, folder: Path, **environment: str) -> Done:
+    return run_command("ilm_lightning.prepare", *arguments, cwd=folder, **environment)
 
 
 @pytest.fixture

@@ -43,8 +43,8 @@ TOGETHER = (
     "adapter=qformer_random data=movielens_small logger=wandb_offline tasks=figure1 trainer=ddp",
     "pretraining=it_ui teacher=lm trainer=ddp_multinode tuning=frozen",
     "data=ml_25m pretraining=grounded tasks=genome trainer=fsdp tuning=full",
-    "adapter=custom pretraining=paper teacher=endpoint trainer=gpu",
-    "pretraining=vg_only",
+    "adapter=custom evaluation=tables pretraining=paper teacher=endpoint trainer=gpu",
+    "evaluation=figure3 pretraining=vg_only",
     "adapter=collm data=openp5",
     "adapter=perceiver data=openp5_beauty",
     "data=openp5_clothing lm=t5",
@@ -81,6 +81,11 @@ def test_every_option_composes_and_is_valid(options: str, tmp_path: Path, monkey
     validate(config)
     if adapter := next((option for option in chosen if option.startswith("adapter=")), ""):
         assert config.adapter.init == "random" or "qformer" in adapter
+
+
+@pytest.mark.parametrize("chosen", ["budget=tables", "budget=long", "sweep=table3", "sweep=figure3"])
+def test_what_is_evaluated_can_be_chosen_beside_a_budget(chosen: str) -> None:
+    assert composed(chosen, "evaluation=paper").evaluation == composed("evaluation=paper").evaluation
 
 
 @pytest.mark.slow

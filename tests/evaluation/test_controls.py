@@ -1,6 +1,11 @@
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
+import polars as pl
 import pytest
 
+from ilm_lightning.engine.stages.figure1 import shuffled_rows
 from ilm_lightning.evaluation.controls import constant_target, derangements, hard_derangement, knn_copy
 
 
@@ -75,3 +80,14 @@ def test_knn_copy_of_nothing() -> None:
         knn_copy({"a": rows[:0]}, {"a": rows})
     with pytest.raises(ValueError, match="sources"):
         knn_copy({"a": rows}, {"b": rows})
+
+
+def test_vectors_are_shuffled_among_the_items_that_are_asked_about() -> None:
+    vectors: Any = SimpleNamespace(n_items=9, user_sources={"behavioral": np.zeros((4, 2))})
+    frame = pl.DataFrame({"items": [[7, 2], [3], [5, 7], [3]], "user": [None, 1, None, 2]})
+    rows = shuffled_rows(vectors, frame).numpy()
+    assert sorted(rows[[3, 5, 7]]) == [3, 5, 7]
+    assert not (rows == np.arange(13)).any()
+    assert (rows[:9] < 9).all()
+    assert sorted(rows[9:]) == [9, 10, 11, 12]
+    assert len(shuffled_rows(vectors, frame.with_columns(user=pl.lit(None, pl.Int64)))) == 9

@@ -8,12 +8,13 @@ from typing import Any
 
 import polars as pl
 import pytest
+import torch
 
 from ilm_lightning.engine.composition import composed
 from ilm_lightning.engine.config import Config
 from ilm_lightning.engine.pipeline import run_id, run_pipeline
 from ilm_lightning.engine.validate import ConfigError, validate
-from ilm_lightning.hardware import cpu_bf16
+from ilm_lightning.sentences import use_bf16
 
 MADE = ("generate", "evaluate", "constants")
 
@@ -100,12 +101,13 @@ def test_every_measure_is_in_metrics_and_predictions(
     run_pipeline(config)
     folder = Path(config.outputs) / run_id(config)
     metrics = json.loads((folder / "metrics.json").read_text())
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     table = pl.read_parquet(folder / "predictions.parquet")
     columns = {"sc", "sc_second", "sc_input", "rouge_l", "slot_accuracy", "slot_seen", "slot_unseen", "cut_off"}
     assert columns <= set(table.columns)
     assert columns <= set(metrics["all"])
     assert metrics["second_scorer"] == "other-scorer"
-    assert metrics["scorer_precision"] == ("bfloat16" if cpu_bf16() else "float32")
+    assert metrics["scorer_precision"] == ("bfloat16" if use_bf16(device, None) else "float32")
     assert metrics["all"]["sc_second"]["own"] != metrics["all"]["sc"]["own"]
     assert metrics["input_encoder"] == metrics["scorer"]
     assert metrics["seen_facts"] == ["genres", "people"]

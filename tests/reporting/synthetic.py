@@ -128,6 +128,7 @@ def metrics_of(
         "tasks": tasks,
         "differences": {"sc": {"best_control": {"mean": 5.0, "low": 4.0, "high": 6.0}}},
         "claims": {"best_control": {"verdict": "confirmed"}},
+        "controls": {"best_control": ["shuffled", "blind", "constant"]},
         "protocol": {
             "name": config["name"], "seed": config["seed"], "data": "invented", "teacher": "facts", "split": "test",
             "decoding": "greedy, at most 96 new tokens", "language_model": "tiny", "title_in_prompt": False,

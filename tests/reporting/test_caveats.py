@@ -1,6 +1,7 @@
 """What a verdict has to be read with: controls, seeds, measures that cannot be compared, runs that are elsewhere."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,10 @@ def not_agreed(metrics: dict[str, Any]) -> None:
 
 def without_controls(metrics: dict[str, Any]) -> None:
     metrics["differences"], metrics["claims"] = {}, {}
+
+
+def without_blind(metrics: dict[str, Any]) -> None:
+    metrics["controls"] = {"best_control": ["shuffled", "constant"]}
 
 
 def equal_rows(root: Path, rouge: Mapping[str, tuple[float, float]] | None = None) -> None:
@@ -104,10 +109,12 @@ def test_rows_of_figure_3_are_not_named_beside_claims_that_do_not_rest_on_them(t
     [
         ("", not_agreed, "confirmed (3 seeds; rows not above their controls)"),
         (MLP, not_agreed, "confirmed (3 seeds; 3 of 6 rows not above their controls)"),
-        ("", without_controls, "confirmed (3 seeds; controls not run)"),
-        (MLP, without_controls, "confirmed (3 seeds; controls of 3 of 6 rows not run)"),
+        ("", without_controls, "confirmed (3 seeds; no controls run)"),
+        (MLP, without_controls, "confirmed (3 seeds; no controls of 3 of 6 rows run)"),
+        ("", without_blind, "confirmed (3 seeds; some controls not run)"),
+        (MLP, without_blind, "confirmed (3 seeds; some controls of 3 of 6 rows not run)"),
     ],
-    ids=["all", "some", "none run", "some not run"],
+    ids=["all", "some", "none run", "some not run", "no blind", "some without blind"],
 )
 def test_a_verdict_says_that_its_rows_are_not_above_their_controls(
     begins: str, how: Change, said: str, tmp_path: Path
@@ -132,7 +139,7 @@ def test_a_curve_says_it_too(tmp_path: Path) -> None:
     assert {one.above for one in found.controls} == {False}
 
 
-@pytest.mark.parametrize("how", [not_agreed, without_controls])
+@pytest.mark.parametrize("how", [not_agreed, without_controls, without_blind])
 def test_two_rows_that_ignore_the_item_are_not_equal(how: Change, tmp_path: Path) -> None:
     equal_rows(tmp_path)
     change(tmp_path, FROZEN, how)
@@ -140,7 +147,43 @@ def test_two_rows_that_ignore_the_item_are_not_equal(how: Change, tmp_path: Path
     change(tmp_path, ELM, how)
     found = part(tmp_path, 3)
     assert found.verdict == Verdict.UNDECIDED
-    assert found.why.startswith("neither row is known to be above its controls")
+    assert found.why.startswith("neither row is known to be above all controls")
+
+
+@pytest.mark.parametrize("above", [True, False])
+def test_rows_that_ignore_the_item_may_be_unequal(above: bool, tmp_path: Path) -> None:
+    put(tmp_path, FROZEN, 45.0)
+    put(tmp_path, ELM, 58.0)
+    if not above:
+        change(tmp_path, "", not_agreed)
+    found = built(tmp_path, 3)[1]
+    assert found.parts["SC"][0].verdict == Verdict.REFUTED
+    assert found.said("SC") == ("refuted (3 seeds)" if above else "refuted (3 seeds; rows not above their controls)")
+
+
+def test_a_refutation_is_told_with_the_rows_it_rests_on(tmp_path: Path) -> None:
+    for encoder, (frozen, mlp) in {"combined": (50.0, 55.0), "semantic": (55.0, 50.0)}.items():
+        put(tmp_path, FROZEN, frozen, encoder=encoder)
+        put(tmp_path, MLP, mlp, encoder=encoder)
+    for row in (FROZEN, MLP):
+        change(tmp_path, f"{row}-semantic", not_agreed)
+    assert built(tmp_path, 2)[1].said("SC") == "refuted (3 seeds)"
+    change(tmp_path, f"{MLP}-combined", not_agreed)
+    assert built(tmp_path, 2)[1].said("SC") == "refuted (3 seeds; 1 of 2 rows not above their controls)"
+
+
+@pytest.mark.parametrize("row", [FROZEN, MLP])
+def test_copies_of_one_run_decide_nothing(row: str, tmp_path: Path) -> None:
+    put(tmp_path, FROZEN, 55.0)
+    put(tmp_path, MLP, 50.0)
+    assert part(tmp_path, 2).verdict == Verdict.CONFIRMED
+    shutil.copyfile(
+        tmp_path / f"{row}-combined-0/predictions.parquet", tmp_path / f"{row}-combined-2/predictions.parquet"
+    )
+    found = part(tmp_path, 2)
+    assert found.verdict == Verdict.UNDECIDED
+    label = {FROZEN: "ILM-QFormer", MLP: "ILM-MLP"}[row]
+    assert found.why.endswith(f"so that their spread is not known: {label} (combined), seeds 0 and 2")
 
 
 # measures
@@ -260,6 +303,25 @@ def test_rows_that_only_other_examples_keep_apart_are_not_missing(tmp_path: Path
     assert found.missing == ()
     assert found.why.startswith("ILM-MLP (combined) is there under protocol B: movies '30 movies, 180 examples (")
     assert ", not '30 movies, 180 examples (" in found.why
+
+
+def test_rows_of_which_other_movies_were_asked_for_can_be_run_anew(tmp_path: Path) -> None:
+    put(tmp_path, FROZEN, 55.0, evaluation__movies=30)
+    put(tmp_path, RANDOM, 55.0, evaluation__movies=30)
+    put(tmp_path, MLP, 50.0, movies=40, evaluation__movies=40)
+    (missing,) = part(tmp_path, 2).missing
+    assert missing.startswith(
+        "ILM-MLP (combined), there under protocol B (other movies): python -m ilm_lightning.train"
+    )
+
+
+def test_a_budget_by_name_and_one_written_out_are_one(tmp_path: Path) -> None:
+    settings = {"evaluation__movies": 24, "tuning__steps": 120}
+    for seed, budget in enumerate(("budget=tables", "tuning.steps=120 evaluation.movies=24", "budget=tables")):
+        run = {"command": f"ilm_lightning.train experiment={FROZEN} {budget} seed={seed}"}
+        put(tmp_path, FROZEN, 55.0, (seed,), run=run, **settings)
+    (missing,) = part(tmp_path, 2).missing
+    assert "-m experiment=ilm_mlp encoder=combined tuning.steps=120 evaluation.movies=24 seed=0,1,2" in missing
 
 
 def test_rows_of_another_protocol_are_missing_and_said_to_be_there(tmp_path: Path) -> None:

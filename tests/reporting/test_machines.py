@@ -71,6 +71,8 @@ def test_the_number_of_threads_is_part_of_a_row() -> None:
     assert [(c.apart, c.seeds) for c in found] == [("", (0, 1)), ("trainer.threads=2", (2,))]
     assert unlike(*found) == "trainer.threads 1 against 2"
     assert "trainer.threads=1; run-2: trainer.threads=2" in problems[0].what
+    # phase 1 alone, too
+    assert [dict(phase_1_settings(run))["trainer.threads"] for run in runs] == ["1", "1", "2"]
     # a missing row is asked for with as many
     assert [shared_overrides(some) for some in (runs[:2], runs)] == [" trainer.threads=1", ""]
 
@@ -92,7 +94,7 @@ def test_a_copy_under_another_seed_is_told(tmp_path: Path) -> None:
     assert problem == Problem(
         "run-0, run-2",
         "seeds 0 and 2 gave the very same texts, as if one were a copy of the other: run seed 2 anew or take it out; "
-        "until then the spread over seeds is not known",
+        "until then the spread over seeds is not known and no claim on this row is decided",
     )
 
 

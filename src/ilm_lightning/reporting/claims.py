@@ -74,15 +74,22 @@ def stated(verdict: Verdict, parts: Sequence[Part]) -> str:
     """
     if verdict is Verdict.UNDECIDED:
         return str(verdict)
-    rest = _controls(parts)
+    # a refutation rests on the parts that refute
+    rest = _controls([part for part in parts if part.verdict is verdict])
     lost, unrun = ([one for one in rest if one.above is state] for state in (False, None))
+    some = [one for one in rest if one.above and one.of]
     caveats = (
         caveat_of_seeds(verdict, parts),
         f"{_share(lost, rest)} not above their controls" if lost else "",
-        f"controls of {_share(unrun, rest)} not run" if unrun else "",
+        f"no controls of {_share(unrun, rest)} run" if unrun else "",
+        f"some controls of {_share(some, rest)} not run" if some else "",
     )
-    told = "; ".join(filter(None, caveats)).replace("controls of rows", "controls")
+    told = "; ".join(filter(None, caveats)).replace(" controls of rows", " controls")
     return f"{verdict} ({told})" if told else str(verdict)
+
+
+def _above_all(one: Controls) -> bool:
+    return bool(one.above) and not one.of
 
 
 def _share(some: Sequence[Controls], every: Sequence[Controls]) -> str:
@@ -206,9 +213,9 @@ def _apply(rule: Rule, section: Section | None, measures: tuple[str, ...]) -> Pa
     decide = decide_greater if rule.kind == "greater" else decide_equal
     group = section.group if section else None
     part = _beside_controls(decide(group, rule.first, rule.second, measures, rule.counted), section)
-    if rule.kind == "greater" or part.verdict is Verdict.UNDECIDED or any(one.above for one in part.controls):
+    if rule.kind == "greater" or part.verdict is not Verdict.CONFIRMED or any(map(_above_all, part.controls)):
         return part
-    why = "neither row is known to be above its controls, and two rows that ignore the item are equal in any case"
+    why = "neither row is known to be above all controls, and two rows that ignore the item are equal in any case"
     return replace(part, verdict=Verdict.UNDECIDED, why=why)
 
 
@@ -228,6 +235,7 @@ def _notes(parts: Mapping[str, Sequence[Part]]) -> tuple[str, ...]:
         "controls were not run, so that nobody knows whether differences say anything of items": [
             one.label for one in rest if one.above is None
         ],
+        "above the controls that were run, but not all were": [one.named for one in rest if one.above and one.of],
         "below the copied text of the nearest training movie": [one.label for one in rest if one.below_copy],
     }
     return tuple(f"{what}: {', '.join(rows)}" for what, rows in told.items() if rows)

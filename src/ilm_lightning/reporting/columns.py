@@ -223,17 +223,26 @@ def _mixed(column: Column) -> list[Problem]:
     return [Problem(f"{column.variant.name}, {column.variant.encoder}", what)] if told else []
 
 
-def _copies(column: Column) -> list[Problem]:
-    """Seeds with the very same texts: one run under other seeds, which tells nothing of the spread over them."""
-    problems, known = [], dict[object, int]()
+def copies(column: Column) -> list[tuple[int, int]]:
+    """Pairs of seeds with the very same texts: one run under other seeds, which tells nothing of the spread."""
+    pairs, known = [], dict[object, int]()
     for seed, found in sorted(column.scores.items()):
         # scores of one text differ by rounding where it was scored anew
         first = known.setdefault(found.texts.get("own") or found.sums[SC].tobytes(), seed)
         if first != seed:
-            what = f"seeds {first} and {seed} gave the very same texts, as if one were a copy of the other"
-            advice = f"run seed {seed} anew or take it out; until then the spread over seeds is not known"
-            problems.append(Problem(f"{column.runs[first].name}, {column.runs[seed].name}", f"{what}: {advice}"))
-    return problems
+            pairs.append((first, seed))
+    return pairs
+
+
+def _copies(column: Column) -> list[Problem]:
+    return [
+        Problem(
+            f"{column.runs[first].name}, {column.runs[seed].name}",
+            f"seeds {first} and {seed} gave the very same texts, as if one were a copy of the other: run seed {seed} "
+            "anew or take it out; until then the spread over seeds is not known and no claim on this row is decided",
+        )
+        for first, seed in copies(column)
+    ]
 
 
 def _measured(run: Run, scores: Mapping[int, Scores]) -> int:

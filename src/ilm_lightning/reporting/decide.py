@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ilm_lightning.evaluation.claims import too_few
-from ilm_lightning.reporting.columns import Column
+from ilm_lightning.reporting.columns import Column, copies
 from ilm_lightning.reporting.comparison import Comparison
 from ilm_lightning.reporting.controls import Controls
 from ilm_lightning.reporting.groups import Group
@@ -218,6 +218,8 @@ def _decide(
         verdict, why = Verdict.UNDECIDED, "; ".join(filter(None, (few_seeds(seeds), *apart)))
     if few := too_few(compared[measures[0]].difference.n_movies):
         verdict, why = Verdict.UNDECIDED, few
+    if same := _copied((first, a), (second, b)):
+        return Part(text, Verdict.UNDECIDED, readings, same, (), counted, seeds, pair)
     if verdict is Verdict.UNDECIDED:
         named = {measure_name(group, measure): measure for measure in measures}
         waited = [(name, named[name]) for name in to_move(readings) if len(compared[named[name]].seeds) > 1]
@@ -225,6 +227,14 @@ def _decide(
         takes = (f"{name}: {what_it_takes(compared[measure], margins[measure])}" for name, measure in waited)
         why = "; ".join([why, *takes])
     return Part(text, verdict, readings, why, (), counted, seeds, pair)
+
+
+def _copied(*rows: tuple[Row, Column]) -> str:
+    """Seeds of compared rows that are one run, as the reason why nothing is decided; empty where there are none."""
+    found = [f"{row.label}, seeds {one} and {other}" for row, column in rows for one, other in copies(column)]
+    return f"the very same texts under several seeds, so that their spread is not known: {'; '.join(found)}" * bool(
+        found
+    )
 
 
 def same_blind(columns: Sequence[Column], measure: str) -> str:

@@ -19,9 +19,20 @@ def precision_of(run: Run) -> str | None:
     told = hardware.get("precision")
     if isinstance(told, str):
         return told
-    # an older run tells its processor's bf16 alone; with a GPU torch takes bf16 wherever CUDA runs, if need be emulated
-    fast = True if _on_gpu(run) else hardware.get("bf16")
-    return ("bf16-mixed" if fast else "32-true") if isinstance(fast, bool) else "auto"
+    fast = _fast(run, _on_gpu(run))
+    return "auto" if fast is None else "bf16-mixed" if fast else "32-true"
+
+
+def encodes_in(run: Run) -> str | None:
+    """Type in which a run's machine encodes texts unless told otherwise; None where the machine is not known."""
+    fast = _fast(run, bool(_gpus(_hardware(run))))
+    return None if fast is None else "bfloat16" if fast else "float32"
+
+
+def _fast(run: Run, on_gpu: bool) -> bool | None:
+    """Whether a run took bf16 by itself; on a GPU torch does wherever CUDA runs, if need be emulated."""
+    told = True if on_gpu else _hardware(run).get("bf16")
+    return told if isinstance(told, bool) else None
 
 
 def threads_of(run: Run) -> int | None:

@@ -14,10 +14,19 @@ _OF_A_ROW = ("experiment", "adapter", "seed", "outputs", "artifacts", "run", "re
 def shared_overrides(runs: Sequence[Run]) -> str:
     """What the commands of all runs say beside the row they ask for, each override with a leading space.
 
-    The number of threads among it, which a run may have been given by its queue: it is part of a row.
+    One may say by ``budget=tables`` what another writes out, so the longest command is taken, and of it what all other
+    runs were told or have in their configuration. The number of threads is among it, which a run may have been given by
+    its queue: it is part of a row.
     """
-    first, *others = [_words(str(run.facts.get("command", ""))) for run in runs]
-    shared = [word for word in first if _is_shared(word) and all(word in words for words in others)]
+    said = {id(run): _words(str(run.facts.get("command", ""))) for run in runs}
+    longest = max(runs, key=lambda run: len(said[id(run)]))
+
+    def holds(run: Run, word: str) -> bool:
+        key = word.partition("=")[0].removeprefix("++")
+        told = run.setting(key) if "." in key else None
+        return word in said[id(run)] or (told is not None and told == longest.setting(key))
+
+    shared = [word for word in said[id(longest)] if _is_shared(word) and all(holds(run, word) for run in runs)]
     threads = {threads_of(run) for run in runs}
     shared += [f"trainer.threads={number}" for number in threads if number is not None and len(threads) == 1]
     return "".join(f" {shlex.quote(word)}" for word in shared)

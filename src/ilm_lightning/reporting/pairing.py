@@ -107,17 +107,26 @@ def not_there(group: Group | None, absent: Sequence[tuple[Row, Row]]) -> tuple[s
         absent: each such row with the one that it is to be compared with.
 
     Returns:
-        The reason, and the runs that are missing. Rows that another protocol holds, which differs in the movies alone,
-        are not: what keeps them apart is what was scored, and training them anew would not mend it.
+        The reason, and the runs that are missing. Rows that another protocol holds, which differs in the movies alone
+        though the same were asked for, are not: training them anew would not mend what was scored.
     """
     told, missing = [], []
     for row, other in absent:
         found = under(group, partial(candidates, row=row))
-        if group is not None and found is not None and found.protocol.differing(group.protocol) == ("movies",):
+        if group is not None and found is not None and _only_scored_otherwise(found, group, row):
             told.append(f"{row.label} is there under protocol {found.letter}: {_apart(found, group)}")
         else:
             missing.append(to_run(group, row, other))
     return "; ".join([*told, *(["these runs are missing"] if missing else [])]), tuple(missing)
+
+
+def _only_scored_otherwise(found: Group, group: Group, row: Row) -> bool:
+    """Whether two protocols differ in the movies alone, and not because other ones were asked for."""
+    asked = [
+        {key: str(value) for key, value in column.said.items() if key.startswith(("evaluation.movies", "tasks."))}
+        for column in (candidates(found, row)[0], group.columns[0])
+    ]
+    return found.protocol.differing(group.protocol) == ("movies",) and asked[0] == asked[1]
 
 
 def under(group: Group | None, holds: Callable[[Group], object]) -> Group | None:

@@ -12,7 +12,7 @@ from ilm_lightning.evaluation.components import Components, needed
 from ilm_lightning.reporting.decide import Part, Reading, Verdict, few_seeds
 from ilm_lightning.reporting.groups import Group
 from ilm_lightning.reporting.histories import Curve, curve
-from ilm_lightning.reporting.machines import precision_of, several
+from ilm_lightning.reporting.machines import precision_of, several, threads_of
 from ilm_lightning.reporting.overrides import shared_overrides
 from ilm_lightning.reporting.pairing import LEAST_SEEDS, command
 from ilm_lightning.reporting.runs import Run
@@ -131,7 +131,7 @@ def _curves(runs: Sequence[Run], name: str, shuffled: bool) -> dict[Settings, di
 def phase_1_settings(run: Run) -> Settings:
     """All of phase 1 but which losses and pairs it has: what has to be the same for two losses to be compared.
 
-    What it computed in is among it.
+    What it computed in is among it, and on how many threads.
     """
     kept = (
         (key, str(value))
@@ -140,8 +140,8 @@ def phase_1_settings(run: Run) -> Settings:
         and not key.startswith(VARIED)
         and is_told(key, value)
     )
-    precision = precision_of(run)
-    return tuple(sorted([*kept, *([] if precision is None else [("trainer.precision", precision)])]))
+    machine = {"trainer.precision": precision_of(run), "trainer.threads": threads_of(run)}
+    return tuple(sorted([*kept, *((key, str(value)) for key, value in machine.items() if value is not None)]))
 
 
 def _shared(base: Mapping[Settings, Found], true: Mapping[Settings, Found]) -> Settings:

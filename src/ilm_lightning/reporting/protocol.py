@@ -1,9 +1,10 @@
 """What has to be the same for two numbers to be compared: teacher, scorer, split, decoding, data, LLM, movies."""
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from ilm_lightning.reporting.machines import encodes_in
 from ilm_lightning.reporting.runs import Run
 from ilm_lightning.reporting.scores import Scores
 
@@ -76,7 +77,7 @@ def protocol_of(run: Run, scores: Scores | None) -> Protocol:
         data=", ".join([str(stated.get("data", "unknown")), *filtered]),
         # the first version was long called by its bare name
         teacher="facts-1" if stated.get("teacher") == "facts" else str(stated.get("teacher", "unknown")),
-        scorer=_scorer(metrics),
+        scorer=_scorer(run),
         second_scorer=WITHOUT if scores is not None and not scores.second_scorer else second,
         split=", ".join(str(stated[key]) for key in ("split", "split_rule") if key in stated) or "unknown",
         decoding=str(stated.get("decoding", "unknown")),
@@ -86,10 +87,11 @@ def protocol_of(run: Run, scores: Scores | None) -> Protocol:
     )
 
 
-def _scorer(metrics: Mapping[str, Any]) -> str:
-    """Name and precision of the scorer; older runs do not tell the latter."""
-    name = str(metrics.get("scorer") or "unknown")
-    return f"{name} in {metrics['scorer_precision']}" if metrics.get("scorer_precision") else name
+def _scorer(run: Run) -> str:
+    """Name and precision of the scorer; of an older run the precision in which its machine encodes, where known."""
+    name = str(run.metrics.get("scorer") or "unknown")
+    precision = run.metrics.get("scorer_precision") or encodes_in(run)
+    return f"{name} in {precision}" if precision else name
 
 
 def first_alone(run: Run) -> str:

@@ -129,13 +129,19 @@ def slot_vectors(vectors: "ItemVectors", frame: pl.DataFrame) -> dict[str, Any]:
 
 
 def shuffled_rows(vectors: "ItemVectors", frame: pl.DataFrame) -> Any:
-    """Another item for each item and another user for each user, for prompts that cannot be borrowed."""
+    """Another item for each item and another user for each user, for prompts that cannot be borrowed.
+
+    Of items that are asked about another one that is asked about, as where texts are borrowed.
+    """
     import torch
 
     from ilm_lightning.evaluation.controls import derangements
 
     n_items = vectors.n_items
-    rows = [derangements(n_items, 1)[0]]
+    items = derangements(n_items, 1)[0]
+    asked = frame["items"].list.first().unique(maintain_order=True).to_numpy()
+    items[asked] = asked[derangements(len(asked), 1)[0]]
+    rows = [items]
     if frame["user"].drop_nulls().len():
         rows.append(n_items + derangements(len(next(iter(vectors.user_sources.values()))), 1)[0])
     return torch.from_numpy(np.concatenate(rows))

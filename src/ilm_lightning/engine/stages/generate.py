@@ -101,7 +101,7 @@ def generate(
         "reference": reference,
         "encoder": context.config.encoder.name,
         "dtype": context.lm_dtype,
-        **({"shuffled": True} if shuffled else {}),
+        **({"shuffled": "among those asked about"} if shuffled else {}),
     }
     artifacts: dict[str, Artifact | str] = {
         "prepare": inputs.prepared,

@@ -76,6 +76,7 @@ def benchmarks_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("benchmarks_path")
+@pytest.mark.slow
 def test_ways_take_turns_and_the_least_round_counts() -> None:
     harness = script("harness")
     seen: list[str] = []
@@ -87,6 +88,7 @@ def test_ways_take_turns_and_the_least_round_counts() -> None:
 
 
 @pytest.mark.usefixtures("benchmarks_path")
+@pytest.mark.slow
 def test_memory_is_what_a_run_adds() -> None:
     harness = script("harness")
     timings = harness.interleave({"much": lambda: bytearray(64 << 20), "little": lambda: bytearray(1 << 20)}, rounds=1)

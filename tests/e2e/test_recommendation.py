@@ -73,14 +73,15 @@ def check_tracked(folder: Path, metrics: dict[str, Any]) -> None:
     "extra",
     [
         ["experiment=ilm_qformer", "encoder=behavioral", "tasks.user_vector=fold_in"],
-        ["experiment=ilm_mlp", "tuning=lora", "evaluation.filter_seen=true", "evaluation.users=7", OFFLINE],
+        ["experiment=ilm_mlp", "tuning=lora", "evaluation.filter_seen=true", "evaluation.users=7"],
+        pytest.param(["experiment=ilm_mlp", "tuning=lora", "evaluation.users=7", OFFLINE], marks=pytest.mark.slow),
         pytest.param(
             ["experiment=openp5_collm", "tuning.lm_first_steps=3", "evaluation.filter_seen=true", "evaluation.users=7"],
             marks=pytest.mark.slow,
         ),
         pytest.param(["experiment=openp5_user_llm"], marks=pytest.mark.slow),
     ],
-    ids=["ilm", "mlp", "collm", "user_llm"],
+    ids=["ilm", "mlp", "tracked", "collm", "user_llm"],
 )
 def test_a_run_ranks_held_out_items(
     overrides: list[str], extra: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -318,6 +319,7 @@ def test_what_is_no_items_form_leaves_the_list_of_free_beams(
     assert all(items.index(target) == 2 for target, items in table.select("target", "items").iter_rows())
 
 
+@pytest.mark.slow
 def test_interrupted_training_on_shared_histories_continues_to_the_same_weights(
     overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -351,6 +353,7 @@ def test_interrupted_training_on_shared_histories_continues_to_the_same_weights(
     assert report["mean_tokens_read"] < 0.8 * report["mean_tokens"]
 
 
+@pytest.mark.slow
 def test_windows_may_move_in_blocks(
     overrides: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,6 +36,7 @@ def test_pieces_of_every_part() -> None:
     assert list(compiled_pieces(mlp, "adapter")) == [mlp.adapter]
 
 
+@pytest.mark.slow
 def test_compiled_parts_give_the_same() -> None:
     plain = with_qformer()
     compiled = deepcopy(plain)

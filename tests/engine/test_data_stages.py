@@ -71,6 +71,7 @@ def test_vectors_and_neighbours_of_the_prepared_set(whole: tuple[Context, Artifa
     assert all(split[one] == split[two] for one, two in pairs["items"])
 
 
+@pytest.mark.slow
 def test_the_control_of_phase_1_reads_other_pairs_of_the_same_items(
     whole: tuple[Context, Artifact], settings: list[str], tmp_path: Path
 ) -> None:

@@ -97,6 +97,7 @@ def test_a_whole_run_without_its_artefacts_is_refused(clone: Path, whole: Path, 
     assert "is missing: the artefacts of the whole run must be there" in done.stderr
 
 
+@pytest.mark.slow
 def test_other_settings_are_another_experiment(clone: Path, whole: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()

@@ -149,8 +149,9 @@ def test_missing_runs_are_asked_for_like_those_beside_with_their_seeds(tmp_path:
         "seed=0,4,5",
     )
     assert part(tmp_path, 7, 2).missing[0] == (
-        "1 query: python -m ilm_lightning.train -m experiment=ilm_mlp encoder=combined adapter.source_tokens=1 "
-        "adapter.num_queries=1 tuning.steps=450 seed=0,1,2"
+        "ILM-MLP, S=1, 1, 2, 4, 8, 16, 32 queries: python -m ilm_lightning.train -m experiment=ilm_mlp "
+        "encoder=combined adapter.source_tokens=1 "
+        "adapter.num_queries=1,2,4,8,16,32 tuning.steps=450 seed=0,1,2"
     )
 
 
@@ -211,10 +212,11 @@ def test_a_curve_is_read_on_the_seeds_that_all_its_points_have(tmp_path: Path) -
     found = part(tmp_path / "one", 7, 2)
     assert found.verdict == Verdict.UNDECIDED
     assert "1 seed of at least 3" in found.why
+    assert found.missing[0].endswith("adapter.num_queries=1,2,4,8,16,32 seed=0,1,2")
     sweep(tmp_path / "none", {8: (3, 4, 5)})
     found = part(tmp_path / "none", 7, 2)
     assert found.why == "no seed that all numbers of tokens share; these runs are missing"
-    assert [entry.partition(":")[0] for entry in found.missing] == ["8 queries"]
+    assert [entry.partition(":")[0] for entry in found.missing] == ["ILM-MLP, S=1, 8 queries"]
     assert found.missing[0].endswith("adapter.num_queries=8 seed=0,1,2")
 
 

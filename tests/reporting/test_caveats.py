@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -313,6 +314,46 @@ def test_rows_of_which_other_movies_were_asked_for_can_be_run_anew(tmp_path: Pat
     assert missing.startswith(
         "ILM-MLP (combined), there under protocol B (other movies): python -m ilm_lightning.train"
     )
+
+
+def test_rows_short_of_seeds_are_asked_for_with_those_they_lack(tmp_path: Path) -> None:
+    run = {"command": f"ilm_lightning.train experiment={MLP} tuning.warmup_steps=7 seed=0"}
+    put(tmp_path, FROZEN, 55.0)
+    put(tmp_path, MLP, 50.0, (0,), run=run)
+    document, found = built(tmp_path, 2)
+    (first, *_) = found.parts["SC"]
+    assert first.why == "1 seed of at least 3: the spread over trainings is not known"
+    assert first.missing == (
+        "ILM-MLP (combined), seeds 1, 2: python -m ilm_lightning.train -m experiment=ilm_mlp encoder=combined "
+        "tuning.warmup_steps=7 seed=1,2",
+    )
+    page = claims_page.write([found], document.main)
+    assert "the spread over trainings is not known; missing: ILM-MLP (combined), seeds 1, 2\n" in page
+    assert f"- {first.missing[0].replace(': ', ': `', 1)}`" in page
+
+
+def test_neither_row_has_enough_seeds(tmp_path: Path) -> None:
+    put(tmp_path, FROZEN, 55.0, (0, 4))
+    put(tmp_path, MLP, 50.0, (4,))
+    assert [entry.split("ilm_lightning.train")[0] for entry in part(tmp_path, 2).missing] == [
+        "ILM-QFormer (combined), seed 1: python -m ", "ILM-MLP (combined), seeds 0, 1: python -m ",
+    ]  # fmt: skip
+
+
+def test_long_reasons_are_not_cut(tmp_path: Path) -> None:
+    equal_rows(tmp_path, {FROZEN: (28.5, 12.0), ELM: (30.0, 12.0)})
+    document, found = built(tmp_path, 3)
+    why = found.parts["SC"][0].why
+    assert len(why) > 250
+    page = claims_page.write([replace(found, notes=("a note " * 100,))], document.main)
+    assert "…" not in page
+
+
+def test_figure_3_is_asked_for_without_a_blind_control(tmp_path: Path) -> None:
+    run = {"command": f"ilm_lightning.train experiment={MLP} evaluation.conditions=[own,shuffled,blind] seed=0"}
+    put(tmp_path, MLP, 50.0, (0,), run=run)
+    (missing,) = part(tmp_path, 7, 2).missing
+    assert "adapter.num_queries=1,2,4,16,32 'evaluation.conditions=[own,shuffled]' seed=0,1,2" in missing
 
 
 def test_a_budget_by_name_and_one_written_out_are_one(tmp_path: Path) -> None:

@@ -127,6 +127,10 @@ def test_the_best_of_one_control_is_not_told_twice(frame: pl.DataFrame) -> None:
     lines = "\n".join(printed(difference_table(two)))
     assert "own - shuf" in lines
     assert "own - best" not in lines
+    # nor that of two where the hard shuffle was left out
+    three = summarise(frame.filter(pl.col("condition").is_in(["own", "shuffled", "constant"])), resamples=50)
+    assert three["controls"]["best_control"] == three["controls"]["best_control_with_hard"]
+    assert sum("the best of shuffled and constant" in line for line in findings(three)) == 1
 
 
 def test_findings_say_who_wins(metrics: dict[str, Any]) -> None:

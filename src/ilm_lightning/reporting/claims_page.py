@@ -10,7 +10,7 @@ from ilm_lightning.reporting.document import Section
 from ilm_lightning.reporting.groups import Group
 from ilm_lightning.reporting.pairing import ASKED_SEEDS, LEAST_SEEDS
 from ilm_lightning.reporting.sizes import MARGIN
-from ilm_lightning.reporting.text import grid, markdown, markdown_command
+from ilm_lightning.reporting.text import LONG, grid, markdown, markdown_command
 
 RULES = (
     "A claim of more is confirmed where the 95 % intervals of the nested bootstrap and of Student lie above 0 by SC "
@@ -53,7 +53,7 @@ def write(claims: Sequence[Claim], section: Section | None) -> str:
         for name, tested in claim.parts.items():
             parts += [f"**{name}: {claim.said(name)}**", ""]
             parts += [line for part in tested for line in _part(part)] + [""]
-        parts += [f"Note: {markdown(note)}." for note in claim.notes]
+        parts += [f"Note: {markdown(note, LONG)}." for note in claim.notes]
         missing = missing_runs(claim)
         if missing:
             parts += ["Missing runs:", "", *(f"- {markdown_command(entry)}" for entry in missing)]
@@ -99,6 +99,6 @@ def _part(part: Part) -> list[str]:
     mark = "" if part.counted else "*"
     head = f"- {mark}{markdown(part.text)}{mark}: **{stated(part.verdict, [part])}**"
     rows = ", ".join(entry.partition(":")[0] for entry in part.missing)
-    why = f"{part.why}: {rows}" if rows else part.why
-    lines = [head + (f": {markdown(why)}" if why else "")]
+    why = f"{part.why}{'; missing: ' if part.readings else ': '}{rows}" if rows else part.why
+    lines = [head + (f": {markdown(why, LONG)}" if why else "")]
     return lines + [f"  - {markdown(r.scorer)} ({r.says}): {markdown(r.numbers)}" for r in part.readings]

@@ -21,6 +21,7 @@ from ilm_lightning.reporting.pairing import (
     not_paired,
     not_there,
     own_settings,
+    short_of_seeds,
 )
 from ilm_lightning.reporting.protocol import WITHOUT
 from ilm_lightning.reporting.scores import ITEM, ITEM_SECOND, SC, SECOND
@@ -213,7 +214,9 @@ def _decide(
     if why := differently(a, b):
         return Part(text, Verdict.UNDECIDED, readings, why, (), counted, seeds, pair)
     verdict, why = judge(readings)
+    more: tuple[str, ...] = ()
     if seeds < LEAST_SEEDS:
+        more = short_of_seeds(group, measures[0], (first, a), (second, b))
         apart = (elsewhere(group, row, column) for row, column in ((first, a), (second, b)))
         verdict, why = Verdict.UNDECIDED, "; ".join(filter(None, (few_seeds(seeds), *apart)))
     if few := too_few(compared[measures[0]].difference.n_movies):
@@ -226,7 +229,7 @@ def _decide(
         margins = {measure: margin_of(group, measure) if read is equal else None for measure in measures}
         takes = (f"{name}: {what_it_takes(compared[measure], margins[measure])}" for name, measure in waited)
         why = "; ".join([why, *takes])
-    return Part(text, verdict, readings, why, (), counted, seeds, pair)
+    return Part(text, verdict, readings, why, more, counted, seeds, pair)
 
 
 def _copied(*rows: tuple[Row, Column]) -> str:

@@ -49,8 +49,11 @@ def findings(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def own_row(key: str, metrics: Mapping[str, Any], shown: Collection[str]) -> bool:
-    """Whether a comparison says what no other of those shown does: the best of one control is that control."""
-    controls = metrics.get("controls", {}).get(key, ())
+    """Whether a comparison says what none before it does: the best of one control, or of the same controls, does not."""
+    known = metrics.get("controls", {})
+    controls = known.get(key, ())
+    if key == "best_control_with_hard" and "best_control" in shown and controls and controls == known["best_control"]:
+        return False
     return len(controls) != 1 or controls[0] not in shown
 
 

@@ -63,8 +63,18 @@ def _section(section: Section, document: Document) -> list[str]:
     parts += figure_3(section)
     parts += _controls(section.controls)
     if section.absent:
-        parts += [f"No run of this protocol for: {', '.join(section.absent)}.", ""]
+        sweeps = (f"{name} (`python -m ilm_lightning.train -m sweep={_sweep(name)}`)" for name in section.absent)
+        parts += [f"No run of this protocol for: {', '.join(sweeps)}.", ""]
     return parts
+
+
+def _sweep(name: str) -> str:
+    """The sweep of a table or figure.
+
+    >>> _sweep("Table 9"), _sweep("Figure 3")
+    ('table9', 'figure3')
+    """
+    return name.lower().replace(" ", "")
 
 
 def number(cell: Cell) -> str:

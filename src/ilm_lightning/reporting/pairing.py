@@ -11,6 +11,7 @@ from ilm_lightning.reporting.overrides import shared_overrides
 from ilm_lightning.reporting.tables import measure_name
 from ilm_lightning.reporting.variants import COMMANDS
 
+TRAIN = "python -m ilm_lightning.train -m"
 LEAST_SEEDS, ASKED_SEEDS = 3, 5
 """Below the first the spread over trainings is not known; the protocol asks for the second of what a claim rests on."""
 
@@ -143,8 +144,30 @@ def elsewhere(group: Group, row: Row, column: Column) -> str:
     if found is None:
         return ""
     more = sorted({seed for c in candidates(found, row) for seed in c.scores} - set(column.scores))
-    seeds = f"seed{'s' if len(more) > 1 else ''} {', '.join(map(str, more))}"
-    return f"{row.label}, {seeds}, there under protocol {found.letter}: {_apart(found, group)}"
+    return f"{row.label}, {_seeds(more)}, there under protocol {found.letter}: {_apart(found, group)}"
+
+
+def short_of_seeds(group: Group, measure: str, *rows: tuple[Row, Column]) -> tuple[str, ...]:
+    """Of compared rows those that lack seeds for a verdict, each with the command that makes the missing ones."""
+    have = [column.seeds_with(measure) for _, column in rows]
+    known = sorted(set.union(*have), key=lambda seed: (-sum(seed in seeds for seeds in have), seed))
+    wanted = [*known, *(seed for seed in range(LEAST_SEEDS + len(known)) if seed not in known)][:LEAST_SEEDS]
+    lacking = [sorted(set(wanted) - seeds) for seeds in have]
+    return tuple(
+        f"{row.label}, {_seeds(seeds)}: {TRAIN} {row.overrides}{_tokens(column)}{shared(group, [column])} "
+        f"seed={','.join(map(str, seeds))}"
+        for (row, column), seeds in zip(rows, lacking, strict=True)
+        if seeds
+    )
+
+
+def _tokens(column: Column) -> str:
+    tokens = column.variant.source_tokens
+    return f" adapter.source_tokens={tokens}" if tokens != 1 else ""
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 def _apart(found: Group, group: Group) -> str:
@@ -183,7 +206,7 @@ def command(overrides: str, seeds: Collection[int]) -> str:
     """
     more = (seed for seed in range(LEAST_SEEDS + len(seeds)) if seed not in seeds)
     wanted = sorted([*seeds, *islice(more, max(LEAST_SEEDS - len(seeds), 0))])
-    return f"python -m ilm_lightning.train -m {overrides} seed={','.join(map(str, wanted))}"
+    return f"{TRAIN} {overrides} seed={','.join(map(str, wanted))}"
 
 
 def _budget(column: Column) -> str:

@@ -89,6 +89,8 @@ def _parts(runs: Sequence[Run], row: str, what: str, called: Mapping[str, tuple[
     found = []
     for text, other, ours, theirs, counted, missing in tests:
         part = _test(text, true, other, ours, theirs, counted, (MISSING if missing else UNLIKE, missing))
+        if 0 < part.seeds < LEAST_SEEDS:
+            part = replace(part, missing=lines[1:] if other is mixed else lines[:2])
         found.append(_not_confirmed(part, shorter) if theirs is _at_text_steps else part)
     return found
 
@@ -145,9 +147,14 @@ def phase_1_settings(run: Run) -> Settings:
 
 
 def _shared(base: Mapping[Settings, Found], true: Mapping[Settings, Found]) -> Settings:
-    """The settings with most seeds in common; where there are none in common, those of the row with pairs."""
+    """The settings with most seeds in common; where there are none in common, those with most seeds of either row."""
     every = sorted(set(base) & set(true)) or sorted(true) or sorted(base) or [()]
-    return max(every, key=lambda settings: len(set(base.get(settings, ())) & set(true.get(settings, ()))))
+
+    def seeds(settings: Settings) -> tuple[int, int, int]:
+        ours, theirs = set(true.get(settings, ())), set(base.get(settings, ()))
+        return len(ours & theirs), len(ours), len(theirs)
+
+    return max(every, key=seeds)
 
 
 def _last(run: Run, history: Curve, other: Run) -> float:

@@ -1,5 +1,6 @@
 """Claim 7: quality over the number of soft tokens, rising and then falling (Figure 3)."""
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -71,6 +72,9 @@ def _curve(group: Group | None, name: str, source_tokens: int, measures: tuple[s
         text += f"; on several processors: {machines}"
     text += same_blind(list(common.values()), measures[0])
     part = _decided(text, group, common, measures, len(seeds))
+    if len(seeds) < LEAST_SEEDS:
+        made = _to_run(group, name, source_tokens, list(columns.values()), QUERIES, sorted(seeds))
+        part = replace(part, missing=made)
     return replace(part, columns=tuple(columns[q] for q in sorted(columns)))
 
 
@@ -99,14 +103,37 @@ def _missing(
     """Numbers of tokens without a run, or without a seed that most others have, with what makes them."""
     counts = Counter(seed for column in rows for seed in column.scores)
     wanted = [seed for seed, _ in counts.most_common(LEAST_SEEDS)]
-    made = f"{COMMANDS[name]} encoder={ENCODER} adapter.source_tokens={source_tokens} adapter.num_queries="
     lacking = absent or [column.variant.queries for column in rows if not set(wanted) <= set(column.scores)]
-    missing = tuple(
-        f"{_tokens([q])}{_there(group, name, source_tokens, q)}: {command(f'{made}{q}{shared(group, rows)}', wanted)}"
-        for q in sorted(lacking)
-    )
     why = "these runs are missing" if absent else "no seed that all numbers of tokens share; these runs are missing"
-    return Part(text, Verdict.UNDECIDED, (), why, missing)
+    return Part(text, Verdict.UNDECIDED, (), why, _to_run(group, name, source_tokens, rows, lacking, wanted))
+
+
+def _to_run(
+    group: Group | None,
+    name: str,
+    source_tokens: int,
+    rows: Sequence[Column],
+    lacking: Sequence[int],
+    seeds: Sequence[int],
+) -> tuple[str, ...]:
+    """One command for all numbers of tokens that lack runs, but for those that another protocol holds."""
+    by_place: dict[str, list[int]] = {}
+    for q in sorted(lacking):
+        by_place.setdefault(_there(group, name, source_tokens, q), []).append(q)
+    made = f"{COMMANDS[name]} encoder={ENCODER} adapter.source_tokens={source_tokens}"
+    like = "".join(f" {shlex.quote(word)}" for word in map(_without_blind, shlex.split(shared(group, rows))))
+    axes = {place: f"adapter.num_queries={','.join(map(str, found))}" for place, found in by_place.items()}
+    return tuple(
+        f"{name}, S={source_tokens}, {_tokens(by_place[place])}{place}: {command(f'{made} {axis}{like}', seeds)}"
+        for place, axis in axes.items()
+    )
+
+
+def _without_blind(word: str) -> str:
+    """Figure 3's rows have no blind control, which would be another training for each number of tokens."""
+    key, _, value = word.partition("=")
+    kept = [condition for condition in value.strip("[]").split(",") if condition != "blind"]
+    return f"{key}=[{','.join(kept)}]" if key == "evaluation.conditions" else word
 
 
 def _there(group: Group | None, name: str, source_tokens: int, queries: int) -> str:

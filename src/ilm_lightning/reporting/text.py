@@ -7,6 +7,8 @@ from functools import lru_cache
 from html import escape
 
 MASK = "***"
+LONG = 4000
+"""Characters of a line that is the page's own, and of a command."""
 _NAME = r"(?:api[_-]?key|secret|token|password|passwd|credential)s?"
 # a page has a verdict or this package's command after a label such as "MLP, 1 token"
 _LABEL = r"(?!(?<=\d )tokens?: (?:\*\*(?:confirmed|refuted|undecided)\*\*|`?python -m ilm_lightning\.))"
@@ -85,13 +87,13 @@ def _redacted(text: str) -> str:
     return redact(text)
 
 
-def markdown(text: object) -> str:
-    r"""Text as a cell or a line of Markdown.
+def markdown(text: object, limit: int = 400) -> str:
+    r"""Text as a cell or a line of Markdown, cut where it is longer than the limit.
 
     >>> markdown("a|b <i>")
     'a\\|b &lt;i&gt;'
     """
-    plain = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    plain = one_line(text, limit).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # an underscore within a word is no markup
     return re.sub(r"[\\|`*\[\]]|(?<!\w)_|_(?!\w)", r"\\\g<0>", plain)
 
@@ -105,7 +107,7 @@ def markdown_command(entry: str) -> str:
     name, sign, command = entry.partition(": python ")
     if not sign:
         return markdown(entry)
-    return f"{markdown(name)}: `{one_line(f'python {command}', limit=4000).replace('`', chr(39))}`"
+    return f"{markdown(name)}: `{one_line(f'python {command}', LONG).replace('`', chr(39))}`"
 
 
 def grid(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> list[str]:
@@ -125,7 +127,7 @@ def html(text: object, lines: bool = False) -> str:
     '&lt;script&gt; &amp;'
     """
     if not lines:
-        return escape(one_line(text, limit=4000))
+        return escape(one_line(text, LONG))
     kept = "".join(c if c.isprintable() or c == "\n" else " " for c in _redacted(str(text)))
     return escape(kept.strip())
 

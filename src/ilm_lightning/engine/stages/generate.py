@@ -179,7 +179,9 @@ def _build(
     vectors = ItemVectors.load(inputs.embedded.path).select(context.config.encoder.name)
     row_map = shuffled_rows(vectors, frame) if shuffled else None
     collator = Collator(slot_vectors(vectors, frame), row_map)
-    label = reference or ("blind" if blind else "shuffled" if shuffled else "own")
+    # titles beside the vectors are no reference
+    shown = None if context.config.tasks.title_in_prompt and reference == "title" else reference
+    label = "shuffled" if shuffled else "blind" if blind else shown or "own"
     chosen, rows = one_per_prompt(frame["prompt"].to_list()) if blind else (range(len(frame)), range(len(frame)))
     model.eval()
     # all processes of a run write their parts to one folder

@@ -49,7 +49,7 @@ def findings(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def own_row(key: str, metrics: Mapping[str, Any], shown: Collection[str]) -> bool:
-    """Whether a comparison says what none before it does: the best of one control, or of the same controls, does not."""
+    """Whether a comparison says what none before it does: the best of one control, or of the same ones, does not."""
     known = metrics.get("controls", {})
     controls = known.get(key, ())
     if key == "best_control_with_hard" and "best_control" in shown and controls and controls == known["best_control"]:

@@ -38,6 +38,8 @@ def sizes(parts: Components, effect: float, margin: float | None, unit: str = "m
     """
     ready = replace(parts, n_runs=max(parts.n_runs, LEAST_SEEDS), n_movies=max(parts.n_movies, LEAST_MOVIES))
     found = needed(ready, effect, margin, alpha)
+    if found.runs is None and found.movies is None:
+        return f"neither more {unit} nor more seeds alone would do"
     runs = "no number of seeds" if found.runs is None else f"about {max(found.runs, LEAST_SEEDS):,} seeds"
     seeds = f"{runs} with {ready.n_movies:,} {unit}"
     if parts.n_runs < LEAST_SEEDS and found.runs is not None:

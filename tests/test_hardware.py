@@ -78,3 +78,23 @@ def test_the_peak_is_not_that_of_the_process_that_started_this_one() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 0 < float(done.stdout) < 0.5 < peak_memory()
     assert len(held) == 100_000_000
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="another C library")
+def test_what_small_tensors_left_is_handed_back() -> None:
+    code = """
+from ilm_lightning.hardware import give_memory_back, resident_memory
+# below the size from which glibc maps each block by itself; every other one stays
+blocks = [bytearray(b"x" * 100_000) for _ in range(2000)]
+kept, full = blocks[::2], resident_memory()
+del blocks
+before = resident_memory()
+print(give_memory_back(), full - before, before - resident_memory())
+"""
+    could, at_once, later = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    if could == "False":
+        pytest.skip("this C library cannot")
+    assert int(at_once) < 50e6
+    assert int(later) > 80e6

@@ -1,11 +1,13 @@
 """What this machine offers: cores, bf16, memory, GPUs. A leaf module; imports nothing heavy until asked for GPUs."""
 
+import contextlib
+import ctypes
 import importlib.util
 import os
 import shutil
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
@@ -174,6 +176,27 @@ def resident_memory(proc: Path = Path("/proc")) -> int:
     except (OSError, ValueError, IndexError):
         return int(peak_memory(proc) * 2**30)
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@cache
+def _trim() -> Callable[[int], int] | None:
+    """``malloc_trim`` of glibc; None with another C library."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        found: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+        return found
+    return None
+
+
+def give_memory_back() -> bool:
+    """Hand freed memory back to the system, where the C library can: its heap keeps what smaller tensors left.
+
+    Returns:
+        Whether it could.
+    """
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+    return trim is not None
 
 
 def process_tree_rss(root: int | None = None, proc: Path = Path("/proc")) -> int:

@@ -1,5 +1,6 @@
 """A fit that was stopped anywhere ends like the one that never stopped: weights, validations, choice of the best."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ilm_lightning.engine import callbacks, training
 from ilm_lightning.engine.config_trainer import TrainerConfig
 from ilm_lightning.engine.datamodule import StreamDataModule
 from ilm_lightning.engine.training import FitSettings, fit, validation_interval
@@ -66,6 +68,17 @@ def run(folder: Path, module: Tiny) -> tuple[dict[str, float], dict[str, Tensor]
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, float], dict[str, Tensor], list[Any]]:
     return run(tmp_path_factory.mktemp("whole"), Tiny())
+
+
+@pytest.mark.parametrize(("every_s", "times"), [(0.0, STEPS), (1e6, 1)])
+def test_freed_memory_is_handed_back_between_steps(
+    every_s: float, times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[None] = []
+    monkeypatch.setattr(callbacks, "give_memory_back", lambda: given.append(None))
+    monkeypatch.setattr(training, "FreedMemory", partial(callbacks.FreedMemory, every_s))
+    run(tmp_path, Tiny())
+    assert len(given) == times
 
 
 def test_best_validation_weights_are_returned(whole: Any) -> None:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from ilm_lightning.engine.checkpoints import write_checkpoint
 from ilm_lightning.engine.interruptions import StoppedError, StopSignals
 from ilm_lightning.engine.watch import step_loss
+from ilm_lightning.hardware import give_memory_back
 from ilm_lightning.progress import PLAIN_INTERVAL_S, clock
 from ilm_lightning.ranks import anywhere, highest, is_main, own_part, rank
 
@@ -33,6 +34,28 @@ class StepSeed(pl.Callback):
     ) -> None:
         """Set torch's generators; ranks draw differently, rank 0 as one process would."""
         torch.manual_seed((self.seed * 1_000_003 + trainer.global_step + rank() * 2**40) % 2**63)
+
+
+class FreedMemory(pl.Callback):
+    """Hand freed memory back to the system between steps.
+
+    Batches differ in size, and without this a process keeps growing over steps that each need no more.
+
+    Args:
+        every_s: least seconds between two times; one takes about a tenth of a second.
+    """
+
+    def __init__(self, every_s: float = 10.0) -> None:
+        self.every_s = every_s
+        self._last = -float("inf")
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Do so if it is time."""
+        if time.monotonic() - self._last >= self.every_s:
+            give_memory_back()
+            self._last = time.monotonic()
 
 
 class LastCheckpoint(Checkpoint):

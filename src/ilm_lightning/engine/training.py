@@ -15,7 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from ilm_lightning.engine.acceleration import accelerate
 from ilm_lightning.engine.account import Account
 from ilm_lightning.engine.artifacts import SCRATCH
-from ilm_lightning.engine.callbacks import History, LastCheckpoint, Progress, StepSeed
+from ilm_lightning.engine.callbacks import FreedMemory, History, LastCheckpoint, Progress, StepSeed
 from ilm_lightning.engine.checkpoints import BEST, LAST, BestCheckpoint, checkpoint_bytes, resume_from
 from ilm_lightning.engine.config_trainer import TrainerConfig
 from ilm_lightning.engine.datamodule import StreamDataModule
@@ -137,7 +137,13 @@ def fit(
     # in this order, so that the last state knows the best one
     saved = [account, watch, *([] if best is None else [best]), last]
     answered = None if shared_out(trainer_config) else panel
-    callbacks = [StepSeed(settings.seed), Vitals(every), *_shown(settings, folder, every, answered), *saved]
+    callbacks = [
+        StepSeed(settings.seed),
+        FreedMemory(),
+        Vitals(every),
+        *_shown(settings, folder, every, answered),
+        *saved,
+    ]
     loggers = [] if tracker is None else tracker.open(folder)
     told: dict[str, Any] = {"callbacks": callbacks, "logger": loggers or False, "log_every_n_steps": every}
     shared = sharing(trainer_config, module, settings.gradient_clip)

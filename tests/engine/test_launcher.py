@@ -59,9 +59,11 @@ CRASH = "import sys; print('out of luck'); sys.exit(3)"
 VANISH = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 # a job with a child that would go on for a minute, and says its number
 FAMILY = """
-import os, pathlib, subprocess, sys, time
+import os, pathlib, signal, subprocess, sys, time
 from ilm_lightning.engine.launcher.processes import end_with_starter
 end_with_starter()
+# a suite in the background of a shell ignores it, and so would whatever it starts
+signal.signal(signal.SIGINT, signal.default_int_handler)
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 part = pathlib.Path(sys.argv[1]) / "pids.part"
 part.write_text(f"{os.getpid()} {child.pid}")

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -294,7 +293,12 @@ def test_the_experiments_plans_can_be_read(plan: Path, monkeypatch: pytest.Monke
     assert len(set(jobs)) == len(jobs) > 1
     # each entry can run: data and GPU are the machine's matter
     monkeypatch.setattr("ilm_lightning.engine.launcher.plan.check_data", lambda config: None)
-    monkeypatch.setenv("ILM_DATA", os.environ.get("ILM_DATA", str(tmp_path)))
+    # the folders that the configurations name, empty
+    for name in ("openp5/ML100K", "openp5/ML1M", "openp5/Beauty", "ml-100k", "ml-1m", "amazon-beauty/item_meta.tsv"):
+        (tmp_path / name).mkdir(parents=True)
+    prompts = ("sequential; seen; {history} ?; {target}", "sequential; unseen; {history} !; {target}")
+    (tmp_path / "openp5/prompt.txt").write_text("\n".join(prompts))
+    monkeypatch.setenv("ILM_DATA", str(tmp_path))
     refused = [
         one for one in configure([[*entry[0], "trainer.accelerator=cpu"] for entry in expanded]) if isinstance(one, str)
     ]
